@@ -1,0 +1,1 @@
+"""The `bilten` command. Thin: parse, call the domain, print its report."""

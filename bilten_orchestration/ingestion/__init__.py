@@ -1,0 +1,1 @@
+"""The sync from PostgreSQL to ClickHouse: batches by mark, clickstream, reconciliation."""

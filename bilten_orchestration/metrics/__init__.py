@@ -1,0 +1,1 @@
+"""The daily metrics: dbt runs by day, gates, swaps, dirty days, restatements."""

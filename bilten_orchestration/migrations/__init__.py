@@ -1,0 +1,1 @@
+"""Versioned up and down migrations of both databases, from the files under sql/."""

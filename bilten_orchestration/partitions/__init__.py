@@ -1,0 +1,1 @@
+"""Monthly partitions of PostgreSQL tables."""

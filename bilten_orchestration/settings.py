@@ -1,0 +1,245 @@
+"""Every setting of the platform, as one typed tree.
+
+Three layers, the later one wins: the default written here, `stack.env` in the state directory
+(what the embedded stack wrote about the servers it started: addresses and generated secrets, in
+the same BILTEN_* names, readable by the owner alone), the environment. So nothing outside `local/`
+knows whether a store is embedded, and an outside deployment is reached by variables alone.
+
+Nested by two underscores: BILTEN_POSTGRES__HOST is `settings.postgres.host`. Frozen; all problems
+are reported at once; an unknown BILTEN_ variable is refused with the nearest known name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bilten_orchestration.errors import Problem, SettingsError
+
+PREFIX = "BILTEN_"
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class PostgresSettings(_Section):
+    """The operational database, and Dagster's own storage in a second database beside it."""
+
+    host: str | None = Field(None, description="Host name or socket directory; unset: `up` starts an embedded server.")
+    port: Port = Field(5432, description="TCP port.")
+    database: str = Field("bilten", min_length=1, description="The operational database.")
+    user: str = Field("bilten_owner", min_length=1, description="Owns the schema: migrations, backups, demo data.")
+    password: SecretStr = Field(SecretStr(""), description="Of the owner.")
+    etl_user: str = Field("bilten_etl", min_length=1, description="Reads synced tables; writes sync and build state only.")
+    etl_password: SecretStr = Field(SecretStr(""), description="Of the etl user.")
+    dagster_database: str = Field("bilten_dagster", min_length=1, description="Dagster's run, event and schedule storage.")
+    dagster_user: str = Field("bilten_dagster", min_length=1, description="Owns Dagster's database and sees no other.")
+    dagster_password: SecretStr = Field(SecretStr(""), description="Of the Dagster user.")
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        "prefer", description="libpq's sslmode; the embedded build has no SSL, so `prefer` falls back there."
+    )
+    connect_timeout_seconds: int = Field(10, ge=1, le=300, description="A server that does not answer is given up after this.")
+    pg_bin: Path | None = Field(
+        None, description="Directory of pg_dump, pg_basebackup and others, of the server's major; unset: the embedded ones."
+    )
+
+
+class ClickHouseSettings(_Section):
+    """The analytics database, over HTTP(S)."""
+
+    host: str | None = Field(None, description="Host name; unset: `up` starts the embedded endpoint.")
+    port: Port = Field(8123, description="HTTP port (8443 is usual with TLS).")
+    secure: bool = Field(False, description="HTTPS instead of HTTP.")
+    user: str = Field("bilten_etl", min_length=1, description="Migrates, loads and builds.")
+    password: SecretStr = Field(SecretStr(""), description="Of that user.")
+    analyst_user: str = Field("bilten_analyst", min_length=1, description="Reads staging, marts and analytics, nothing else.")
+    analyst_password: SecretStr = Field(SecretStr(""), description="Of the analyst.")
+    connect_timeout_seconds: int = Field(10, ge=1, le=300, description="A server that does not answer is given up after this.")
+    query_timeout_seconds: int = Field(900, ge=10, le=86_400, description="Longest single statement; longer ones are cancelled.")
+    cluster: str | None = Field(None, description="Name of a cluster; unset: one node. Reserved, one node is supported now.")
+    memory_bytes: int = Field(
+        1 << 30, ge=256 << 20, description="Upper bound of the embedded engine's memory; outside servers set their own."
+    )
+
+
+class RedisSettings(_Section):
+    """Cache, sessions and live counters of the application."""
+
+    host: str | None = Field(None, description="Host name; unset: `up` starts an embedded server.")
+    port: Port = Field(6379, description="TCP port.")
+    database: int = Field(0, ge=0, le=15, description="Logical database number.")
+    password: SecretStr = Field(SecretStr(""), description="Of the default user (requirepass).")
+    tls: bool = Field(False, description="rediss instead of redis.")
+
+
+class ObjectStoreSettings(_Section):
+    """An S3 API: backups, archives, compute logs, the application's files."""
+
+    endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://.+$",
+        description="Base address; unset: `up` starts an embedded server. AWS itself: https://s3.<region>.amazonaws.com",
+    )
+    region: str = Field("us-east-1", min_length=1, description="Signing region.")
+    access_key_id: SecretStr = Field(SecretStr(""), description="10 or more characters.")
+    secret_access_key: SecretStr = Field(SecretStr(""), description="10 or more characters.")
+    bucket_backups: str = Field("bilten-backups", min_length=3, max_length=63, description="The backup repository.")
+    bucket_backups_copy: str = Field("bilten-backups-copy", min_length=3, max_length=63, description="Its copy, standing for a second region.")
+    bucket_dagster: str = Field("bilten-dagster", min_length=3, max_length=63, description="Compute logs of runs.")
+    bucket_assets: str = Field("bilten-assets", min_length=3, max_length=63, description="Images, avatars, tickets of the application.")
+
+
+class DagsterSettings(_Section):
+    """Webserver and daemon."""
+
+    host: str = Field("127.0.0.1", description="Address the webserver binds to.")
+    port: Port = Field(3000, description="Port of the UI; when taken, `up` names the holder and takes the next free one.")
+    url: str | None = Field(None, pattern=r"^https?://.+$", description="Where people reach the UI; unset: host and port.")
+    max_concurrent_runs: int = Field(4, ge=1, le=100, description="Runs at once, over all pools.")
+
+
+class IngestionSettings(_Section):
+    """The sync from PostgreSQL to ClickHouse."""
+
+    parallel_ranges: int = Field(2, ge=1, le=16, description="Readers that share one exported snapshot in a first load.")
+    chunk_rows: int = Field(100_000, ge=1_000, le=2_000_000, description="Rows held in memory per reader and insert.")
+    lock_wait_seconds: int = Field(600, ge=0, le=86_400, description="How long a batch waits for builds that read; then it gives up, to be tried again.")
+
+
+class MetricsSettings(_Section):
+    """The daily metrics."""
+
+    first_day: str = Field("2024-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="Start of the daily partitions in Dagster.")
+    dbt_threads: int = Field(2, ge=1, le=16, description="Models that dbt builds at once.")
+    lock_wait_seconds: int = Field(600, ge=0, le=86_400, description="How long a build waits for a running batch or build.")
+    retry_refused_days: bool = Field(True, description="A later build tries refused days again.")
+
+
+class Settings(BaseSettings):
+    """The whole tree. Use `load_settings()`, which turns every problem into one SettingsError."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    home: Path = Field(CHECKOUT / ".bilten", description="State directory of the embedded stack: data, logs, secrets.")
+    environment: Literal["local", "test", "staging", "production"] = Field(
+        "local", description="Named in messages; `demo load` refuses to write into production."
+    )
+    postgres: PostgresSettings = Field(default_factory=PostgresSettings)
+    clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
+    redis: RedisSettings = Field(default_factory=RedisSettings)
+    object_store: ObjectStoreSettings = Field(default_factory=ObjectStoreSettings)
+    dagster: DagsterSettings = Field(default_factory=DagsterSettings)
+    ingestion: IngestionSettings = Field(default_factory=IngestionSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, dotenv_settings)
+
+    @property
+    def stack_env(self) -> Path:
+        """The file in which the embedded stack keeps addresses and secrets of what it started."""
+        return self.home / "stack.env"
+
+
+def home_directory(environ: Mapping[str, str] | None = None) -> Path:
+    """The state directory, known before anything else is (stack.env lies in it)."""
+    value = (os.environ if environ is None else environ).get(f"{PREFIX}HOME")
+    return Path(value).expanduser().resolve() if value else CHECKOUT / ".bilten"
+
+
+def variables() -> Iterator[tuple[str, Any]]:
+    """Every variable name with its field, for messages and documents."""
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, _Section):
+            for inner, inner_field in section.model_fields.items():
+                yield f"{PREFIX}{name}__{inner}".upper(), inner_field
+        else:
+            yield f"{PREFIX}{name}".upper(), field
+
+
+def load_settings(*, embedded: bool = True) -> Settings:
+    """Read and validate all settings.
+
+    `embedded=False` leaves stack.env out: what is then without an address is what `up` starts.
+    Raises SettingsError with one problem per variable.
+    """
+    home = home_directory()
+    known = {name: field for name, field in variables()}
+    problems = [
+        Problem(
+            what=f"{name} is not a setting",
+            expected=(nearest[0] if (nearest := difflib.get_close_matches(name, known, n=1)) else "a known name"),
+            found=name,
+            next="`bilten env --help` and docs/settings.md list all settings",
+        )
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known
+    ]
+    stack_env = home / "stack.env"
+    try:
+        settings = Settings(_env_file=stack_env if embedded and stack_env.exists() else None, home=home)  # type: ignore[call-arg]
+    except ValidationError as error:
+        for detail in error.errors():
+            name = PREFIX + "__".join(str(part) for part in detail["loc"]).upper()
+            if name not in known and problems:
+                continue
+            field = known.get(name)
+            problems.append(
+                Problem(
+                    what=f"{name} is not valid: {detail['msg']}",
+                    expected=_accepts(field),
+                    found="(hidden)" if _secret(field) else repr(os.environ.get(name, "")),
+                    next=f"set {name} to such a value, or unset it for the default",
+                )
+            )
+        raise SettingsError(problems) from None
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once. Tests pass Settings objects instead."""
+    return load_settings()
+
+
+def _secret(field: Any) -> bool:
+    return field is not None and field.annotation is SecretStr
+
+
+def _accepts(field: Any) -> str:
+    if field is None:
+        return "a known name"
+    annotation = field.annotation
+    kind = getattr(annotation, "__name__", str(annotation)).replace("typing.", "")
+    bounds = [f"{type(item).__name__.lower()} {next(iter(vars(item).values()), '')}" if hasattr(item, "__dict__") else str(item) for item in field.metadata]
+    text = f"{kind}, {', '.join(bounds)}" if bounds else kind
+    return f"{text} ({field.description})" if field.description else text

@@ -1,0 +1,41 @@
+"""Clients of the S3 API."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.settings import ObjectStoreSettings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+def connect(store: ObjectStoreSettings) -> S3Client:
+    """One client, path-style addresses (what S3-compatible servers understand), nothing sent yet."""
+    import boto3
+    from botocore.config import Config
+
+    if store.endpoint_url is None:
+        raise StoreUnavailable(
+            "the object store has no address",
+            expected="BILTEN_OBJECT_STORE__ENDPOINT_URL, or the embedded server running",
+            found="neither",
+            next="bilten up",
+        )
+    client: S3Client = boto3.client(
+        "s3",
+        endpoint_url=store.endpoint_url,
+        region_name=store.region,
+        aws_access_key_id=store.access_key_id.get_secret_value(),
+        aws_secret_access_key=store.secret_access_key.get_secret_value(),
+        config=Config(
+            s3={"addressing_style": "path"},
+            connect_timeout=10,
+            retries={"mode": "standard", "max_attempts": 4},
+            # S3-compatible servers answer the newer default checksums with errors
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    return client
