@@ -1,0 +1,329 @@
+-- description: State of sync, builds, partitions, drills, search and incidents; the audit log
+
+create table system.deleted_rows (
+    id bigint generated always as identity primary key,
+    table_name text not null,
+    row_key text not null,
+    facts jsonb not null,
+    deleted_at timestamptz not null default clock_timestamp(),
+    sync_xid xid8 not null default pg_current_xact_id()
+);
+create index deleted_rows_sync_xid on system.deleted_rows (sync_xid);
+create index deleted_rows_row on system.deleted_rows (table_name, row_key);
+comment on table system.deleted_rows is 'Tombstones of synced tables';
+comment on column system.deleted_rows.id is 'Order of writing';
+comment on column system.deleted_rows.table_name is 'schema.table';
+comment on column system.deleted_rows.row_key is 'Id, or the parts of a natural key joined by |';
+comment on column system.deleted_rows.facts is 'Key facts of the row as it was: parents and days';
+comment on column system.deleted_rows.deleted_at is 'When (UTC)';
+comment on column system.deleted_rows.sync_xid is 'Transaction that deleted it; the sync reads by it';
+
+create sequence system.batch_number as bigint;
+comment on sequence system.batch_number is 'One number per sync batch, shared by ClickHouse and search: the version of what it wrote';
+
+create table system.sync_state (
+    consumer text primary key,
+    mark xid8 not null default '0',
+    batch bigint not null default 0,
+    applying_batch bigint,
+    epoch jsonb,
+    as_of timestamptz,
+    updated_at timestamptz not null default now()
+);
+comment on table system.sync_state is 'How far each consumer of changes has come';
+comment on column system.sync_state.consumer is 'clickhouse or search';
+comment on column system.sync_state.mark is 'Everything below this transaction id has been applied';
+comment on column system.sync_state.batch is 'Last batch that was applied whole';
+comment on column system.sync_state.applying_batch is 'Batch being applied; set before its first write, cleared with the mark';
+comment on column system.sync_state.epoch is 'System identifier, timeline and restore id of the server the mark belongs to';
+comment on column system.sync_state.as_of is 'When the snapshot of the last batch was taken (UTC)';
+comment on column system.sync_state.updated_at is 'When the row last changed (UTC)';
+
+create table system.restores (
+    id uuid primary key default gen_random_uuid(),
+    restored_at timestamptz not null default clock_timestamp(),
+    reason text not null
+);
+comment on table system.restores is 'Each restore that became production; the newest id is part of the sync epoch';
+comment on column system.restores.id is 'Restore id';
+comment on column system.restores.restored_at is 'When it took over (UTC)';
+comment on column system.restores.reason is 'Why';
+
+create table system.metric_dirty_days (
+    day date primary key,
+    generation bigint not null default 1 check (generation > 0),
+    built_generation bigint not null default 0 check (built_generation >= 0),
+    batch bigint not null,
+    reason text not null,
+    marked_at timestamptz not null default clock_timestamp(),
+    built_at timestamptz,
+    check (built_generation <= generation)
+);
+create index metric_dirty_days_dirty on system.metric_dirty_days (day) where generation > built_generation;
+comment on table system.metric_dirty_days is 'Local days whose facts changed; dirty while generation is above built_generation';
+comment on column system.metric_dirty_days.day is 'Local day';
+comment on column system.metric_dirty_days.generation is 'Raised by one by every batch that touches the day';
+comment on column system.metric_dirty_days.built_generation is 'Generation that the published marts hold';
+comment on column system.metric_dirty_days.batch is 'Batch that touched it last';
+comment on column system.metric_dirty_days.reason is 'What touched it last';
+comment on column system.metric_dirty_days.marked_at is 'When it was touched last (UTC)';
+comment on column system.metric_dirty_days.built_at is 'When it was last built (UTC)';
+
+create table system.build_journal (
+    run_id text not null,
+    mart text not null,
+    day date not null,
+    state text not null check (state in ('planned', 'swapped', 'unchanged', 'refused', 'abandoned')),
+    batch bigint not null,
+    generation bigint,
+    rows bigint check (rows >= 0),
+    detail text,
+    started_at timestamptz not null default clock_timestamp(),
+    ended_at timestamptz,
+    primary key (run_id, mart, day),
+    check ((state = 'planned') = (ended_at is null))
+);
+create index build_journal_day on system.build_journal (mart, day, started_at);
+create index build_journal_open on system.build_journal (started_at) where ended_at is null;
+comment on table system.build_journal is 'What each build did to each day of each mart; lets a killed range go on';
+comment on column system.build_journal.run_id is 'Dagster run or command';
+comment on column system.build_journal.mart is 'Table in the database marts';
+comment on column system.build_journal.day is 'Local day';
+comment on column system.build_journal.state is 'planned until swapped, unchanged, refused, or abandoned by a killed run';
+comment on column system.build_journal.batch is 'Sync batch that was read';
+comment on column system.build_journal.generation is 'Dirty generation that was built';
+comment on column system.build_journal.rows is 'Rows of the day after the swap';
+comment on column system.build_journal.detail is 'Why it was refused';
+comment on column system.build_journal.started_at is 'When it was planned (UTC)';
+comment on column system.build_journal.ended_at is 'When it came to its end (UTC)';
+
+create table system.rpo_samples (
+    sampled_at timestamptz not null,
+    bucket text not null,
+    reachable_until timestamptz,
+    rpo_seconds double precision check (rpo_seconds >= 0),
+    primary key (sampled_at, bucket)
+);
+comment on table system.rpo_samples is 'Measured recovery point objective, each minute and bucket';
+comment on column system.rpo_samples.sampled_at is 'When it was measured (UTC)';
+comment on column system.rpo_samples.bucket is 'Bucket of the repository';
+comment on column system.rpo_samples.reachable_until is 'Newest moment that could have been restored (UTC)';
+comment on column system.rpo_samples.rpo_seconds is 'sampled_at minus reachable_until';
+
+create table system.slow_queries (
+    id uuid not null default gen_random_uuid(),
+    query_id bigint,
+    query_text text not null,
+    database_name text,
+    role_name text,
+    execution_time double precision not null check (execution_time >= 0),
+    total_time double precision check (total_time >= 0),
+    calls bigint check (calls >= 0),
+    rows_examined bigint,
+    rows_returned bigint,
+    shared_blocks_hit bigint,
+    shared_blocks_read bigint,
+    temp_blocks_written bigint,
+    plan jsonb,
+    "timestamp" timestamptz not null default now(),
+    created_at timestamptz not null default now(),
+    primary key (id, created_at)
+) partition by range (created_at);
+create index slow_queries_time on system.slow_queries ("timestamp");
+comment on table system.slow_queries is 'Samples of slow statements, by month';
+comment on column system.slow_queries.id is 'Row id, unique with created_at';
+comment on column system.slow_queries.query_id is 'Identifier of the normalised statement (pg_stat_statements)';
+comment on column system.slow_queries.query_text is 'Normalised text, without literals';
+comment on column system.slow_queries.database_name is 'Database';
+comment on column system.slow_queries.role_name is 'Role that ran it';
+comment on column system.slow_queries.execution_time is 'Mean time in the sample, milliseconds';
+comment on column system.slow_queries.total_time is 'Sum of time in the sample, milliseconds';
+comment on column system.slow_queries.calls is 'Executions in the sample';
+comment on column system.slow_queries.rows_examined is 'Rows read, where the plan tells';
+comment on column system.slow_queries.rows_returned is 'Rows returned in the sample';
+comment on column system.slow_queries.shared_blocks_hit is 'Blocks found in shared buffers';
+comment on column system.slow_queries.shared_blocks_read is 'Blocks read';
+comment on column system.slow_queries.temp_blocks_written is 'Temporary blocks written';
+comment on column system.slow_queries.plan is 'Plan, where it could be had safely';
+comment on column system.slow_queries."timestamp" is 'When it was sampled (UTC)';
+comment on column system.slow_queries.created_at is 'When the row was made (UTC); decides the partition';
+
+create view system.index_usage as
+select schemaname, relname as tablename, indexrelname as indexname, idx_scan, idx_tup_read, idx_tup_fetch, last_idx_scan,
+       pg_relation_size(indexrelid) as index_bytes,
+       case when idx_scan = 0 then 'Unused' when idx_scan < 10 then 'Low Usage' else 'Active' end as usage_status
+from pg_stat_user_indexes;
+comment on view system.index_usage is 'How often each index was used since statistics were reset';
+comment on column system.index_usage.schemaname is 'Schema';
+comment on column system.index_usage.tablename is 'Table';
+comment on column system.index_usage.indexname is 'Index';
+comment on column system.index_usage.idx_scan is 'Scans';
+comment on column system.index_usage.idx_tup_read is 'Index entries read';
+comment on column system.index_usage.idx_tup_fetch is 'Rows fetched';
+comment on column system.index_usage.last_idx_scan is 'Last scan (UTC)';
+comment on column system.index_usage.index_bytes is 'Size';
+comment on column system.index_usage.usage_status is 'Unused, Low Usage (below 10 scans) or Active';
+
+create table system.partition_metadata (
+    table_name text not null,
+    partition_name text not null,
+    from_at timestamptz not null,
+    to_at timestamptz not null,
+    state text not null check (state in ('planned', 'attached', 'detaching', 'detached', 'archived', 'dropped')),
+    rows bigint check (rows >= 0),
+    bytes bigint check (bytes >= 0),
+    archive_object text,
+    archive_digest text,
+    run_id text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    primary key (table_name, partition_name),
+    check (to_at > from_at)
+);
+comment on table system.partition_metadata is 'Every partition that is or was, reconciled with the catalogues';
+comment on column system.partition_metadata.table_name is 'schema.table of the parent';
+comment on column system.partition_metadata.partition_name is 'Table name of the partition';
+comment on column system.partition_metadata.from_at is 'Lower bound (UTC), inclusive';
+comment on column system.partition_metadata.to_at is 'Upper bound (UTC), exclusive';
+comment on column system.partition_metadata.state is 'planned, attached, detaching, detached, archived or dropped';
+comment on column system.partition_metadata.rows is 'Rows when last counted';
+comment on column system.partition_metadata.bytes is 'Size with indexes when last measured';
+comment on column system.partition_metadata.archive_object is 'Key of its archive';
+comment on column system.partition_metadata.archive_digest is 'Digest of its rows, equal in table and archive';
+comment on column system.partition_metadata.run_id is 'Run that changed it last';
+comment on column system.partition_metadata.created_at is 'When the row was made (UTC)';
+comment on column system.partition_metadata.updated_at is 'When the row last changed (UTC)';
+
+create table system.heartbeats (
+    source text primary key,
+    beat bigint not null default 0,
+    beat_at timestamptz not null default clock_timestamp()
+);
+comment on table system.heartbeats is 'A commit at least every 30 s, so that WAL always tells until when it reaches';
+comment on column system.heartbeats.source is 'Who beats';
+comment on column system.heartbeats.beat is 'Count';
+comment on column system.heartbeats.beat_at is 'When (UTC)';
+
+create table system.restore_drills (
+    id uuid primary key default gen_random_uuid(),
+    store text not null,
+    way text not null,
+    started_at timestamptz not null,
+    finished_at timestamptz,
+    ok boolean,
+    rpo_seconds double precision,
+    rto_seconds double precision,
+    bytes bigint,
+    phases jsonb not null default '{}',
+    problems jsonb not null default '[]',
+    run_id text
+);
+create index restore_drills_store on system.restore_drills (store, started_at);
+comment on table system.restore_drills is 'Every restore drill and what it measured';
+comment on column system.restore_drills.id is 'Drill id';
+comment on column system.restore_drills.store is 'postgres, clickhouse or redis';
+comment on column system.restore_drills.way is 'Way back that was walked';
+comment on column system.restore_drills.started_at is 'Order given (UTC)';
+comment on column system.restore_drills.finished_at is 'End (UTC)';
+comment on column system.restore_drills.ok is 'Whether everything was proven; null while it runs';
+comment on column system.restore_drills.rpo_seconds is 'Data that would have been lost, in seconds, as sampled';
+comment on column system.restore_drills.rto_seconds is 'From the order to the first accepted query';
+comment on column system.restore_drills.bytes is 'Bytes restored';
+comment on column system.restore_drills.phases is 'Seconds per phase';
+comment on column system.restore_drills.problems is 'What was expected and found';
+comment on column system.restore_drills.run_id is 'Dagster run or command';
+
+create table system.search_state (
+    alias text primary key,
+    index_name text,
+    previous_index text,
+    mapping_hash text,
+    swapped_at timestamptz,
+    lease_holder text,
+    lease_until timestamptz,
+    updated_at timestamptz not null default now()
+);
+comment on table system.search_state is 'Which index serves, which one is kept, who is building';
+comment on column system.search_state.alias is 'Alias that the application queries';
+comment on column system.search_state.index_name is 'Index behind it';
+comment on column system.search_state.previous_index is 'Index kept for a rollback';
+comment on column system.search_state.mapping_hash is 'Hash of its definition';
+comment on column system.search_state.swapped_at is 'Last swap (UTC)';
+comment on column system.search_state.lease_holder is 'Builder now';
+comment on column system.search_state.lease_until is 'Until when its lease holds (UTC)';
+comment on column system.search_state.updated_at is 'When the row last changed (UTC)';
+
+create table system.search_dead_letters (
+    id bigint generated always as identity primary key,
+    index_name text not null,
+    document_id text not null,
+    reason text not null,
+    status integer,
+    batch bigint,
+    created_at timestamptz not null default now(),
+    resolved_at timestamptz
+);
+create index search_dead_letters_open on system.search_dead_letters (index_name) where resolved_at is null;
+comment on table system.search_dead_letters is 'Documents that search refused';
+comment on column system.search_dead_letters.id is 'Order of arrival';
+comment on column system.search_dead_letters.index_name is 'Index';
+comment on column system.search_dead_letters.document_id is 'Event id';
+comment on column system.search_dead_letters.reason is 'Why';
+comment on column system.search_dead_letters.status is 'HTTP status';
+comment on column system.search_dead_letters.batch is 'Batch that sent it';
+comment on column system.search_dead_letters.created_at is 'When (UTC)';
+comment on column system.search_dead_letters.resolved_at is 'When it went through (UTC)';
+
+create table system.incidents (
+    id uuid primary key default gen_random_uuid(),
+    incident_key text not null,
+    severity text not null check (severity in ('info', 'warning', 'critical')),
+    title text not null,
+    detail jsonb not null default '{}',
+    owner text,
+    opened_at timestamptz not null default now(),
+    worsened_at timestamptz,
+    resolved_at timestamptz,
+    notified_at timestamptz
+);
+create unique index incidents_one_open on system.incidents (incident_key) where resolved_at is null;
+comment on table system.incidents is 'One row per incident, from opening to recovery';
+comment on column system.incidents.id is 'Incident id';
+comment on column system.incidents.incident_key is 'Stable key: at most one open incident each';
+comment on column system.incidents.severity is 'info, warning or critical';
+comment on column system.incidents.title is 'What broke';
+comment on column system.incidents.detail is 'Expected, found, links, next step';
+comment on column system.incidents.owner is 'Who is told';
+comment on column system.incidents.opened_at is 'Since when (UTC)';
+comment on column system.incidents.worsened_at is 'When it last changed for the worse (UTC)';
+comment on column system.incidents.resolved_at is 'When it recovered (UTC)';
+comment on column system.incidents.notified_at is 'When a message last went out (UTC)';
+
+create table audit.audit_log (
+    id uuid not null default gen_random_uuid(),
+    actor text not null default current_user,
+    app_user_id uuid,
+    schema_name text not null,
+    table_name text not null,
+    row_key text not null,
+    action text not null check (action in ('UPDATE', 'DELETE', 'RECOVER')),
+    before jsonb,
+    after jsonb,
+    transaction_id xid8 not null default pg_current_xact_id(),
+    created_at timestamptz not null default clock_timestamp(),
+    primary key (id, created_at)
+) partition by range (created_at);
+create index audit_log_row on audit.audit_log (schema_name, table_name, row_key, created_at);
+create index audit_log_transaction on audit.audit_log (transaction_id);
+comment on table audit.audit_log is 'Who changed what, by month';
+comment on column audit.audit_log.id is 'Row id, unique with created_at';
+comment on column audit.audit_log.actor is 'Database role';
+comment on column audit.audit_log.app_user_id is 'User on whose behalf (setting bilten.user_id)';
+comment on column audit.audit_log.schema_name is 'Schema';
+comment on column audit.audit_log.table_name is 'Table';
+comment on column audit.audit_log.row_key is 'Id, or the parts of a natural key joined by |';
+comment on column audit.audit_log.action is 'UPDATE, DELETE, or RECOVER for rows copied back';
+comment on column audit.audit_log.before is 'The row before; e-mail masked, secrets left out';
+comment on column audit.audit_log.after is 'The row after; e-mail masked, secrets left out';
+comment on column audit.audit_log.transaction_id is 'Transaction, to be found in the WAL';
+comment on column audit.audit_log.created_at is 'When (UTC); decides the partition and never changes';
