@@ -99,6 +99,11 @@ class ObjectStoreSettings(_Section):
     bucket_dagster: str = Field("bilten-dagster", min_length=3, max_length=63, description="Compute logs of runs.")
     bucket_assets: str = Field("bilten-assets", min_length=3, max_length=63, description="Images, avatars, tickets of the application.")
 
+    @property
+    def buckets(self) -> tuple[str, str, str, str]:
+        """All four, in a fixed order."""
+        return (self.bucket_backups, self.bucket_backups_copy, self.bucket_dagster, self.bucket_assets)
+
 
 class DagsterSettings(_Section):
     """Webserver and daemon."""
@@ -182,6 +187,28 @@ def variables() -> Iterator[tuple[str, Any]]:
                 yield f"{PREFIX}{name}__{inner}".upper(), inner_field
         else:
             yield f"{PREFIX}{name}".upper(), field
+
+
+def as_environment(settings: Settings) -> dict[str, str]:
+    """What differs from the defaults, as BILTEN_* variables. Secrets are in clear: never log this."""
+    found: dict[str, str] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, _Section):
+            for inner, field in type(value).model_fields.items():
+                if (held := getattr(value, inner)) != field.default:
+                    found[f"{PREFIX}{name}__{inner}".upper()] = _text(held)
+        elif value != type(settings).model_fields[name].default:
+            found[f"{PREFIX}{name}".upper()] = _text(value)
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def load_settings(*, embedded: bool = True) -> Settings:

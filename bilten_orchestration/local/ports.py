@@ -1,0 +1,62 @@
+"""Choosing ports, and saying who holds one that is taken."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+
+LOOPBACK = "127.0.0.1"
+ATTEMPTS = 200
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on the port now."""
+    with socket.socket() as probe:
+        # what servers do as well: a port in TIME_WAIT is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def next_free(first: int, taken: Collection[int] = (), host: str = LOOPBACK) -> int:
+    """The first free port from `first` on that is not in `taken`; any free one when 200 are not."""
+    for port in range(first, min(first + ATTEMPTS, 65536)):
+        if port not in taken and is_free(port, host):
+            return port
+    return any_free(taken, host)
+
+
+def any_free(taken: Collection[int] = (), host: str = LOOPBACK) -> int:
+    """A free port chosen by the system."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+            port = int(probe.getsockname()[1])
+        if port not in taken:
+            return port
+
+
+def holder(port: int) -> str:
+    """Who listens on a port, as far as the system tells this user: `pid 4711 (postgres -D ...)`."""
+    import psutil
+
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except psutil.AccessDenied:
+        return "a process of another user"
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port:
+            continue
+        if connection.pid is None:
+            return "a process of another user"
+        try:
+            process = psutil.Process(connection.pid)
+            # only the program and its first arguments: command lines of strangers may hold secrets
+            words = process.cmdline()[:3] or [process.name()]
+            return f"pid {connection.pid} ({' '.join(words)[:100]})"
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return f"pid {connection.pid}"
+    return "nobody any more"

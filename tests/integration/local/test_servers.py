@@ -1,0 +1,154 @@
+"""The programs of the embedded stack as real servers: who may do what, and what a kill leaves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from bilten_orchestration.local import postgres as embedded
+from bilten_orchestration.settings import PostgresSettings, Settings
+from bilten_orchestration.stores import postgres
+from tests import stack
+from tests.conftest import Servers
+
+
+def test_superuser_comes_in_over_the_socket_only(own_postgres: stack.PostgresServer) -> None:
+    with postgres.connect(own_postgres.superuser) as connection:
+        assert connection.execute("select current_user, usesuper from pg_user where usename = current_user").fetchone() == (
+            "postgres",
+            True,
+        )
+    over_tcp = own_postgres.superuser.model_copy(update={"host": "127.0.0.1"})
+    with pytest.raises(embedded.StoreUnavailable, match="pg_hba.conf rejects"):
+        postgres.connect(over_tcp)
+
+
+def test_everybody_else_needs_a_password_on_the_socket_too(own_postgres: stack.PostgresServer) -> None:
+    wrong = own_postgres.settings().model_copy(
+        update={"host": str(own_postgres.cluster.socket_directory), "password": stack.SecretStr("wrong")}
+    )
+    with pytest.raises(embedded.StoreUnavailable, match="password authentication failed"):
+        postgres.connect(wrong)
+
+
+def test_settings_that_backups_and_drills_lean_on(postgres_server: PostgresSettings) -> None:
+    expected = {
+        "data_checksums": "on",
+        "wal_level": "logical",
+        "summarize_wal": "on",
+        "wal_summary_keep_time": "10d",
+        "max_prepared_transactions": "20",
+        "shared_preload_libraries": "pg_stat_statements",
+        "TimeZone": "UTC",
+    }
+    with postgres.connect(postgres_server) as connection:
+        found = {name: connection.execute(f"show {name}").fetchone()[0] for name in expected}  # type: ignore[index]
+    assert found == expected
+
+
+def test_owner_is_no_superuser_and_owns_its_database(own_postgres: stack.PostgresServer) -> None:
+    with postgres.connect(own_postgres.settings(), autocommit=True) as connection:
+        row = connection.execute(
+            "select rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls from pg_roles"
+            " where rolname = current_user"
+        ).fetchone()
+        assert row == (False, False, False, True, False)
+        connection.execute("create schema x; create table x.t (a int); grant usage on schema x to bilten_app")
+        extensions = {name for (name,) in connection.execute("select extname from pg_extension").fetchall()}
+        assert extensions >= set(embedded.EXTENSIONS)
+        for refused in ("copy (select 1) to '/tmp/never'", "create role never", "create database never"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(refused)
+
+
+def test_dagster_sees_its_own_database_only(own_postgres: stack.PostgresServer) -> None:
+    settings = own_postgres.settings()
+    postgres.connect(settings, "dagster").close()
+    with pytest.raises(embedded.StoreUnavailable, match="does not have CONNECT privilege"):
+        postgres.connect(settings, "dagster", database=settings.database)
+    with pytest.raises(embedded.StoreUnavailable, match="does not have CONNECT privilege"):
+        postgres.connect(settings, "etl", database=settings.dagster_database)
+
+
+def test_provision_again_changes_nothing(own_postgres: stack.PostgresServer) -> None:
+    def roles() -> list[tuple[object, ...]]:
+        with embedded.superuser(own_postgres.cluster) as connection:
+            return connection.execute(
+                "select rolname, rolsuper, rolcanlogin, rolreplication, memberships from pg_roles r left join lateral"
+                " (select array_agg(m.roleid::regrole::text order by 1) memberships from pg_auth_members m"
+                "  where m.member = r.oid) on true order by 1"
+            ).fetchall()
+
+    before = roles()
+    embedded.provision(own_postgres.cluster, own_postgres.settings())
+    assert roles() == before
+
+
+def test_passwords_are_in_no_log_and_no_statistics(own_postgres: stack.PostgresServer) -> None:
+    with postgres.connect(own_postgres.superuser) as connection:
+        connection.execute("create extension if not exists pg_stat_statements")
+        texts = [text for (text,) in connection.execute("select query from pg_stat_statements").fetchall()]
+    assert any("alter role" in text for text in texts)  # the statements are there, their password is not
+    assert stack.PASSWORD.get_secret_value() not in "\n".join(texts) + own_postgres.log.read_text()
+
+
+def test_acknowledged_rows_survive_sigkill(own_postgres: stack.PostgresServer) -> None:
+    with postgres.connect(own_postgres.settings(), autocommit=True) as connection:
+        connection.execute("create table kept as select generate_series(1, 1000) n")
+    own_postgres.kill()
+    assert (own_postgres.cluster.data / "postmaster.pid").exists()
+    own_postgres.start()
+    with postgres.connect(own_postgres.settings()) as connection:
+        assert connection.execute("select count(*) from kept").fetchone() == (1000,)
+
+
+def test_a_pid_file_whose_number_went_to_another_process_is_stale(own_postgres: stack.PostgresServer) -> None:
+    own_postgres.kill()
+    pid_file = own_postgres.cluster.data / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    lines[0] = str(os.getpid())  # lives, and is no postmaster
+    pid_file.write_text("\n".join(lines) + "\n")
+    own_postgres.start()
+    with postgres.connect(own_postgres.settings()) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_half_made_cluster_is_made_again(servers: Servers) -> None:
+    directory = servers.base / f"half-{next(servers.numbers)}"
+    user = stack.privileges.server_user()
+    cluster = embedded.Cluster(
+        data=directory / "data",
+        socket_directory=directory / "socket",
+        port=stack.ports.any_free(),
+        bin=embedded.binaries(servers.base, user),
+        user=user,
+        durable=False,
+    )
+    half = directory / "data.new"  # what a kill during initdb leaves
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    assert embedded.initialise(cluster) is True
+    assert (cluster.data / "global" / "pg_control").exists()
+    assert not half.exists()
+    assert embedded.initialise(cluster) is False
+
+
+def test_a_fresh_database_has_its_extensions(empty_settings: Settings) -> None:
+    with postgres.connect(empty_settings.postgres) as connection:
+        assert connection.execute("select count(*) from pg_extension where extname = any(%s)", (list(embedded.EXTENSIONS),)).fetchone() == (3,)
+
+
+def test_environment_round_trips(empty_settings: Settings, environment: Callable[[Settings], dict[str, str]]) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", "from bilten_orchestration.settings import load_settings; print(load_settings().postgres.database)"],
+        env=environment(empty_settings),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.strip() == empty_settings.postgres.database
