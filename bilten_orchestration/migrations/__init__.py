@@ -1,1 +1,8 @@
-"""Versioned up and down migrations of both databases, from the files under sql/."""
+"""Versioned up and down migrations of both databases.
+
+statements.py   one SQL file into its statements
+files.py        what lies in sql/: discovered, read, checked
+history.py      system.migrations in PostgreSQL, the history of both stores
+plan.py         what a run would do, or every reason why it must not; pure
+runner.py       up, down, status
+"""

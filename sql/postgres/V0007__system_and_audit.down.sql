@@ -1,0 +1,16 @@
+drop table audit.audit_log;
+drop table system.incidents;
+drop table system.search_dead_letters;
+drop table system.search_state;
+drop table system.restore_drills;
+drop table system.heartbeats;
+drop table system.partition_metadata;
+drop view system.index_usage;
+drop table system.slow_queries;
+drop table system.rpo_samples;
+drop table system.build_journal;
+drop table system.metric_dirty_days;
+drop table system.restores;
+drop table system.sync_state;
+drop sequence system.batch_number;
+drop table system.deleted_rows;
