@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bilten_orchestration.cli import output
+
+if TYPE_CHECKING:
+    from bilten_orchestration.migrations.runner import MigrationReport, StatusReport
 
 
 class StoreChoice(StrEnum):
@@ -83,20 +86,18 @@ def down(
         output.finish("migrate down", report, as_json=as_json, human=lambda: _show_steps(report))
 
 
-def _show_status(report: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("store", "version", "name", "state", "at (UTC)", "description", box=None, pad_edge=False)
+def _show_status(report: StatusReport) -> None:
+    width = max((len(row.name) for row in report.migrations), default=0)
     for row in report.migrations:
         at = row.completed_at or row.failed_at or row.started_at
-        when = f"{at:%F %T}" if at else ""
-        table.add_row(row.store, f"V{row.version:04d}", row.name, row.state, when, row.description)
-    Console(highlight=False).print(table)
+        when = f"{at:%F %T}" if at else "-"
+        print(
+            f"{row.store:<10}  V{row.version:04d}  {row.name:<{width}}  {row.state:<11}  {when:<19}  {row.description}"
+        )
     print(f"{report.pending} pending: bilten migrate up" if report.pending else "nothing pending")
 
 
-def _show_steps(report: Any) -> None:
+def _show_steps(report: MigrationReport) -> None:
     if not report.steps:
         print("nothing to do")
     for step in report.steps:

@@ -36,8 +36,8 @@ class UnreadableSql(ValueError):
 
 def split(sql: str, store: Store) -> tuple[Statement, ...]:
     """Raises UnreadableSql (an unterminated string or comment, BEGIN ATOMIC)."""
-    from sqlglot.errors import TokenError
     from sqlglot import TokenType
+    from sqlglot.errors import TokenError
 
     try:
         tokens = _tokenize(sql, store)

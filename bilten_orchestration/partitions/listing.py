@@ -1,0 +1,65 @@
+"""What there is, table by table, and whether enough is ready ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from bilten_orchestration.errors import Problem
+from bilten_orchestration.partitions.bounds import Month
+from bilten_orchestration.partitions.catalogue import Attached, attached
+from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import postgres
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRow:
+    """One partition; bounds in UTC, upper one exclusive, None where unbounded; rows as the planner estimates."""
+
+    table: str
+    partition: str
+    from_at: datetime | None
+    to_at: datetime | None
+    state: Literal["attached", "detaching"]
+    rows: int
+    bytes: int
+
+
+def list_partitions(
+    settings: Settings, *, now: datetime | None = None
+) -> tuple[list[PartitionRow], list[Problem]]:
+    """All partitions, and a problem for each table whose current or next month is not there."""
+    current = Month.of(now or datetime.now(UTC))
+    rows: list[PartitionRow] = []
+    problems: list[Problem] = []
+    with postgres.connect(
+        settings.postgres, application_name="bilten partitions", autocommit=True
+    ) as connection:
+        for table in DECLARED:
+            found = attached(connection, table.name)
+            rows += [_row(table, partition) for partition in found]
+            problems += [
+                Problem(
+                    f"{table.name} has no partition for {month}",
+                    expected=f"{table.premake} months ahead",
+                    found=f"the last one ends {found[-1].high}" if found else "no partition",
+                    next="bilten up makes them",
+                )
+                for month in (current, current.plus(1))
+                if not any(p.covers(month.start, month.end) for p in found)
+            ]
+    return rows, problems
+
+
+def _row(table: PartitionedTable, partition: Attached) -> PartitionRow:
+    return PartitionRow(
+        table=table.name,
+        partition=partition.name,
+        from_at=partition.low,
+        to_at=partition.high,
+        state="detaching" if partition.detach_pending else "attached",
+        rows=partition.rows,
+        bytes=partition.bytes,
+    )
