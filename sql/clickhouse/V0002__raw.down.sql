@@ -1,0 +1,14 @@
+drop table if exists bilten_raw.financial_payouts sync;
+drop table if exists bilten_raw.financial_exchange_rates sync;
+drop table if exists bilten_raw.financial_currencies sync;
+drop table if exists bilten_raw.payments_chargebacks sync;
+drop table if exists bilten_raw.payments_refunds sync;
+drop table if exists bilten_raw.payments_payment_items sync;
+drop table if exists bilten_raw.payments_payments sync;
+drop table if exists bilten_raw.tickets_tickets sync;
+drop table if exists bilten_raw.tickets_ticket_type_capacity_log sync;
+drop table if exists bilten_raw.tickets_ticket_types sync;
+drop table if exists bilten_raw.events_events sync;
+drop table if exists bilten_raw.events_venues sync;
+drop table if exists bilten_raw.users_users sync;
+drop table if exists bilten_raw.users_organizations sync;
