@@ -91,9 +91,8 @@ def _show_status(report: StatusReport) -> None:
     for row in report.migrations:
         at = row.completed_at or row.failed_at or row.started_at
         when = f"{at:%F %T}" if at else "-"
-        print(
-            f"{row.store:<10}  V{row.version:04d}  {row.name:<{width}}  {row.state:<11}  {when:<19}  {row.description}"
-        )
+        label = f"{row.store:<10}  V{row.version:04d}  {row.name:<{width}}"
+        print(f"{label}  {row.state:<11}  {when:<19}  {row.description}")
     print(f"{report.pending} pending: bilten migrate up" if report.pending else "nothing pending")
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     partitions = typer.Typer(help="Tables partitioned by month.", no_args_is_help=True)
-    partitions.callback()(lambda: None)
     partitions.command("list")(list_)
     app.add_typer(partitions, name="partitions")
 

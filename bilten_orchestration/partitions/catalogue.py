@@ -35,24 +35,22 @@ class Attached:
     rows: int
 
     def overlaps(self, start: datetime, end: datetime) -> bool:
-        return (
-            not self.is_default
-            and (self.low is None or self.low < end)
-            and (self.high is None or start < self.high)
-        )
+        if self.is_default:
+            return False
+        return (self.low is None or self.low < end) and (self.high is None or start < self.high)
 
     def covers(self, start: datetime, end: datetime) -> bool:
-        return (
-            not self.is_default
-            and (self.low is None or self.low <= start)
-            and (self.high is None or end <= self.high)
-        )
+        if self.is_default:
+            return False
+        return (self.low is None or self.low <= start) and (self.high is None or end <= self.high)
 
 
 def attached(connection: Connection, table: str) -> list[Attached]:
-    """Ordered by lower bound, the default partition last. Raises Refused when `table` is not partitioned by range."""
+    """Ordered by lower bound, the default one last. Raises Refused where `table` has no ranges."""
     row = connection.execute(
-        "select partstrat = 'r' and partnatts = 1 from pg_partitioned_table where partrelid = to_regclass(%s)",
+        """
+        select partstrat = 'r' and partnatts = 1 from pg_partitioned_table where partrelid = to_regclass(%s)
+        """,
         (table,),
     ).fetchone()
     if row is None or not row[0]:

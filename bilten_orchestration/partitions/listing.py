@@ -16,7 +16,7 @@ from bilten_orchestration.stores import postgres
 
 @dataclass(frozen=True, slots=True)
 class PartitionRow:
-    """One partition; bounds in UTC, upper one exclusive, None where unbounded; rows as the planner estimates."""
+    """One partition; bounds in UTC, the upper exclusive, None where unbounded; rows as estimated."""
 
     table: str
     partition: str

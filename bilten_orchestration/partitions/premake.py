@@ -56,7 +56,7 @@ def premake(
     today: date | None = None,
     progress: Progress = silent,
 ) -> PremakeReport:
-    """Every declared table: from the month of `first` (default: the current one) to the current one plus its premake.
+    """Every declared table: from the month of `first` (default: the current) to the current plus its premake.
 
     `last` moves the end further, never nearer. `today` is the UTC day, default now.
     Raises as `ensure_months` does.
@@ -81,7 +81,7 @@ def premake(
 
 
 def ensure_months(connection: Connection, table: str, first: date, last: date) -> list[str]:
-    """Make the missing months of a declared table, both ends included; returns the names made (schema.table_pYYYYMM).
+    """Make the missing months, both ends included; returns the names made (schema.table_pYYYYMM).
 
     `connection` is the owner's, in autocommit. Raises Refused (a default partition, bounds that overlap, a
     name that is taken: all of them at once, nothing made), LockHeld, or TransientError when a lock was not
@@ -175,10 +175,9 @@ def _make_once(connection: Connection, table: PartitionedTable, month: Month, na
     child = sql.Identifier(table.schema, name)
     parent = sql.Identifier(table.schema, table.table)
     check = sql.Identifier(f"{name}_bounds")
-    low, high = sql.SQL(literal(month.start)), sql.SQL(literal(month.end))  # type: ignore[arg-type]
+    low, high = sql.SQL(literal(month.start)), sql.SQL(literal(month.end))
     storage = sql.SQL(", ").join(
-        sql.SQL("{} = {}").format(sql.SQL(key), sql.Literal(value))  # type: ignore[arg-type]
-        for key, value in table.storage.items()
+        sql.SQL("{} = {}").format(sql.SQL(key), sql.Literal(value)) for key, value in table.storage.items()
     )
     statements = [
         sql.SQL("create table {child} (like {parent} including all excluding identity){storage}{tablespace}"),
@@ -221,7 +220,10 @@ def _make_once(connection: Connection, table: PartitionedTable, month: Month, na
 
 def _tablespace(connection: Connection, table: PartitionedTable) -> sql.Composable:
     row = connection.execute(
-        "select spcname from pg_class c join pg_tablespace t on t.oid = c.reltablespace where c.oid = %s::regclass",
+        """
+        select spcname from pg_class c join pg_tablespace t on t.oid = c.reltablespace
+        where c.oid = %s::regclass
+        """,
         (table.name,),
     ).fetchone()
     return sql.SQL(" tablespace {}").format(sql.Identifier(row[0])) if row else sql.SQL("")
