@@ -83,7 +83,8 @@ as select
     uniqState(session_id) as unique_sessions,
     count() as deliveries
 from analytics.events
-group by minute, organizer_id, event_id, event_type;
+group by minute, organizer_id, event_id, event_type
+comment 'Feeds analytics.metrics_realtime with what is inserted into analytics.events';
 
 create or replace view analytics.realtime_minutes as
 select

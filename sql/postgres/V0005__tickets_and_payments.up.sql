@@ -328,28 +328,34 @@ declare
     payment payments.payments;
     sums record;
     wanted uuid;
+    touched uuid[]; -- an item may move from one payment to another
 begin
     if tg_table_name = 'payments' then
-        wanted := new.id;
+        touched := array[new.id];
     elsif tg_op = 'DELETE' then
-        wanted := old.payment_id;
+        touched := array[old.payment_id];
+    elsif tg_op = 'UPDATE' and old.payment_id <> new.payment_id then
+        touched := array[old.payment_id, new.payment_id];
     else
-        wanted := new.payment_id;
+        touched := array[new.payment_id];
     end if;
-    select * into payment from payments.payments where id = wanted;
-    if not found then
-        return null; -- deleted since, its items with it
-    end if;
-    select coalesce(sum(amount), 0) as amount,
-           coalesce(sum(amount) filter (where item_type = 'fee'), 0) as fee,
-           coalesce(sum(amount) filter (where item_type = 'tax'), 0) as tax
-      into sums from payments.payment_items where payment_id = wanted;
-    if sums.amount <> payment.amount or sums.fee <> payment.fee_amount or sums.tax <> payment.tax_amount then
-        raise exception 'the items of payment % do not add up to it', wanted
-            using errcode = 'check_violation',
-                  detail = format('amount %s, items %s; fee %s, items %s; tax %s, items %s',
-                                  payment.amount, sums.amount, payment.fee_amount, sums.fee, payment.tax_amount, sums.tax);
-    end if;
+    foreach wanted in array touched loop
+        select * into payment from payments.payments where id = wanted;
+        if not found then
+            continue; -- deleted since, its items with it
+        end if;
+        select coalesce(sum(amount), 0) as amount,
+               coalesce(sum(amount) filter (where item_type = 'fee'), 0) as fee,
+               coalesce(sum(amount) filter (where item_type = 'tax'), 0) as tax
+          into sums from payments.payment_items where payment_id = wanted;
+        if sums.amount <> payment.amount or sums.fee <> payment.fee_amount or sums.tax <> payment.tax_amount then
+            raise exception 'the items of payment % do not add up to it', wanted
+                using errcode = 'check_violation',
+                      detail = format('amount %s, items %s; fee %s, items %s; tax %s, items %s',
+                                      payment.amount, sums.amount, payment.fee_amount, sums.fee,
+                                      payment.tax_amount, sums.tax);
+        end if;
+    end loop;
     return null;
 end
 $$;
@@ -429,8 +435,11 @@ create constraint trigger items_add_up after insert or update or delete on payme
 create constraint trigger items_add_up after insert or update of amount, fee_amount, tax_amount on payments.payments
     deferrable initially deferred for each row execute function payments.check_items_add_up();
 
+-- What tickets, items and refunds were checked against stays: their event and their currency.
+create trigger set_once before update on tickets.ticket_types
+    for each row execute function system.set_once('event_id');
 create trigger set_once before update on payments.payments
-    for each row execute function system.set_once('captured_at');
+    for each row execute function system.set_once('captured_at', 'event_id', 'currency');
 create trigger set_once before update on payments.refunds
     for each row execute function system.set_once('refunded_at', 'reversed_at');
 create trigger set_once before update on payments.chargebacks

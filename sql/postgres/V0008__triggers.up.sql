@@ -81,8 +81,9 @@ begin
             ('financial.exchange_rates', 'rate_date,from_currency,to_currency', '')
         ) as s (name, key, facts)
     loop
-        execute format('create trigger track_change before insert or update on %s for each row execute function system.%I()',
-            t.name, case when t.key = 'id' then 'track_change' else 'track_change_by_natural_key' end);
+        execute format('create trigger track_change before insert or update on %s for each row execute function system.%s',
+            t.name, case when t.key = 'id' then 'track_change()' else format('track_change_by_natural_key(%s)',
+                (select string_agg(quote_literal(a), ', ') from unnest(string_to_array(t.key, ',')) a)) end);
         execute format('create trigger record_delete after delete on %s for each row execute function system.record_delete(%s)',
             t.name, (select string_agg(quote_literal(a), ', ') from unnest(array[t.key] || string_to_array(nullif(t.facts, ''), ' ')) a));
         execute format('create trigger refuse_truncate before truncate on %s for each statement execute function system.refuse_truncate()', t.name);

@@ -12,5 +12,9 @@ begin
 end
 $$;
 
+alter default privileges in schema users, authentication, events, tickets, payments, branding, assets
+    revoke select, insert, update, delete on tables from bilten_app;
+alter default privileges grant execute on functions to public;
+
 grant execute on all functions in schema system, payments, tickets, financial, audit to public;
 grant usage on schema public to public;

@@ -36,3 +36,9 @@ grant select (id, user_id, event_id, amount, fee_amount, tax_amount, currency, p
 grant select on system.deleted_rows, system.restores, system.migrations, system.partition_metadata to bilten_etl;
 grant select, insert, update, delete on system.sync_state, system.metric_dirty_days, system.build_journal to bilten_etl;
 grant usage, select on sequence system.batch_number to bilten_etl;
+
+-- Later migrations: a new table of the application comes with its rights; people and the sync get a
+-- table, or a column, only when a migration says so; a new function is for nobody.
+alter default privileges in schema users, authentication, events, tickets, payments, branding, assets
+    grant select, insert, update, delete on tables to bilten_app;
+alter default privileges revoke execute on functions from public;
