@@ -87,10 +87,13 @@ class Servers:
         """Both databases migrated once, by the real runner; what ClickHouse holds then, per database."""
         try:
             from bilten_orchestration.migrations import runner
+            from bilten_orchestration.partitions.premake import premake
         except ImportError as error:
             pytest.fail(f"this test needs migrated databases, and the migration runner cannot be imported: {error}")
         self.create_database(TEMPLATE)
-        runner.up(self.settings(TEMPLATE, self.clickhouse.settings))
+        settings = self.settings(TEMPLATE, self.clickhouse.settings)
+        runner.up(settings)
+        premake(settings)  # without a month for the audit log every UPDATE fails
         with stack.postgres.superuser(self.postgres.cluster) as connection:
             connection.execute(sql.SQL("alter database {} is_template true").format(sql.Identifier(TEMPLATE)))
         return tables(self.clickhouse.settings)
