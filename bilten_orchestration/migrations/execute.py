@@ -53,6 +53,8 @@ def run(
     script = migration.script(direction)
     started = time.monotonic()
     progress(f"{migration.label}: {direction}, {len(script.statements)} statements")
+    # a backend busy with a long statement would not notice that its runner died, and would keep the lock
+    connection.execute("set client_connection_check_interval = '2s'")
     history.begin(connection, migration, direction)
     try:
         if migration.store == "clickhouse":
