@@ -36,22 +36,42 @@ class _Section(BaseModel):
 class PostgresSettings(_Section):
     """The operational database, and Dagster's own storage in a second database beside it."""
 
-    host: str | None = Field(None, description="Host name or socket directory; unset: `up` starts an embedded server.")
+    host: str | None = Field(
+        None, description="Host name or socket directory; unset: `up` starts an embedded server."
+    )
     port: Port = Field(5432, description="TCP port.")
     database: str = Field("bilten", min_length=1, description="The operational database.")
-    user: str = Field("bilten_owner", min_length=1, description="Owns the schema: migrations, backups, demo data.")
+    user: str = Field(
+        "bilten_owner", min_length=1, description="Owns the schema: migrations, backups, demo data."
+    )
     password: SecretStr = Field(SecretStr(""), description="Of the owner.")
-    etl_user: str = Field("bilten_etl", min_length=1, description="Reads synced tables; writes sync and build state only.")
+    etl_user: str = Field(
+        "bilten_etl", min_length=1, description="Reads synced tables; writes sync and build state only."
+    )
     etl_password: SecretStr = Field(SecretStr(""), description="Of the etl user.")
-    dagster_database: str = Field("bilten_dagster", min_length=1, description="Dagster's run, event and schedule storage.")
-    dagster_user: str = Field("bilten_dagster", min_length=1, description="Owns Dagster's database and sees no other.")
+    app_password: SecretStr = Field(
+        SecretStr(""), description="Of bilten_app, the application; only the embedded set-up uses it."
+    )
+    readonly_password: SecretStr = Field(
+        SecretStr(""),
+        description="Of bilten_readonly, for people who look; only the embedded set-up uses it.",
+    )
+    dagster_database: str = Field(
+        "bilten_dagster", min_length=1, description="Dagster's run, event and schedule storage."
+    )
+    dagster_user: str = Field(
+        "bilten_dagster", min_length=1, description="Owns Dagster's database and sees no other."
+    )
     dagster_password: SecretStr = Field(SecretStr(""), description="Of the Dagster user.")
     sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
         "prefer", description="libpq's sslmode; the embedded build has no SSL, so `prefer` falls back there."
     )
-    connect_timeout_seconds: int = Field(10, ge=1, le=300, description="A server that does not answer is given up after this.")
+    connect_timeout_seconds: int = Field(
+        10, ge=1, le=300, description="A server that does not answer is given up after this."
+    )
     pg_bin: Path | None = Field(
-        None, description="Directory of pg_dump, pg_basebackup and others, of the server's major; unset: the embedded ones."
+        None,
+        description="Directory of pg_dump and the like, of the server's major; unset: the embedded ones.",
     )
 
 
@@ -63,13 +83,23 @@ class ClickHouseSettings(_Section):
     secure: bool = Field(False, description="HTTPS instead of HTTP.")
     user: str = Field("bilten_etl", min_length=1, description="Migrates, loads and builds.")
     password: SecretStr = Field(SecretStr(""), description="Of that user.")
-    analyst_user: str = Field("bilten_analyst", min_length=1, description="Reads staging, marts and analytics, nothing else.")
+    analyst_user: str = Field(
+        "bilten_analyst", min_length=1, description="Reads staging, marts and analytics, nothing else."
+    )
     analyst_password: SecretStr = Field(SecretStr(""), description="Of the analyst.")
-    connect_timeout_seconds: int = Field(10, ge=1, le=300, description="A server that does not answer is given up after this.")
-    query_timeout_seconds: int = Field(900, ge=10, le=86_400, description="Longest single statement; longer ones are cancelled.")
-    cluster: str | None = Field(None, description="Name of a cluster; unset: one node. Reserved, one node is supported now.")
+    connect_timeout_seconds: int = Field(
+        10, ge=1, le=300, description="A server that does not answer is given up after this."
+    )
+    query_timeout_seconds: int = Field(
+        900, ge=10, le=86_400, description="Longest single statement; longer ones are cancelled."
+    )
+    cluster: str | None = Field(
+        None, description="Name of a cluster; unset: one node. Reserved, one node is supported now."
+    )
     memory_bytes: int = Field(
-        1 << 30, ge=256 << 20, description="Upper bound of the embedded engine's memory; outside servers set their own."
+        1 << 30,
+        ge=256 << 20,
+        description="Upper bound of the embedded engine's memory; outside servers set their own.",
     )
 
 
@@ -94,10 +124,24 @@ class ObjectStoreSettings(_Section):
     region: str = Field("us-east-1", min_length=1, description="Signing region.")
     access_key_id: SecretStr = Field(SecretStr(""), description="10 or more characters.")
     secret_access_key: SecretStr = Field(SecretStr(""), description="10 or more characters.")
-    bucket_backups: str = Field("bilten-backups", min_length=3, max_length=63, description="The backup repository.")
-    bucket_backups_copy: str = Field("bilten-backups-copy", min_length=3, max_length=63, description="Its copy, standing for a second region.")
-    bucket_dagster: str = Field("bilten-dagster", min_length=3, max_length=63, description="Compute logs of runs.")
-    bucket_assets: str = Field("bilten-assets", min_length=3, max_length=63, description="Images, avatars, tickets of the application.")
+    bucket_backups: str = Field(
+        "bilten-backups", min_length=3, max_length=63, description="The backup repository."
+    )
+    bucket_backups_copy: str = Field(
+        "bilten-backups-copy",
+        min_length=3,
+        max_length=63,
+        description="Its copy, standing for a second region.",
+    )
+    bucket_dagster: str = Field(
+        "bilten-dagster", min_length=3, max_length=63, description="Compute logs of runs."
+    )
+    bucket_assets: str = Field(
+        "bilten-assets",
+        min_length=3,
+        max_length=63,
+        description="Images, avatars, tickets of the application.",
+    )
 
     @property
     def buckets(self) -> tuple[str, str, str, str]:
@@ -109,25 +153,45 @@ class DagsterSettings(_Section):
     """Webserver and daemon."""
 
     host: str = Field("127.0.0.1", description="Address the webserver binds to.")
-    port: Port = Field(3000, description="Port of the UI; when taken, `up` names the holder and takes the next free one.")
-    url: str | None = Field(None, pattern=r"^https?://.+$", description="Where people reach the UI; unset: host and port.")
+    port: Port = Field(
+        3000, description="Port of the UI; when taken, `up` names the holder and takes the next free one."
+    )
+    code_server_port: Port = Field(
+        4000, description="Port of the server that loads the definitions, on this machine only."
+    )
+    url: str | None = Field(
+        None, pattern=r"^https?://.+$", description="Where people reach the UI; unset: host and port."
+    )
     max_concurrent_runs: int = Field(4, ge=1, le=100, description="Runs at once, over all pools.")
 
 
 class IngestionSettings(_Section):
     """The sync from PostgreSQL to ClickHouse."""
 
-    parallel_ranges: int = Field(2, ge=1, le=16, description="Readers that share one exported snapshot in a first load.")
-    chunk_rows: int = Field(100_000, ge=1_000, le=2_000_000, description="Rows held in memory per reader and insert.")
-    lock_wait_seconds: int = Field(600, ge=0, le=86_400, description="How long a batch waits for builds that read; then it gives up, to be tried again.")
+    parallel_ranges: int = Field(
+        2, ge=1, le=16, description="Readers that share one exported snapshot in a first load."
+    )
+    chunk_rows: int = Field(
+        100_000, ge=1_000, le=2_000_000, description="Rows held in memory per reader and insert."
+    )
+    lock_wait_seconds: int = Field(
+        600,
+        ge=0,
+        le=86_400,
+        description="How long a batch waits for builds that read; then it gives up, to be tried again.",
+    )
 
 
 class MetricsSettings(_Section):
     """The daily metrics."""
 
-    first_day: str = Field("2024-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="Start of the daily partitions in Dagster.")
+    first_day: str = Field(
+        "2024-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="Start of the daily partitions in Dagster."
+    )
     dbt_threads: int = Field(2, ge=1, le=16, description="Models that dbt builds at once.")
-    lock_wait_seconds: int = Field(600, ge=0, le=86_400, description="How long a build waits for a running batch or build.")
+    lock_wait_seconds: int = Field(
+        600, ge=0, le=86_400, description="How long a build waits for a running batch or build."
+    )
     retry_refused_days: bool = Field(True, description="A later build tries refused days again.")
 
 
@@ -143,7 +207,9 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    home: Path = Field(CHECKOUT / ".bilten", description="State directory of the embedded stack: data, logs, secrets.")
+    home: Path = Field(
+        CHECKOUT / ".bilten", description="State directory of the embedded stack: data, logs, secrets."
+    )
     environment: Literal["local", "test", "staging", "production"] = Field(
         "local", description="Named in messages; `demo load` refuses to write into production."
     )
@@ -222,7 +288,9 @@ def load_settings(*, embedded: bool = True) -> Settings:
     problems = [
         Problem(
             what=f"{name} is not a setting",
-            expected=(nearest[0] if (nearest := difflib.get_close_matches(name, known, n=1)) else "a known name"),
+            expected=(
+                nearest[0] if (nearest := difflib.get_close_matches(name, known, n=1)) else "a known name"
+            ),
             found=name,
             next="`bilten env --help` and docs/settings.md list all settings",
         )
@@ -231,7 +299,7 @@ def load_settings(*, embedded: bool = True) -> Settings:
     ]
     stack_env = home / "stack.env"
     try:
-        settings = Settings(_env_file=stack_env if embedded and stack_env.exists() else None, home=home)  # type: ignore[call-arg]
+        settings = Settings(_env_file=stack_env if embedded and stack_env.exists() else None, home=home)
     except ValidationError as error:
         for detail in error.errors():
             name = PREFIX + "__".join(str(part) for part in detail["loc"]).upper()
@@ -267,6 +335,11 @@ def _accepts(field: Any) -> str:
         return "a known name"
     annotation = field.annotation
     kind = getattr(annotation, "__name__", str(annotation)).replace("typing.", "")
-    bounds = [f"{type(item).__name__.lower()} {next(iter(vars(item).values()), '')}" if hasattr(item, "__dict__") else str(item) for item in field.metadata]
+    bounds = [
+        f"{type(item).__name__.lower()} {next(iter(vars(item).values()), '')}"
+        if hasattr(item, "__dict__")
+        else str(item)
+        for item in field.metadata
+    ]
     text = f"{kind}, {', '.join(bounds)}" if bounds else kind
     return f"{text} ({field.description})" if field.description else text

@@ -1,7 +1,7 @@
 """Fixtures with real servers.
 
     postgres_server    session   the server as its superuser sees it
-    settings           function  a fresh migrated PostgreSQL database (cloned), an emptied migrated ClickHouse,
+    settings           function  a fresh migrated PostgreSQL database, an emptied migrated ClickHouse,
                                  an emptied Redis, buckets of its own
     empty_settings     function  the same before any migration
     own_postgres       function  a PostgreSQL of the test's own, which it may kill or restore
@@ -89,7 +89,9 @@ class Servers:
             from bilten_orchestration.migrations import runner
             from bilten_orchestration.partitions.premake import premake
         except ImportError as error:
-            pytest.fail(f"this test needs migrated databases, and the migration runner cannot be imported: {error}")
+            pytest.fail(
+                f"this test needs migrated databases, and the migration runner cannot be imported: {error}"
+            )
         self.create_database(TEMPLATE)
         settings = self.settings(TEMPLATE, self.clickhouse.settings)
         runner.up(settings)
@@ -112,7 +114,9 @@ class Servers:
 
     def drop_database(self, name: str) -> None:
         with stack.postgres.superuser(self.postgres.cluster) as connection:
-            for (gid,) in connection.execute("select gid from pg_prepared_xacts where database = %s", (name,)).fetchall():
+            for (gid,) in connection.execute(
+                "select gid from pg_prepared_xacts where database = %s", (name,)
+            ).fetchall():
                 with stack.postgres.superuser(self.postgres.cluster, name) as inside:
                     inside.execute(sql.SQL("rollback prepared {}").format(sql.Literal(gid)))
             for (slot,) in connection.execute(
@@ -124,9 +128,13 @@ class Servers:
                     (slot,),
                 )
                 connection.execute(
-                    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %s", (slot,)
+                    "select pg_drop_replication_slot(slot_name) from pg_replication_slots"
+                    " where slot_name = %s",
+                    (slot,),
                 )
-            connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
+            )
 
     def settings(self, database: str, clickhouse: ClickHouseSettings) -> Settings:
         number = next(self.numbers)
@@ -160,10 +168,15 @@ def tables(clickhouse: ClickHouseSettings) -> dict[str, set[str]]:
 
     client = connect(clickhouse)
     found: dict[str, set[str]] = {
-        name: set() for (name,) in client.query("select name from system.databases where name not in"
-        " ('system', 'information_schema', 'INFORMATION_SCHEMA', 'default')").result_rows
+        name: set()
+        for (name,) in client.query(
+            "select name from system.databases where name not in"
+            " ('system', 'information_schema', 'INFORMATION_SCHEMA', 'default')"
+        ).result_rows
     }
-    for database, table in client.query("select database, name from system.tables where not is_temporary").result_rows:
+    for database, table in client.query(
+        "select database, name from system.tables where not is_temporary"
+    ).result_rows:
         if database in found:
             found[database].add(table)
     client.close()
@@ -181,7 +194,9 @@ def empty_clickhouse(clickhouse: ClickHouseSettings, keep: dict[str, set[str]]) 
             continue
         for name in names - keep[database]:
             client.command(f"drop table `{database}`.`{name}` sync")
-    filled = client.query("select database, name from system.tables where has_own_data and total_rows > 0").result_rows
+    filled = client.query(
+        "select database, name from system.tables where has_own_data and total_rows > 0"
+    ).result_rows
     for database, name in filled:
         if database in keep:
             client.command(f"truncate table `{database}`.`{name}` sync")

@@ -80,7 +80,9 @@ class Server:
                 os.setgid(self.user.gid)
                 os.setuid(self.user.uid)
             # after setuid, which clears it; a postmaster takes its children along on SIGQUIT only
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGQUIT if self.program.name == "postgres" else signal.SIGKILL)
+            _libc.prctl(
+                PR_SET_PDEATHSIG, signal.SIGQUIT if self.program.name == "postgres" else signal.SIGKILL
+            )
 
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -91,19 +93,28 @@ class Server:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                preexec_fn=become,  # noqa: PLW1509 (no threads hold locks here yet)
+                preexec_fn=become,
             )
         try:
-            health.wait(self.ready, seconds=START_SECONDS, alive=lambda: self.process is not None and self.process.poll() is None)
+            health.wait(
+                self.ready,
+                seconds=START_SECONDS,
+                alive=lambda: self.process is not None and self.process.poll() is None,
+            )
         except StoreUnavailable as error:
-            raise RuntimeError(f"{self.program.name} did not start: {error}\n{self.log.read_text()[-3000:]}") from error
+            raise RuntimeError(
+                f"{self.program.name} did not start: {error}\n{self.log.read_text()[-3000:]}"
+            ) from error
 
     def kill(self) -> None:
         """SIGKILL to the server and whatever it had started."""
         if self.process is None:
             return
         with contextlib.suppress(psutil.NoSuchProcess):
-            family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+            family = [
+                psutil.Process(self.process.pid),
+                *psutil.Process(self.process.pid).children(recursive=True),
+            ]
             for member in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.kill()
@@ -149,10 +160,15 @@ class PostgresServer(Server):
     @property
     def superuser(self) -> PostgresSettings:
         return PostgresSettings(
-            host=str(self.cluster.socket_directory), port=self.cluster.port, database="postgres", user=postgres.SUPERUSER
+            host=str(self.cluster.socket_directory),
+            port=self.cluster.port,
+            database="postgres",
+            user=postgres.SUPERUSER,
         )
 
-    def settings(self, database: str = "bilten", dagster_database: str = "bilten_dagster") -> PostgresSettings:
+    def settings(
+        self, database: str = "bilten", dagster_database: str = "bilten_dagster"
+    ) -> PostgresSettings:
         """The server as the platform sees it."""
         return PostgresSettings(
             host=ports.LOOPBACK,
@@ -160,6 +176,8 @@ class PostgresServer(Server):
             database=database,
             dagster_database=dagster_database,
             password=PASSWORD,
+            app_password=PASSWORD,
+            readonly_password=PASSWORD,
             etl_password=PASSWORD,
             dagster_password=PASSWORD,
         )
@@ -204,7 +222,11 @@ def start_redis(base: Path, name: str = "redis") -> tuple[Server, RedisSettings]
     directory = base / name
     directory.mkdir()
     server = redis.Redis(
-        data=directory / "data", port=ports.any_free(), binary=redis.binary(base, user), user=user, password=PASSWORD
+        data=directory / "data",
+        port=ports.any_free(),
+        binary=redis.binary(base, user),
+        user=user,
+        password=PASSWORD,
     )
     redis.initialise(server)
     settings = RedisSettings(host=ports.LOOPBACK, port=server.port, password=PASSWORD)
@@ -255,7 +277,9 @@ class ClickHouseServer(Server):
         return self.program.directory
 
 
-def start_clickhouse(base: Path, name: str = "clickhouse", *, copy_of: Path | None = None) -> ClickHouseServer:
+def start_clickhouse(
+    base: Path, name: str = "clickhouse", *, copy_of: Path | None = None
+) -> ClickHouseServer:
     """A new endpoint, on an empty data directory or on a copy of another one's (which must be stopped)."""
     if importlib.util.find_spec("bilten_orchestration.local.clickhouse") is None:
         raise RuntimeError("the ClickHouse endpoint (bilten_orchestration.local.clickhouse) is not there")
@@ -266,7 +290,10 @@ def start_clickhouse(base: Path, name: str = "clickhouse", *, copy_of: Path | No
     if copy_of is not None:
         shutil.copytree(copy_of, directory / "data", symlinks=True)
     endpoint = clickhouse_endpoint.Endpoint(
-        directory=directory, settings=ClickHouseSettings(host=ports.LOOPBACK, port=ports.any_free(), password=PASSWORD, analyst_password=PASSWORD)
+        directory=directory,
+        settings=ClickHouseSettings(
+            host=ports.LOOPBACK, port=ports.any_free(), password=PASSWORD, analyst_password=PASSWORD
+        ),
     )
     clickhouse_endpoint.initialise(endpoint)
     running = ClickHouseServer(

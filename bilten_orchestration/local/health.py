@@ -25,10 +25,13 @@ def postgres(settings: Settings) -> str:
 
     with connect(settings.postgres, application_name="bilten status") as connection:
         row = connection.execute(
-            "select current_setting('server_version'), count(*) from pg_stat_activity where backend_type = 'client backend'"
+            "select current_setting('server_version'), count(*) from pg_stat_activity"
+            " where backend_type = 'client backend'"
         ).fetchone()
     if row is None:
-        raise StoreUnavailable("PostgreSQL answered a query without a row", expected="its version", found="nothing")
+        raise StoreUnavailable(
+            "PostgreSQL answered a query without a row", expected="its version", found="nothing"
+        )
     return f"version {row[0]}, {row[1]} sessions"
 
 
@@ -47,7 +50,7 @@ def redis(settings: Settings) -> str:
 
     client = connect(settings.redis)
     try:
-        version = client.info("server")["redis_version"]  # type: ignore[index]
+        version = client.info("server")["redis_version"]
         return f"version {version}, {client.dbsize()} keys"
     finally:
         client.close()
@@ -68,7 +71,7 @@ def object_store(settings: Settings) -> str:
             f"the object store at {store.endpoint_url} does not give the bucket {bucket}",
             expected="an answer to HeadBucket",
             found=str(error),
-            next="bilten up starts the embedded one; on your own store make the bucket and allow these keys to use it",
+            next="bilten up makes the embedded ones; on your own store make it and let these keys use it",
         ) from None
     finally:
         client.close()
@@ -92,18 +95,23 @@ def code_server(settings: Settings, port: int) -> str:
                 next="bilten logs dagster-code",
             ) from None
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
-        raise StoreUnavailable("Dagster's code server is not ready", expected="SERVING", found=str(answer.status))
+        raise StoreUnavailable(
+            "Dagster's code server is not ready", expected="SERVING", found=str(answer.status)
+        )
     return "serving definitions"
 
 
 def webserver(settings: Settings) -> str:
     url = f"http://{settings.dagster.host}:{settings.dagster.port}/server_info"
     try:
-        with urllib.request.urlopen(url, timeout=REQUEST_SECONDS) as answer:  # noqa: S310 (our own address)
+        with urllib.request.urlopen(url, timeout=REQUEST_SECONDS) as answer:
             answer.read()
     except (OSError, urllib.error.HTTPError) as error:
         raise StoreUnavailable(
-            "Dagster's webserver does not answer", expected=f"200 from {url}", found=str(error), next="bilten logs dagster-webserver"
+            "Dagster's webserver does not answer",
+            expected=f"200 from {url}",
+            found=str(error),
+            next="bilten logs dagster-webserver",
         ) from None
     return "answering"
 
@@ -120,7 +128,12 @@ def daemon(settings: Settings) -> str:
             else None
         )
     if row is None or row[0] is None:
-        raise StoreUnavailable("Dagster's daemon has not started yet", expected="a heartbeat", found="none", next="bilten logs dagster-daemon")
+        raise StoreUnavailable(
+            "Dagster's daemon has not started yet",
+            expected="a heartbeat",
+            found="none",
+            next="bilten logs dagster-daemon",
+        )
     beat: datetime = row[0]
     age = (datetime.now(UTC) - (beat if beat.tzinfo else beat.replace(tzinfo=UTC))).total_seconds()
     if age > DAEMON_SILENCE_SECONDS:
@@ -134,7 +147,7 @@ def daemon(settings: Settings) -> str:
 
 
 def wait(check: Callable[[], str], *, seconds: float, alive: Callable[[], bool] = lambda: True) -> str:
-    """Ask until the check passes; raise its last error after `seconds`, or at once when the process is gone."""
+    """Ask until the check passes; raises its last error after `seconds`, at once when the process is gone."""
     deadline = time.monotonic() + seconds
     pause = FIRST_POLL_SECONDS
     while True:

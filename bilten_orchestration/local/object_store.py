@@ -52,6 +52,7 @@ def initialise(store: ObjectStore, buckets: tuple[str, ...]) -> None:
 
 
 def program(store: ObjectStore) -> Program:
+    key, secret = store.access_key_id.get_secret_value(), store.secret_access_key.get_secret_value()
     return Program(
         name="object-store",
         argv=(
@@ -71,7 +72,7 @@ def program(store: ObjectStore) -> Program:
         port=store.port,
         # by environment: arguments are visible to every user of the machine
         environment={
-            "RCLONE_AUTH_KEY": f'"{store.access_key_id.get_secret_value()},{store.secret_access_key.get_secret_value()}"',
+            "RCLONE_AUTH_KEY": f'"{key},{secret}"',
             "RCLONE_CONFIG": "",
         },
         as_server_user=True,

@@ -31,7 +31,8 @@ from bilten_orchestration.settings import PostgresSettings
 
 SUPERUSER = "postgres"
 EXTENSIONS = ("pg_stat_statements", "amcheck", "pg_visibility")
-SCHEMA_ROLES = ("bilten_app", "bilten_readonly", "bilten_etl")
+APP, READONLY = "bilten_app", "bilten_readonly"
+SCHEMA_ROLES = (APP, READONLY, "bilten_etl")
 PRIVILEGES_OF_OWNER = ("pg_monitor", "pg_signal_backend", "pg_checkpoint")
 
 
@@ -105,6 +106,7 @@ def program(cluster: Cluster) -> Program:
         port=cluster.port,
         environment={"LC_ALL": "C.UTF-8"},
         as_server_user=True,
+        files=tuple(cluster.data / name for name in ("postgresql.conf", "pg_hba.conf", "pg_ident.conf")),
         stop_signal="INT",  # fast shutdown: ends sessions, writes a checkpoint
         stop_seconds=60,
         start_order=10,
@@ -112,7 +114,9 @@ def program(cluster: Cluster) -> Program:
 
 
 @contextmanager
-def superuser(cluster: Cluster, database: str = "postgres") -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def superuser(
+    cluster: Cluster, database: str = "postgres"
+) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A connection of the superuser over the socket, in autocommit."""
     with psycopg.connect(
         host=str(cluster.socket_directory),
@@ -141,8 +145,12 @@ def provision(cluster: Cluster, settings: PostgresSettings) -> None:
                 sql.SQL(", ").join(map(sql.Identifier, PRIVILEGES_OF_OWNER)), sql.Identifier(settings.user)
             )
         )
+        if settings.etl_user not in SCHEMA_ROLES:  # migrations grant to bilten_etl
+            connection.execute(sql.SQL("grant bilten_etl to {}").format(sql.Identifier(settings.etl_user)))
         for role, password in (
             (settings.user, settings.password),
+            (APP, settings.app_password),
+            (READONLY, settings.readonly_password),
             (settings.etl_user, settings.etl_password),
             (settings.dagster_user, settings.dagster_password),
         ):
@@ -155,12 +163,60 @@ def provision(cluster: Cluster, settings: PostgresSettings) -> None:
     create_extensions(cluster, settings.database)
 
 
+def ensure_provisioned(cluster: Cluster, settings: PostgresSettings) -> None:
+    """Provision unless every role gets in with its password and the extensions stand.
+
+    Asked first because giving a password again writes another verifier. Raises StoreUnavailable
+    while the server does not let the superuser in.
+    """
+    try:
+        with superuser(cluster) as connection:
+            ready = connection.execute(
+                "select 1 from pg_database where datname = %s", (settings.database,)
+            ).fetchone()
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable(
+            "PostgreSQL does not let its superuser in yet",
+            expected=f"a connection over {cluster.socket_directory}",
+            found=str(error).strip().splitlines()[-1],
+            next="bilten logs postgres",
+        ) from None
+    if ready is None or not _complete(cluster, settings):
+        provision(cluster, settings)
+
+
+def _complete(cluster: Cluster, settings: PostgresSettings) -> bool:
+    try:
+        for user, password, database in (
+            (settings.user, settings.password, settings.database),
+            (settings.etl_user, settings.etl_password, settings.database),
+            (APP, settings.app_password, settings.database),
+            (READONLY, settings.readonly_password, settings.database),
+            (settings.dagster_user, settings.dagster_password, settings.dagster_database),
+        ):
+            psycopg.connect(
+                host="127.0.0.1",
+                port=cluster.port,
+                connect_timeout=10,
+                user=user,
+                password=password.get_secret_value(),
+                dbname=database,
+            ).close()
+        with superuser(cluster, settings.database) as connection:
+            found = connection.execute("select extname from pg_extension").fetchall()
+    except psycopg.OperationalError:
+        return False
+    return {name for (name,) in found} >= set(EXTENSIONS)
+
+
 def create_database(
     connection: psycopg.Connection[tuple[object, ...]], database: str, owner: str, guests: tuple[str, ...]
 ) -> None:
     """A database of `owner`, entered by `guests` and nobody else. Does nothing where it stands."""
     if connection.execute("select 1 from pg_database where datname = %s", (database,)).fetchone() is None:
-        connection.execute(sql.SQL("create database {} owner {}").format(sql.Identifier(database), sql.Identifier(owner)))
+        connection.execute(
+            sql.SQL("create database {} owner {}").format(sql.Identifier(database), sql.Identifier(owner))
+        )
     connection.execute(sql.SQL("revoke all on database {} from public").format(sql.Identifier(database)))
     if guests:
         connection.execute(
@@ -178,7 +234,7 @@ def create_extensions(cluster: Cluster, database: str) -> None:
 
 
 def set_password(connection: psycopg.Connection[tuple[object, ...]], role: str, password: str) -> None:
-    """Let `role` in with `password`; sent as a verifier, so that no log and no statistics view ever sees it."""
+    """Let `role` in with `password`; sent as a verifier, so that no log or view ever sees it."""
     verifier = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     connection.execute(
         sql.SQL("alter role {} login password {}").format(sql.Identifier(role), sql.Literal(verifier))
@@ -189,7 +245,7 @@ def _role(connection: psycopg.Connection[tuple[object, ...]], role: str, options
     name = sql.Identifier(role)
     if connection.execute("select 1 from pg_roles where rolname = %s", (role,)).fetchone() is None:
         connection.execute(sql.SQL("create role {}").format(name))
-    connection.execute(sql.SQL("alter role {} " + options).format(name))  # type: ignore[arg-type]
+    connection.execute(sql.SQL("alter role {} " + options).format(name))
 
 
 def _run_as(user: ServerUser | None, argv: list[str]) -> None:
@@ -213,7 +269,9 @@ def _run_as(user: ServerUser | None, argv: list[str]) -> None:
 
 def _refuse_other_major(cluster: Cluster) -> None:
     found = (cluster.data / "PG_VERSION").read_text().strip()
-    answer = subprocess.run([str(cluster.bin / "postgres"), "--version"], capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        [str(cluster.bin / "postgres"), "--version"], capture_output=True, text=True, check=True
+    )
     major = answer.stdout.split()[-1].split(".")[0]
     if found != major:
         raise Mismatch(
@@ -221,7 +279,7 @@ def _refuse_other_major(cluster: Cluster) -> None:
                 what=f"the cluster in {cluster.data} is of PostgreSQL {found}, the binaries are of {major}",
                 expected=f"the same major version, {major}",
                 found=found,
-                next=f"install the older requirements and pg_dump it, or move {cluster.data} away for a new one",
+                next=f"pg_dump it with the older binaries, or move {cluster.data} away for a new one",
             )
         )
 
@@ -296,7 +354,9 @@ def _configuration(cluster: Cluster) -> str:
     }
     if not cluster.durable:
         lines |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    return "# written by `bilten up`, replaced at every start\n" + "".join(f"{k} = {v}\n" for k, v in lines.items())
+    return "# written by `bilten up`, replaced at every start\n" + "".join(
+        f"{k} = {v}\n" for k, v in lines.items()
+    )
 
 
 _HBA = f"""\

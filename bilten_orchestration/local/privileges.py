@@ -45,7 +45,7 @@ def server_user() -> ServerUser | None:
 
 
 def reachable(path: Path, user: ServerUser | None) -> bool:
-    """Whether `user` may walk into `path` (a directory that exists): search permission on every part of it."""
+    """Whether `user` may walk into `path` (which exists): search permission on every part of it."""
     if user is None:
         return True
     path = path.resolve()
@@ -77,7 +77,7 @@ def server_directory(path: Path, user: ServerUser | None) -> Path:
 
 
 def server_file(path: Path, text: str, user: ServerUser | None) -> None:
-    """Write a file that only the server's user (and root) can read; replaced in one step, never half-written."""
+    """Write a file that only the server's user (and root) can read; replaced in one step."""
     temporary = path.with_name(path.name + ".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -18,7 +18,9 @@ class Program:
     port: int
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     as_server_user: bool = False
-    """Native servers give up root (see privileges.py); Python ones may lie under a home that only root reads."""
+    """Native servers give up root (privileges.py); Python ones may lie under a home that only root reads."""
+    files: tuple[Path, ...] = ()
+    """What it reads at its start: when one of these changes, it is restarted."""
     stop_signal: Literal["TERM", "INT"] = "TERM"
     stop_seconds: int = 20
     start_order: int = 100

@@ -59,6 +59,7 @@ def program(redis: Redis) -> Program:
         directory=redis.data,
         port=redis.port,
         as_server_user=True,
+        files=(redis.data / "redis.conf",),
         start_order=10,
     )
 
@@ -76,6 +77,8 @@ bind 127.0.0.1
 port {redis.port}
 protected-mode yes
 daemonize no
+# a title would overwrite the environment by which we know the process as ours
+set-proc-title no
 dir "{redis.data}"
 requirepass {redis.password.get_secret_value()}
 databases 16

@@ -13,7 +13,9 @@ _blocked = False
 
 def _refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
     if _blocked and event == "socket.connect":
-        raise RuntimeError(f"a unit test tried to connect to {arguments[1]!r}; it belongs into tests/integration")
+        raise RuntimeError(
+            f"a unit test tried to connect to {arguments[1]!r}; it belongs into tests/integration"
+        )
 
 
 sys.addaudithook(_refuse_connections)  # once per process: hooks cannot be removed, hence the switch

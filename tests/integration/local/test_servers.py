@@ -19,12 +19,14 @@ from tests.conftest import Servers
 
 def test_superuser_comes_in_over_the_socket_only(own_postgres: stack.PostgresServer) -> None:
     with postgres.connect(own_postgres.superuser) as connection:
-        assert connection.execute("select current_user, usesuper from pg_user where usename = current_user").fetchone() == (
+        assert connection.execute(
+            "select current_user, usesuper from pg_user where usename = current_user"
+        ).fetchone() == (
             "postgres",
             True,
         )
     over_tcp = own_postgres.superuser.model_copy(update={"host": "127.0.0.1"})
-    with pytest.raises(embedded.StoreUnavailable, match="pg_hba.conf rejects"):
+    with pytest.raises(embedded.StoreUnavailable, match=r"pg_hba\.conf rejects"):
         postgres.connect(over_tcp)
 
 
@@ -79,7 +81,8 @@ def test_provision_again_changes_nothing(own_postgres: stack.PostgresServer) -> 
     def roles() -> list[tuple[object, ...]]:
         with embedded.superuser(own_postgres.cluster) as connection:
             return connection.execute(
-                "select rolname, rolsuper, rolcanlogin, rolreplication, memberships from pg_roles r left join lateral"
+                "select rolname, rolsuper, rolcanlogin, rolreplication, memberships from pg_roles r"
+                " left join lateral"
                 " (select array_agg(m.roleid::regrole::text order by 1) memberships from pg_auth_members m"
                 "  where m.member = r.oid) on true order by 1"
             ).fetchall()
@@ -140,12 +143,20 @@ def test_half_made_cluster_is_made_again(servers: Servers) -> None:
 
 def test_a_fresh_database_has_its_extensions(empty_settings: Settings) -> None:
     with postgres.connect(empty_settings.postgres) as connection:
-        assert connection.execute("select count(*) from pg_extension where extname = any(%s)", (list(embedded.EXTENSIONS),)).fetchone() == (3,)
+        assert connection.execute(
+            "select count(*) from pg_extension where extname = any(%s)", (list(embedded.EXTENSIONS),)
+        ).fetchone() == (3,)
 
 
-def test_environment_round_trips(empty_settings: Settings, environment: Callable[[Settings], dict[str, str]]) -> None:
+def test_environment_round_trips(
+    empty_settings: Settings, environment: Callable[[Settings], dict[str, str]]
+) -> None:
     answer = subprocess.run(
-        [sys.executable, "-c", "from bilten_orchestration.settings import load_settings; print(load_settings().postgres.database)"],
+        [
+            sys.executable,
+            "-c",
+            "import bilten_orchestration.settings as s; print(s.load_settings().postgres.database)",
+        ],
         env=environment(empty_settings),
         capture_output=True,
         text=True,

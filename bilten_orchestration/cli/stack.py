@@ -1,0 +1,182 @@
+"""`bilten up|down|status|logs|env`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bilten_orchestration.cli import output
+
+if TYPE_CHECKING:
+    from bilten_orchestration.local.status import StackStatus
+    from bilten_orchestration.local.up import UpReport
+
+
+class RoleChoice(StrEnum):
+    """Whom to connect as."""
+
+    owner = "owner"
+    etl = "etl"
+    readonly = "readonly"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("status")(status)
+    app.command("logs")(logs)
+    app.command("env")(env)
+
+
+def up(
+    demo: Annotated[
+        bool, typer.Option("--demo/--no-demo", help="Fill an empty database with demo data.")
+    ] = True,
+    scale: Annotated[
+        float, typer.Option(min=0.01, max=100, help="Size of the demo data; 1 is 120,000 orders.")
+    ] = 1.0,
+    as_json: output.Json = False,
+) -> None:
+    """Start what has no address, migrate, load demo data, sync, build the last 30 days."""
+    with output.errors("up", as_json=as_json):
+        from bilten_orchestration.local import up as engine
+
+        report = engine.up(with_demo=demo, scale=scale, progress=output.say)
+        output.finish("up", report, as_json=as_json, human=lambda: _show_up(report))
+
+
+def down(as_json: output.Json = False) -> None:
+    """Stop this checkout's servers, and only these; data stay."""
+    with output.errors("down", as_json=as_json):
+        from bilten_orchestration.local.layout import layout
+        from bilten_orchestration.local.lock import exclusive
+        from bilten_orchestration.local.supervision import Supervisor
+        from bilten_orchestration.settings import home_directory
+
+        places = layout(home_directory())
+        with exclusive(places.lock, "down", output.say):
+            output.say("stopping")
+            stopped = Supervisor(places).shut_down()
+        text = (
+            f"stopped {', '.join(stopped)}; data stay in {places.home}" if stopped else "nothing was running"
+        )
+        output.finish("down", {"stopped": stopped}, as_json=as_json, human=lambda: print(text))
+
+
+def status(as_json: output.Json = False) -> None:
+    """Each server: pid, memory, uptime, address, and whether it answers. Exits 1 when one does not."""
+    with output.errors("status", as_json=as_json):
+        from bilten_orchestration.local import status as engine
+
+        report = engine.status()
+        output.finish(
+            "status",
+            {"programs": report.programs, "memory_bytes": report.memory_bytes},
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_status(report),
+        )
+
+
+def logs(
+    name: Annotated[str, typer.Argument(help="A server, as `bilten status` names it, or supervisord.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 100,
+) -> None:
+    """The log of one server."""
+    with output.errors("logs"):
+        import os
+
+        from bilten_orchestration.errors import UsageError
+        from bilten_orchestration.local.layout import layout
+        from bilten_orchestration.settings import home_directory
+
+        places = layout(home_directory())
+        known = sorted(file.stem for file in places.logs.glob("*.log"))
+        if name not in known:
+            raise UsageError(
+                f"there is no log of {name}",
+                expected=", ".join(known) or "bilten up, first",
+                found=name,
+                next="bilten status",
+            )
+        # tail follows through rotation (-F)
+        words = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(places.log(name))]
+        os.execvp("tail", words)  # noqa: S606, S607
+
+
+def env(
+    role: Annotated[RoleChoice, typer.Option(help="Whom to connect as.")] = RoleChoice.owner,
+    as_json: output.Json = False,
+) -> None:
+    """Shell exports to connect with any client: eval "$(bilten env)". Prints secrets."""
+    with output.errors("env", as_json=as_json):
+        import shlex
+
+        from bilten_orchestration.local.exports import exports
+        from bilten_orchestration.settings import load_settings
+
+        variables = exports(load_settings(), role.value)
+
+        def show() -> None:
+            for name, value in variables.items():
+                print(f"export {name}={shlex.quote(value)}")
+
+        output.finish("env", variables, as_json=as_json, human=show)
+
+
+def _show_up(report: UpReport) -> None:
+    print(f"\nBilten is up ({report.seconds:.0f} s)\n")
+    print(f"  Dagster       {report.ui}")
+    for name, port in report.ports.items():
+        if not name.startswith("dagster"):
+            print(f"  {name:<13} 127.0.0.1:{port}")
+    print(f"  credentials   {report.credentials} (readable by you alone)")
+    for note in report.notes:
+        print(f"  note          {note}")
+    print(
+        "\nThree things to try\n"
+        f"  {report.ui}/asset-groups   the graph, from table to mart\n"
+        '  .venv/bin/bilten sql "select metric_date, currency, sum(gross_sales) as gross_sales'
+        ' from marts.fct_event_sales_daily group by all order by all desc limit 5"\n'
+        '  eval "$(.venv/bin/bilten env)"   and psql, redis-cli or any other client connects'
+    )
+
+
+def _show_status(report: StackStatus) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("server", "state", "address", "pid", "up", "memory", "health"):
+        table.add_column(
+            heading,
+            justify="right" if heading in ("pid", "up", "memory") else "left",
+            no_wrap=heading != "health",
+        )
+    for program in report.programs:
+        table.add_row(
+            program.name,
+            program.state if program.ok else f"[red]{program.state}[/red]",
+            program.where,
+            str(program.pid or ""),
+            _duration(program.uptime_seconds),
+            _mebibytes(program.memory_bytes),
+            program.health,
+        )
+    Console().print(table)
+    print(f"\n{_mebibytes(report.memory_bytes)} in all")
+
+
+def _duration(seconds: int | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _mebibytes(size: int | None) -> str:
+    return "" if size is None else f"{size / (1 << 20):,.0f} MiB"

@@ -1,0 +1,64 @@
+"""`bilten env`: what other programs need in order to connect, by the names that they know."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+from urllib.parse import quote
+
+from bilten_orchestration.errors import UsageError
+from bilten_orchestration.local import dagster_services, up
+from bilten_orchestration.local.layout import layout
+from bilten_orchestration.settings import Settings, home_directory
+
+Role = Literal["owner", "etl", "readonly"]
+
+
+def exports(settings: Settings, role: Role) -> dict[str, str]:
+    """Variables by name, secrets included. `readonly` is the analyst in ClickHouse."""
+    postgres, clickhouse, redis, store = (
+        settings.postgres,
+        settings.clickhouse,
+        settings.redis,
+        settings.object_store,
+    )
+    if postgres.host is None or clickhouse.host is None or redis.host is None or store.endpoint_url is None:
+        raise UsageError(
+            "not every store has an address yet", expected="addresses", found="an unset one", next="bilten up"
+        )
+    user, password = {
+        "owner": (postgres.user, postgres.password),
+        "etl": (postgres.etl_user, postgres.etl_password),
+        "readonly": ("bilten_readonly", postgres.readonly_password),
+    }[role]
+    reader = role == "readonly"
+    clickhouse_url = _url(
+        "https" if clickhouse.secure else "http",
+        clickhouse.analyst_user if reader else clickhouse.user,
+        (clickhouse.analyst_password if reader else clickhouse.password).get_secret_value(),
+        f"{clickhouse.host}:{clickhouse.port}",
+    )
+    places = layout(home_directory())
+    return {
+        "PGHOST": postgres.host,
+        "PGPORT": str(postgres.port),
+        "PGDATABASE": postgres.database,
+        "PGUSER": user,
+        "PGPASSWORD": password.get_secret_value(),
+        "CLICKHOUSE_URL": clickhouse_url,
+        "REDIS_URL": _url(
+            "rediss" if redis.tls else "redis",
+            "",
+            redis.password.get_secret_value(),
+            f"{redis.host}:{redis.port}/{redis.database}",
+        ),
+        "AWS_ENDPOINT_URL": store.endpoint_url,
+        **dagster_services.environment_of(places, settings),
+        "DAGSTER_URL": up.ui(settings),
+        **({"BILTEN_HOME": os.environ["BILTEN_HOME"]} if "BILTEN_HOME" in os.environ else {}),
+    }
+
+
+def _url(scheme: str, user: str, password: str, rest: str) -> str:
+    account = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user or password else ""
+    return f"{scheme}://{account}{rest}"
