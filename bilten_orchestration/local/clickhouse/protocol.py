@@ -1,0 +1,263 @@
+"""ClickHouse's HTTP protocol: parameters, headers, compression, status codes, exceptions.
+
+Source of the rules: the manual's HTTP interface page and the server's own exception-to-status table.
+"""
+
+import base64
+import binascii
+import json
+import secrets
+import string
+import uuid
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+from urllib.parse import parse_qsl
+
+import lz4.frame
+import zstandard
+
+from bilten_orchestration.local.clickhouse.engine import EngineError, Totals
+
+SYNTAX_ERROR = 62
+BAD_ARGUMENTS = 36
+NOT_IMPLEMENTED = 48
+UNKNOWN_COMPRESSION = 89
+ACCESS_DENIED = 497
+READONLY = 164
+TOO_MANY_SIMULTANEOUS_QUERIES = 202
+QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING = 216
+INVALID_SESSION_TIMEOUT = 374
+SESSION_NOT_FOUND = 372
+SESSION_IS_LOCKED = 373
+TOO_MANY_SESSIONS = 745
+REQUIRED_PASSWORD = 194
+AUTHENTICATION_FAILED = 516
+QUERY_IS_TOO_LARGE = 96
+
+# The server's exceptionCodeToHTTPStatus; what is not listed is 500.
+_STATUS = {
+    **dict.fromkeys((REQUIRED_PASSWORD,), 401),
+    **dict.fromkeys((192, 193, AUTHENTICATION_FAILED, ACCESS_DENIED), 403),
+    **dict.fromkeys(
+        (6, 25, 26, 27, 38, 41, 72, 376, 441, 53, 59, 117, SYNTAX_ERROR, 43, 44, 321, 69, 70, 168, 223, 224, 42,
+         BAD_ARGUMENTS, 457, INVALID_SESSION_TIMEOUT, 71, 128), 400,
+    ),
+    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 76, 81, 107, 115, 145, 336, 511, SESSION_NOT_FOUND), 404),
+    **dict.fromkeys((QUERY_IS_TOO_LARGE, 161), 413),
+    **dict.fromkeys((NOT_IMPLEMENTED,), 501),
+    **dict.fromkeys((209, 74), 408),
+    **dict.fromkeys((381,), 411),
+    **dict.fromkeys((439, 159, TOO_MANY_SIMULTANEOUS_QUERIES), 500),
+}
+
+#: URL parameters that are not settings.
+_RESERVED = {
+    "query", "user", "password", "database", "default_format", "query_id", "session_id", "session_timeout",
+    "session_check", "quota_key", "compress", "decompress", "wait_end_of_query", "buffer_size", "stacktrace",
+    "role", "client_protocol_version", "close_session", "http_wait_end_of_query",
+}  # fmt: skip
+
+_CONTENT_TYPES = {
+    "csv": "text/csv; charset=UTF-8; header=absent",
+    "csvwithnames": "text/csv; charset=UTF-8; header=present",
+    "csvwithnamesandtypes": "text/csv; charset=UTF-8; header=present",
+    "arrow": "application/vnd.apache.arrow.file",
+    "arrowstream": "application/vnd.apache.arrow.stream",
+    "parquet": "application/octet-stream",
+    "native": "application/octet-stream",
+    "jsoneachrow": "application/x-ndjson; charset=UTF-8",
+    "jsoncompacteachrow": "application/x-ndjson; charset=UTF-8",
+    "xml": "application/xml; charset=UTF-8",
+    "html": "text/html; charset=UTF-8",
+}
+
+
+def status_of(code: int) -> int:
+    return _STATUS.get(code, 500)
+
+
+def content_type(output_format: str) -> str:
+    name = output_format.lower()
+    if name in _CONTENT_TYPES:
+        return _CONTENT_TYPES[name]
+    if name.startswith("rowbinary"):
+        return "application/octet-stream"
+    if name.startswith("json"):
+        return "application/json; charset=UTF-8"
+    if name.startswith(("tabseparated", "tsv")):
+        return "text/tab-separated-values; charset=UTF-8"
+    return "text/plain; charset=UTF-8"
+
+
+def _flag(values: Mapping[str, str], name: str, default: bool = False) -> bool:
+    value = values.get(name)
+    return default if value is None else value.lower() in ("1", "true")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, taken apart. Settings are what the client set, parameters what its statement names."""
+
+    query: str
+    user: str
+    password: str = field(repr=False)
+    database: str
+    default_format: str
+    query_id: str
+    session_id: str
+    session_timeout: int | None
+    session_check: bool
+    settings: dict[str, str]
+    parameters: dict[str, str]
+    wait_end: bool
+    buffer_bytes: int
+    accept_encoding: str
+    content_encoding: str
+    native_compression: bool
+    progress_headers: bool
+
+
+def credentials(values: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, str]:
+    """User and password from X-ClickHouse-User/-Key, Basic, or the URL; mixing them is refused as by the server."""
+    authorization = headers.get("authorization", "")
+    in_headers = "x-clickhouse-user" in headers or "x-clickhouse-key" in headers
+    in_url = "user" in values or "password" in values
+    in_basic = authorization.lower().startswith("basic ")
+    if sum((in_headers, in_url, in_basic)) > 1:
+        raise EngineError(
+            AUTHENTICATION_FAILED,
+            "Invalid authentication: use one of X-ClickHouse-User headers, Authorization header, URL parameters."
+            " (AUTHENTICATION_FAILED)",
+        )
+    if in_headers:
+        return headers.get("x-clickhouse-user", "default"), headers.get("x-clickhouse-key", "")
+    if in_basic:
+        try:
+            user, _, password = base64.b64decode(authorization[6:], validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            raise EngineError(
+                AUTHENTICATION_FAILED, "Invalid authentication: not Basic base64. (AUTHENTICATION_FAILED)"
+            ) from None
+        return user, password
+    return values.get("user", "default"), values.get("password", "")
+
+
+def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) -> Call:
+    """Take the URL and the headers apart; raises EngineError on values that cannot be used."""
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="surrogateescape")
+    values = dict(pairs)
+    user, password = credentials(values, headers)
+    timeout = values.get("session_timeout")
+    if timeout is not None and not timeout.isdecimal():
+        raise EngineError(INVALID_SESSION_TIMEOUT, f"Invalid session timeout: '{timeout}' (INVALID_SESSION_TIMEOUT)")
+    if values.get("role"):
+        raise EngineError(512, f"Role {values['role']} is not granted here: roles belong to a server (UNKNOWN_ROLE)")
+    settings = {
+        name: value for name, value in pairs if name not in _RESERVED and not name.startswith("param_") and name
+    }
+    if get:
+        # As the server: a GET must not change anything. readonly=2 still lets settings through.
+        settings.setdefault("readonly", "2")
+    buffer = values.get("buffer_size", "")
+    return Call(
+        query="".join(value for name, value in pairs if name == "query"),
+        user=user,
+        password=password,
+        database=values.get("database") or headers.get("x-clickhouse-database", ""),
+        default_format=values.get("default_format") or headers.get("x-clickhouse-format") or "TabSeparated",
+        query_id=values.get("query_id") or headers.get("x-clickhouse-query-id") or str(uuid.uuid4()),
+        session_id=values.get("session_id", ""),
+        session_timeout=int(timeout) if timeout is not None else None,
+        session_check=_flag(values, "session_check"),
+        settings=settings,
+        parameters={name.removeprefix("param_"): value for name, value in pairs if name.startswith("param_")},
+        wait_end=_flag(values, "wait_end_of_query") or _flag(values, "http_wait_end_of_query"),
+        buffer_bytes=max(int(buffer) if buffer.isdecimal() else 0, 1 << 20),
+        accept_encoding=headers.get("accept-encoding", "") if _flag(values, "enable_http_compression", True) else "",
+        content_encoding=headers.get("content-encoding", "").lower(),
+        native_compression=_flag(values, "compress") or _flag(values, "decompress"),
+        progress_headers=_flag(values, "send_progress_in_http_headers"),
+    )
+
+
+class Compressor(Protocol):
+    def compress(self, data: bytes) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+class _Lz4:
+    """lz4.frame's compressor with zlib's shape."""
+
+    def __init__(self) -> None:
+        self._frame = lz4.frame.LZ4FrameCompressor(auto_flush=True)
+        self._begun = False
+
+    def compress(self, data: bytes) -> bytes:
+        head = b"" if self._begun else bytes(self._frame.begin())
+        self._begun = True
+        return head + bytes(self._frame.compress(data))
+
+    def flush(self) -> bytes:
+        head = b"" if self._begun else bytes(self._frame.begin())
+        return head + bytes(self._frame.flush())
+
+
+def response_compressor(accept_encoding: str) -> tuple[str, Compressor] | None:
+    """The server's order of preference among what the client accepts (no brotli here)."""
+    accepted = {part.split(";")[0].strip().lower() for part in accept_encoding.split(",")}
+    if "zstd" in accepted:
+        return "zstd", zstandard.ZstdCompressor(level=1).compressobj()
+    if "lz4" in accepted:
+        return "lz4", _Lz4()
+    if "gzip" in accepted:
+        return "gzip", zlib.compressobj(3, wbits=31)
+    if "deflate" in accepted:
+        return "deflate", zlib.compressobj(3)
+    return None
+
+
+class Decompressor(Protocol):
+    def decompress(self, data: bytes) -> bytes: ...
+
+
+def request_decompressor(encoding: str) -> Decompressor | None:
+    """For a body with Content-Encoding; None for identity, EngineError for what is unknown here."""
+    match encoding:
+        case "" | "identity":
+            return None
+        case "gzip" | "x-gzip":
+            return zlib.decompressobj(wbits=31)
+        case "deflate":
+            return zlib.decompressobj()
+        case "lz4":
+            frame: Decompressor = lz4.frame.LZ4FrameDecompressor()
+            return frame
+        case "zstd":
+            return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+        case _:
+            raise EngineError(
+                UNKNOWN_COMPRESSION,
+                f"Unknown compression method: {encoding}; this endpoint takes gzip, deflate, lz4 and zstd."
+                " (UNKNOWN_COMPRESSION_METHOD)",
+            )
+
+
+def exception_tag() -> str:
+    return "".join(secrets.choice(string.ascii_lowercase) for _ in range(16))
+
+
+def exception_text(error: EngineError) -> str:
+    text = error.message if error.message.startswith("Code:") else f"Code: {error.code}. DB::Exception: {error.message}"
+    return text + "\n"
+
+
+def exception_block(error: EngineError, tag: str) -> bytes:
+    """What follows the rows when a query fails in mid stream (ClickHouse 25.11 and later)."""
+    text = exception_text(error).encode()
+    return b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag.encode(), text, len(text), tag.encode())
+
+
+def summary_header(totals: Totals) -> bytes:
+    return json.dumps(totals.summary(), separators=(",", ":")).encode()

@@ -1,0 +1,166 @@
+"""Where a statement ends and its data begins, and what kind of answer it gives.
+
+This is a lexer, not a parser: it knows quotes, comments, heredocs and brackets of ClickHouse's SQL and
+nothing of its grammar. It only routes (inline data, output format, more than one statement); the
+engine's own parser has the last word on everything, and access.py decides on what that parser says.
+Text is handled as latin-1, one character a byte, so that positions are byte positions.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+_TOKEN = re.compile(
+    r"""
+      (?P<space>[\s\x00]+|(?:--|\#[!\ ])[^\n]*|//[^\n]*|/\*(?:.*?\*/|.*\Z))
+    | (?P<heredoc>\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
+    | (?P<quoted>'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)|`(?:[^`\\]|\\.|``)*(?:`|\Z))
+    | (?P<word>[A-Za-z_\x80-\xff$][\w$\x80-\xff]*)
+    | (?P<number>\d[\w.]*)
+    | (?P<sign>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+#: First words of statements that answer with rows; FORMAT and INTO OUTFILE belong to these alone.
+_ANSWERING = {"SELECT", "WITH", "FROM", "VALUES", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL", "("}
+
+Kind = Literal["empty", "rows", "insert", "other"]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A lexeme with its byte range; `depth` counts open brackets before it."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+    depth: int
+
+    def is_word(self, word: str) -> bool:
+        return self.kind == "word" and self.text.upper() == word
+
+
+@dataclass(frozen=True)
+class InsertHead:
+    """`INSERT INTO t (...) FORMAT X` and where its data begins; an offset past the end means no inline data."""
+
+    statement: str
+    format: str
+    data_offset: int
+
+
+def tokens(text: str) -> Iterator[Token]:
+    """Significant tokens of the text (no space, no comment)."""
+    depth = 0
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or "sign"
+        if kind == "tag":
+            kind = "heredoc"
+        if kind == "space":
+            continue
+        lexeme = match.group()
+        if kind == "sign" and lexeme in ")]}":
+            depth = max(0, depth - 1)
+        yield Token(kind, lexeme, match.start(), match.end(), depth)
+        if kind == "sign" and lexeme in "([{":
+            depth += 1
+
+
+def kind_of(text: str) -> Kind:
+    """How the statement is to be run; of a WITH, whether a SELECT or an INSERT follows it."""
+    first: Token | None = None
+    for token in tokens(text):
+        if first is None:
+            first = token
+            if token.is_word("INSERT"):
+                return "insert"
+            if token.text.upper() not in _ANSWERING:
+                return "other"
+            if not token.is_word("WITH"):
+                return "rows"
+        elif token.depth == 0 and token.is_word("INSERT"):
+            return "other"
+    return "empty" if first is None else "rows"
+
+
+def insert_head(text: str, complete: bool) -> InsertHead | None:
+    """Split an INSERT that carries data. None: it carries none (INSERT SELECT), or more text is needed.
+
+    Where data begins is the server's rule: after FORMAT's name, past blanks and at most one newline.
+    """
+    previous: Token | None = None
+    for token in tokens(text):
+        if token.depth == 0:
+            if token.is_word("SELECT") or token.is_word("WITH") or token.is_word("INFILE") or token.is_word("WATCH"):
+                return None
+            if token.is_word("VALUES") and previous is not None and not previous.is_word("INTO"):
+                if token.end == len(text) and not complete:
+                    return None
+                return InsertHead(text[: token.start], "Values", token.end)
+            if previous is not None and previous.is_word("FORMAT") and token.kind == "word":
+                if token.end >= len(text) - 1 and not complete:
+                    return None
+                offset = token.end
+                while text[offset : offset + 1] in (" ", "\t", "\f"):
+                    offset += 1
+                if text[offset : offset + 1] == "\r":
+                    offset += 1
+                if text[offset : offset + 1] == "\n":
+                    offset += 1
+                return InsertHead(text[: previous.start], token.text, offset)
+        previous = token
+    return None
+
+
+def without_semicolon(text: str) -> str:
+    """The statement without what closes it; raises ValueError if a second statement follows."""
+    closing: Token | None = None
+    for token in tokens(text):
+        if token.kind == "sign" and token.text == ";":
+            closing = closing or token
+        elif closing is not None:
+            raise ValueError(token.text)
+    return text if closing is None else text[: closing.start]
+
+
+def output_clause(text: str) -> tuple[str | None, int]:
+    """The FORMAT that ends a statement with rows, and the position where INTO OUTFILE may be put.
+
+    The grammar is `query [INTO OUTFILE ...] [FORMAT name] [SETTINGS ...]`, so the last FORMAT followed
+    by a name and then by nothing or SETTINGS is the one.
+    """
+    found: tuple[str | None, int] = (None, len(text))
+    previous: Token | None = None
+    candidate: tuple[str, int] | None = None
+    end = 0
+    for token in tokens(text):
+        if candidate is not None:
+            if token.depth == 0 and token.is_word("SETTINGS"):
+                found = candidate
+            candidate = None
+        if token.depth == 0 and token.kind == "word" and previous is not None and previous.is_word("FORMAT"):
+            candidate = (token.text, previous.start)
+        previous, end = token, token.end
+    if candidate is not None:
+        return candidate
+    return found if found[0] is not None else (None, end)
+
+
+def redacted(text: str, limit: int = 300) -> str:
+    """The statement for a log line: literals blanked (any may be a secret), one line, cut."""
+    parts: list[str] = []
+    size = 0
+    for token in tokens(text[: limit * 4]):
+        if token.kind == "heredoc" or (token.kind == "quoted" and token.text[0] == "'"):
+            lexeme = "'...'"
+        else:
+            lexeme = token.text
+        parts.append(lexeme)
+        size += len(lexeme) + 1
+        if size > limit:
+            parts.append("...")
+            break
+    return re.sub(r"\s+", " ", " ".join(parts))[: limit + 4]
