@@ -1,0 +1,50 @@
+# Two commands matter: `make up` and `make test`. Both make .venv first; that costs nothing the second time.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
+	&& { echo "$$python"; exit; }; done; echo python3)
+BIN := .venv/bin
+
+.PHONY: help install up down status test test-faults lint bench docs lock
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+install: ## .venv with the locked dependencies
+	@$(PYTHON) bilten_orchestration/local/install.py
+
+up: install ## start everything, with demo data and the last 30 days of metrics (ARGS="--no-demo")
+	@$(BIN)/bilten up $(ARGS)
+
+down: install ## stop what `up` started; data stay
+	@$(BIN)/bilten down
+
+status: install ## what runs, and whether it answers
+	@$(BIN)/bilten status
+
+test: install ## everything but the long fault matrix, on servers of its own (ARGS="-k sync")
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-faults: install ## the long fault matrix: real kills
+	@$(BIN)/python -m pytest -m faults $(ARGS)
+
+lint: ## ruff, mypy, sqlfluff
+	@$(PYTHON) bilten_orchestration/local/install.py lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/sqlfluff lint --disable-progress-bar sql dbt_project/models
+
+bench: install ## the speeds in docs/benchmarks.md
+	@$(BIN)/python -m bench $(ARGS)
+
+docs: install ## docs/settings.md from the settings, and dbt's own documentation
+	@$(BIN)/python -m bilten_orchestration.settings > docs/settings.md
+	@$(BIN)/bilten metrics docs
+
+lock: install ## new lock files from pyproject.toml
+	printf 'setuptools>=75\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --extra test $(LOCK) -o requirements.lock
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lint"], sep="\n")' \
+		| $(BIN)/uv pip compile - --constraint requirements.lock $(LOCK) -o requirements-lint.lock
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --upgrade

@@ -1,0 +1,205 @@
+"""Makes .venv with the locked dependencies: `make` runs this, with any Python, before there is anything.
+
+Standard library only, and readable by older Pythons, so that they get a message and no traceback.
+
+What a kill leaves: a .venv without its stamp. The next run finishes it, or makes it anew where its
+interpreter does not start. The stamp names what was installed (lock files, Python) and is written
+last; a second run compares it and is done. Packages come from wherever pip is configured to get
+them; every file is checked against the hash in the lock.
+"""
+
+import ast
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+FIRST, BEYOND = (3, 11), (3, 14)
+CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VENV = os.path.join(CHECKOUT, ".venv")
+VENV_PYTHON = os.path.join(VENV, "bin", "python")
+LOCKS = {"base": "requirements.lock", "lint": "requirements-lint.lock"}
+
+
+def main(extras):
+    if not FIRST <= sys.version_info[:2] < BEYOND:
+        fail(
+            "Python %d.%d cannot be used" % sys.version_info[:2],
+            "expected: 3.11, 3.12 or 3.13",
+            "next: make PYTHON=/path/to/python3.12 up",
+        )
+    # One installer per checkout: `make up` and `make test` may be started side by side.
+    os.makedirs(os.path.join(CHECKOUT, ".bilten"), exist_ok=True)
+    with open(os.path.join(CHECKOUT, ".bilten", "install.lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name in ("base",) + tuple(extras):
+            install(name)
+
+
+def install(name):
+    lock = os.path.join(CHECKOUT, LOCKS[name])
+    stamp = os.path.join(VENV, ".installed-" + name)
+    wanted = fingerprint(lock)
+    if read(stamp) == wanted and os.path.exists(VENV_PYTHON):
+        return
+    started = time.monotonic()
+    if os.path.exists(stamp):
+        os.unlink(stamp)
+    if name == "base":
+        make_venv()
+    say("installing %s" % LOCKS[name])
+    with_uv = bootstrap_uv() and run_uv("install", "--require-hashes", "--requirement", lock)
+    if not with_uv:
+        say("installing with pip")
+        pip("install", "--require-hashes", "--requirement", lock)
+    if name == "base":
+        editable = ("install", "--no-deps", "--no-build-isolation", "--editable", CHECKOUT)
+        if not (with_uv and run_uv(*editable)):
+            pip(*editable)
+    with open(stamp + ".new", "w") as file:
+        file.write(wanted)
+    os.replace(stamp + ".new", stamp)
+    say("installed in %.0f s" % (time.monotonic() - started))
+
+
+def make_venv():
+    if os.path.exists(VENV_PYTHON) and version_of(VENV_PYTHON) == "%d.%d" % sys.version_info[:2]:
+        return
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        fail(
+            "this Python (%s) cannot make virtual environments" % sys.executable,
+            "expected: the modules venv and ensurepip",
+            "next: on Debian and Ubuntu: apt install python3-venv; elsewhere another Python, make PYTHON=... up",
+        )
+    say("making .venv with Python %d.%d.%d" % sys.version_info[:3])
+    if os.path.lexists(VENV):
+        shutil.rmtree(VENV)
+    result = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True)
+    if result.returncode:
+        fail("python -m venv failed", (result.stderr or result.stdout).strip()[-500:])
+
+
+def bootstrap_uv():
+    """uv installs in parallel, which is several times faster; it is in the lock itself, so pip checks its hash."""
+    lock = os.path.join(CHECKOUT, LOCKS["base"])
+    found = re.search(r"^uv==\S+.*?(?=^\S)", read(lock) + "\nend", re.MULTILINE | re.DOTALL)
+    if found is None:
+        return False
+    part = os.path.join(VENV, "uv.lock")
+    with open(part, "w") as file:
+        file.write(found.group(0))
+    return pip("install", "--require-hashes", "--no-deps", "--requirement", part, check=False)
+
+
+def run_uv(*arguments):
+    """Whether uv did it. It does not read pip's configuration, so it gets that by environment (which,
+    unlike arguments, other users of the machine cannot see: addresses may hold passwords)."""
+    result = subprocess.run(
+        [VENV_PYTHON, "-m", "uv", "pip", arguments[0], "--python", VENV_PYTHON, "--quiet", *arguments[1:]],
+        env=dict(os.environ, **uv_environment(pip_configuration())),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if result.returncode:
+        say("uv could not: " + without_credentials(result.stderr.strip()[-800:]))
+    return result.returncode == 0
+
+
+def uv_environment(configured):
+    """pip's options, by uv's names. An option that the caller gave to uv itself stays."""
+    names = {
+        "index-url": "UV_DEFAULT_INDEX",
+        "extra-index-url": "UV_INDEX",
+        "find-links": "UV_FIND_LINKS",
+        "no-index": "UV_NO_INDEX",
+        "cert": "SSL_CERT_FILE",
+        "trusted-host": "UV_INSECURE_HOST",
+        "proxy": "ALL_PROXY",
+        "timeout": "UV_HTTP_TIMEOUT",
+    }
+    given = {names[key]: value for key, value in configured.items() if key in names}
+    if "UV_FIND_LINKS" in given:
+        given["UV_FIND_LINKS"] = ",".join(given["UV_FIND_LINKS"].split())
+    result = {"UV_NO_CONFIG": "1", "UV_LINK_MODE": "copy"}
+    result.update({name: value for name, value in given.items() if name not in os.environ})
+    return result
+
+
+def pip_configuration():
+    """pip's settings from its files and its environment, the latter winning: {"index-url": ..., ...}."""
+    result = subprocess.run(
+        [VENV_PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
+    )
+    levels = {}
+    for line in result.stdout.splitlines():
+        found = re.match(r"(:env:|\w+)\.([\w-]+)=(.*)", line)
+        if found and found.group(1) in ("global", "install", ":env:"):
+            try:
+                value = ast.literal_eval(found.group(3))
+            except (SyntaxError, ValueError):
+                value = found.group(3)
+            levels.setdefault(found.group(1), {})[found.group(2)] = str(value)
+    merged = {}
+    for level in ("global", "install", ":env:"):
+        merged.update(levels.get(level, {}))
+    if "default-timeout" in merged:
+        merged.setdefault("timeout", merged["default-timeout"])
+    return merged
+
+
+def pip(*arguments, check=True):
+    command = [VENV_PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+    result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if result.returncode and check:
+        fail(
+            "the dependencies could not be installed",
+            without_credentials(result.stderr.strip()[-1500:]),
+            "next: see that pip reaches a package index (PIP_INDEX_URL, pip config list), then the same again",
+        )
+    return result.returncode == 0
+
+
+def fingerprint(lock):
+    digest = hashlib.sha256()
+    for part in (read(lock), read(os.path.join(CHECKOUT, "pyproject.toml")), sys.version, CHECKOUT):
+        digest.update(part.encode())
+    return digest.hexdigest()
+
+
+def version_of(python):
+    result = subprocess.run(
+        [python, "-c", "import pip, sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+    )
+    return result.stdout.strip()
+
+
+def without_credentials(text):
+    return re.sub(r"//[^/@\s]+@", "//***@", text)
+
+
+def read(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def fail(*lines):
+    say("error: " + "\n  ".join(lines))
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
