@@ -18,9 +18,13 @@ def connect(clickhouse: ClickHouseSettings, role: Role = "etl", *, database: str
 
     Raises StoreUnavailable when the server does not let us in.
     """
+    import logging
+
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import ClickHouseError
 
+    # prints a line of its own for every error that it raises as well
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     if clickhouse.host is None:
         raise StoreUnavailable(
             "ClickHouse has no address",
