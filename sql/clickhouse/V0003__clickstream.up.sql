@@ -42,6 +42,20 @@ order by (received_at, row_hash)
 settings non_replicated_deduplication_window = 1000
 comment 'Clickstream rows that were refused, without their content';
 
+create table if not exists analytics.click_relocations
+(
+    relocation_id UUID comment 'One rewriting of local days',
+    timezone LowCardinality(String) comment 'IANA name of the zone that holds now',
+    day_before Date32 comment 'Local day that lost clicks',
+    day_after Date32 comment 'Local day that gained them',
+    clicks UInt64 comment 'Rows moved, duplicates included',
+    moved_at DateTime64(3, 'UTC') default now64(3) comment 'When (UTC)'
+)
+engine = MergeTree
+order by relocation_id
+settings non_replicated_deduplication_window = 1000
+comment 'Days concerned by a changed time zone, until the sync has marked them for rebuilding';
+
 create table if not exists analytics.metrics_realtime
 (
     minute DateTime('UTC') comment 'Minute (UTC)',
