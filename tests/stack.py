@@ -71,6 +71,11 @@ class Server:
     user: privileges.ServerUser | None
     process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None, f"{self.program.name} does not run"
+        return self.process.pid
+
     def start(self) -> None:
         native = self.program.as_server_user and self.user is not None
 
