@@ -1,0 +1,59 @@
+"""What a build tells: one report for the command line, the asset and the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+from bilten_orchestration.errors import Problem
+from bilten_orchestration.metrics.verdicts import VERDICTS
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltDay:
+    """What became of one day of one mart.
+
+    `rows` are those published now; `restated` counts cells that had been published with another value.
+    """
+
+    date: date
+    mart: str
+    verdict: str
+    rows: int
+    is_final: bool
+    restated: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did. `refusals` is empty when every day was published.
+
+    `seconds` is wall time, `model_seconds` dbt's time per mart, `query_ids` the statement that swapped
+    each mart; `still_dirty` are days that stay dirty since their reach was not built as a whole;
+    `whole` tests that failed on dimensions and reports.
+    """
+
+    build_id: str
+    batch: int
+    as_of: datetime
+    seconds: float
+    resumed: bool
+    days: tuple[BuiltDay, ...]
+    refusals: tuple[Problem, ...]
+    still_dirty: tuple[date, ...] = ()
+    model_seconds: Mapping[str, float] = field(default_factory=dict)
+    query_ids: Mapping[str, str] = field(default_factory=dict)
+    whole: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return self.refusals + self.whole
+
+    @property
+    def refused_days(self) -> tuple[date, ...]:
+        return tuple(sorted({built.date for built in self.days if built.verdict == "refused"}))
+
+    def counts(self) -> dict[str, int]:
+        """Mart days per verdict."""
+        return {verdict: sum(built.verdict == verdict for built in self.days) for verdict in VERDICTS}
