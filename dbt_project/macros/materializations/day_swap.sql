@@ -1,0 +1,345 @@
+{#-
+    day_swap: publishes the days of a run, each by itself, from fct_x__build_<build_id> into fct_x.
+
+    A day is swapped only if every gate in the graph has judged it with 0 failures; a missing verdict refuses
+    it like a failed one. A day whose content is the same is left alone. An emptied day is dropped, since
+    REPLACE PARTITION from an empty partition is refused by the server; since the whole partition is replaced,
+    vanished keys are gone with it. One ALTER per day: several REPLACEs in one statement are not atomic.
+    A reader sees the day before or the day after, never a mixture: its query holds the parts it began with.
+
+    What a kill leaves behind, by statement; a repeat with the same build_id brings all to its end:
+      1. create the target, or add a column      an empty table, or a column of defaults; the repeat finds it
+      2. insert restatements                     rows of swaps that did not happen; step 3 of the repeat
+      3. delete this run's older restatements    removes them, for the repeat inserts all that hold anew, with
+                                                 the value before the FIRST attempt where that one was swapped
+      4. replace or drop, one per day            some days new, some old, all whole; the repeat finds the new
+                                                 ones unchanged and swaps the rest
+      5. insert mart_days                        it says less than was done (older batch, or no row); the
+                                                 repeat writes every day of the run
+
+    Content is compared by row count and sum of cityHash64 over all columns, states by their bytes: equal
+    counts of finalizeAggregation can hide other visitors, whereas the states used here (uniqCombined64)
+    serialize alike for the same set in any order. A difference in bytes alone costs one needless swap.
+-#}
+{% materialization day_swap, adapter='clickhouse' %}
+    {%- set mart = model.name -%}
+    {%- set target = this.incorporate(type='table') -%}
+    {%- set build = api.Relation.create(schema=schema, identifier=mart ~ '__build_' ~ build_id(), type='table') -%}
+    {%- set run = run_batch() -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+
+    {#- 1 -#}
+    {%- set build_columns = columns_of(build) -%}
+    {%- if build_columns | length == 0 -%}
+        {{ exceptions.raise_compiler_error(
+            mart ~ ": expected the table " ~ build ~ ", found none; build " ~ mart ~ "__build in the same run") }}
+    {%- endif -%}
+    {%- if config.get('contract').enforced -%}
+        {%- do get_assert_columns_equivalent("select * from " ~ build) -%}
+    {%- endif -%}
+    {%- do ensure_target(target, build, build_columns) -%}
+
+    {%- set days = decide(mart, target, build, build_columns) -%}
+    {%- set to_swap = days | selectattr('verdict', 'equalto', 'swapped') | list -%}
+
+    {#- 2, 3 -#}
+    {%- do restate(mart, target, build, build_columns, days, run) -%}
+
+    {#- 4 -#}
+    {%- for day in to_swap -%}
+        {%- call statement('swap_' ~ loop.index) -%}
+            {% if day.rows > 0 -%}
+            alter table {{ target }} {{ on_cluster_clause(target) }} replace partition '{{ day.day }}' from {{ build }}
+            {%- else -%}
+            alter table {{ target }} {{ on_cluster_clause(target) }} drop partition '{{ day.day }}'
+            {%- endif %}
+        {%- endcall -%}
+    {%- endfor -%}
+
+    {#- 5 -#}
+    {%- call statement('main') -%}
+        {{ mart_days_sql(mart, target, days, run) }}
+    {%- endcall -%}
+
+    {%- for day in days if day.verdict == 'refused' -%}
+        {%- do exceptions.warn(mart ~ " " ~ day.day ~ " refused: " ~ day.why ~ "; it still shows the build before") -%}
+    {%- endfor -%}
+    {%- do log(mart ~ ": " ~ to_swap | length ~ " swapped, "
+        ~ days | selectattr('verdict', 'equalto', 'unchanged') | list | length ~ " unchanged, "
+        ~ days | selectattr('verdict', 'equalto', 'refused') | list | length ~ " refused", info=True) -%}
+
+    {%- do apply_grants(target, config.get('grants'), should_revoke=false) -%}
+    {%- do persist_docs(target, model) -%}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [target]}) }}
+{% endmaterialization %}
+
+{#- [{name, type}] of a table, in order; empty when there is none. -#}
+{% macro columns_of(relation) -%}
+    {%- set found = run_query(
+        "select name, type from system.columns where database = " ~ quoted(relation.schema)
+        ~ " and table = " ~ quoted(relation.identifier) ~ " order by position") -%}
+    {%- set columns = [] -%}
+    {%- for row in found.rows -%}{%- do columns.append({'name': row[0], 'type': row[1]}) -%}{%- endfor -%}
+    {{ return(columns) }}
+{%- endmacro %}
+
+{#-
+    The target has exactly the build's structure, which REPLACE PARTITION demands. It is made from the build,
+    that is from the contract, on the first run. An added column is added; every other difference is refused.
+-#}
+{% macro ensure_target(target, build, build_columns) -%}
+    {%- set held = columns_of(target) -%}
+    {%- if held | length == 0 -%}
+        {%- call statement('create_target') -%}
+            create table if not exists {{ target }} {{ on_cluster_clause(target) }} as {{ build }}
+        {%- endcall -%}
+        {{ return(none) }}
+    {%- endif -%}
+
+    {%- set held_types = {} -%}
+    {%- for column in held -%}{%- do held_types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- set wanted_types = {} -%}
+    {%- for column in build_columns -%}{%- do wanted_types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- set problems = [] -%}
+    {%- for column in held -%}
+        {%- if column.name not in wanted_types -%}
+            {%- do problems.append("column " ~ column.name ~ " is gone") -%}
+        {%- elif wanted_types[column.name] != column.type -%}
+            {%- do problems.append(
+                "column " ~ column.name ~ " was " ~ column.type ~ ", is " ~ wanted_types[column.name]) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set shape = run_query(
+        "select if(name = " ~ quoted(target.identifier) ~ ", 'was', 'is'), partition_key, sorting_key, primary_key, storage_policy"
+        ~ " from system.tables where database = " ~ quoted(target.schema)
+        ~ " and name in (" ~ quoted(target.identifier) ~ ", " ~ quoted(build.identifier) ~ ") order by 1 desc") -%}
+    {%- for index, what in [(1, 'partition key'), (2, 'sorting key'), (3, 'primary key'), (4, 'storage policy')] -%}
+        {%- if shape.rows[0][index] != shape.rows[1][index] -%}
+            {%- do problems.append(what ~ " was (" ~ shape.rows[0][index] ~ "), is (" ~ shape.rows[1][index] ~ ")") -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- if problems -%}
+        {{ exceptions.raise_compiler_error(
+            target ~ " cannot take days of the new structure: " ~ problems | join('; ')
+            ~ ". Nothing was swapped. Rename the table away (rename table " ~ target ~ " to " ~ target
+            ~ "__before), then build all days again: the first run makes it anew") }}
+    {%- endif -%}
+
+    {%- set ns = namespace(after='first') -%}
+    {%- for column in build_columns -%}
+        {%- if column.name not in held_types -%}
+            {%- call statement('add_column_' ~ loop.index) -%}
+                alter table {{ target }} {{ on_cluster_clause(target) }}
+                add column if not exists `{{ column.name }}` {{ column.type }} {{ ns.after }}
+            {%- endcall -%}
+            {%- do exceptions.warn(
+                target ~ ": column " ~ column.name ~ " was added; days that are not built again show its default, "
+                ~ "so build all days again") -%}
+        {%- endif -%}
+        {%- set ns.after = "after `" ~ column.name ~ "`" -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#- [{day, rows, held_rows, verdict, why, published}] for each day of the run, from one query. -#}
+{% macro decide(mart, target, build, build_columns) -%}
+    {%- set gates = gates_of(mart) -%}
+    {%- set columns = build_columns | map(attribute='name') | join(', ') -%}
+    {%- set query -%}
+        with
+            {{ day_array() }} as run_days,
+            contents as (
+                select
+                    metric_date as day,
+                    countIf(side = 'build') as rows,
+                    countIf(side = 'target') as held_rows,
+                    sumIf(content, side = 'build') = sumIf(content, side = 'target') as same_content
+                from (
+                    select 'build' as side, metric_date, cityHash64({{ columns }}) as content
+                    from {{ build }} where metric_date in run_days
+                    union all
+                    select 'target' as side, metric_date, cityHash64({{ columns }}) as content
+                    from {{ target }} where metric_date in run_days
+                )
+                group by metric_date
+            ),
+            judged as (
+                select metric_date as day, gate, argMax(failures, judged_at) as failing_rows
+                from analytics.mart_verdicts
+                where run_id = {{ quoted(build_id()) }} and mart = {{ quoted(mart) }} and metric_date in run_days
+                group by metric_date, gate
+            ),
+            verdicts as (
+                select day, groupArray(gate) as gates, groupArrayIf(concat(gate, ' (', toString(failing_rows), ')'), failing_rows > 0) as failed
+                from judged
+                group by day
+            ),
+            known as (
+                select day, batch from analytics.mart_days final where mart = {{ quoted(mart) }} and day in run_days
+            )
+        select
+            toString(days.day),
+            contents.rows,
+            contents.held_rows,
+            contents.rows = contents.held_rows and (contents.rows = 0 or contents.same_content),
+            known.batch > 0 or contents.held_rows > 0,
+            arrayStringConcat(arraySort(verdicts.failed), ', '),
+            arrayStringConcat(arrayFilter(
+                gate -> not has(verdicts.gates, gate),
+                cast([{% for gate in gates %}{{ quoted(gate) }}{{ ', ' if not loop.last }}{% endfor %}] as Array(String))
+            ), ', ')
+        from (select arrayJoin(run_days) as day) as days
+        left join contents on days.day = contents.day
+        left join verdicts on days.day = verdicts.day
+        left join known on days.day = known.day
+        order by days.day
+    {%- endset -%}
+    {%- set days = [] -%}
+    {%- for row in run_query(query).rows -%}
+        {%- set why = [] -%}
+        {%- if gates | length == 0 -%}{%- do why.append("no gate judges this mart") -%}{%- endif -%}
+        {%- if row[5] -%}{%- do why.append("failed " ~ row[5]) -%}{%- endif -%}
+        {%- if row[6] -%}{%- do why.append("no verdict of " ~ row[6]) -%}{%- endif -%}
+        {%- do days.append({
+            'day': row[0],
+            'rows': row[1] | int,
+            'held_rows': row[2] | int,
+            'published': row[4] | int == 1,
+            'verdict': 'refused' if why else ('unchanged' if row[3] | int == 1 else 'swapped'),
+            'why': why | join('; '),
+        }) -%}
+    {%- endfor -%}
+    {{ return(days) }}
+{%- endmacro %}
+
+{#-
+    What the swaps are about to change in days that readers have already seen, cell by cell. Where an earlier
+    attempt of this run has swapped the day already (its value_after is what stands now), value_before is
+    carried over from it, so that the run's rows always lead from before the run to what it published.
+-#}
+{% macro restate(mart, target, build, build_columns, days, run) -%}
+    {%- set published = days | selectattr('published') | list -%}
+    {%- set mine = "run_id = " ~ quoted(build_id()) ~ " and mart = " ~ quoted(mart) -%}
+    {%- set earlier = run_query(
+        "select count(), toString(now64(6)) from analytics.metric_restatements where " ~ mine).rows[0] -%}
+    {%- set changed = published | selectattr('verdict', 'equalto', 'swapped') | list -%}
+    {%- if earlier[0] | int == 0 and changed | length == 0 -%}
+        {{ return(none) }}
+    {%- endif -%}
+    {%- set wanted = changed if earlier[0] | int == 0 else published -%}
+    {%- set swapped_days = ["''"] -%}
+    {%- for day in changed -%}{%- do swapped_days.append("'" ~ day.day ~ "'") -%}{%- endfor -%}
+    {%- set grain = config.require('meta')['grain'] -%}
+    {%- set reasons = var('reasons', {}) or {} -%}
+
+    {%- if wanted -%}
+    {%- call statement('restate') -%}
+        insert into analytics.metric_restatements
+            (mart, metric_date, keys, metric, value_before, value_after, reason, run_id, batch, restated_at)
+        with
+            [{% for day in wanted %}toDate32('{{ day.day }}'){{ ', ' if not loop.last }}{% endfor %}] as wanted_days,
+            mine as (
+                select metric_date, keys, metric, value_before, value_after
+                from analytics.metric_restatements final
+                where {{ mine }}
+            ),
+            cells as (
+                select metric_date, keys, cell.1 as metric, sumIf(cell.2, side = 'target') as held, sumIf(cell.2, side = 'build') as built
+                from (
+                    {% for side, relation in [('target', target), ('build', build)] -%}
+                    select
+                        '{{ side }}' as side,
+                        metric_date,
+                        cast(map({% for key in grain if key != 'metric_date' -%}
+                            '{{ key }}', toString({{ key }}){{ ', ' if not loop.last }}
+                        {%- endfor %}) as Map(LowCardinality(String), String)) as keys,
+                        [{% for column in build_columns if column.name not in grain -%}
+                            ('{{ column.name }}', {{ as_decimal(column) }}){{ ', ' if not loop.last }}
+                        {%- endfor %}] as cells
+                    from {{ relation }} where metric_date in wanted_days
+                    {{ 'union all' if not loop.last }}
+                    {% endfor %}
+                )
+                array join cells as cell
+                group by metric_date, keys, metric
+            )
+        select
+            {{ quoted(mart) }},
+            metric_date,
+            keys,
+            metric,
+            before,
+            after,
+            transform(toString(metric_date),
+                [{% for day in wanted %}'{{ day.day }}'{{ ', ' if not loop.last }}{% endfor %}],
+                [{% for day in wanted %}{{ quoted(reasons.get(day.day, 'rebuilt')) }}{{ ', ' if not loop.last }}{% endfor %}],
+                'rebuilt'),
+            {{ quoted(build_id()) }},
+            {{ run.batch }},
+            toDateTime64('{{ earlier[1] }}', 6, 'UTC')
+        from (
+            select
+                cells.metric_date as metric_date,
+                cells.keys as keys,
+                cells.metric as metric,
+                if(mine.metric <> '' and mine.value_after = cells.held, mine.value_before, cells.held) as before,
+                if(toString(cells.metric_date) in ({{ swapped_days | join(', ') }}), cells.built, cells.held) as after
+            from cells
+            left join mine
+                on cells.metric_date = mine.metric_date and cells.keys = mine.keys and cells.metric = mine.metric
+        )
+        where before <> after
+    {%- endcall -%}
+    {%- endif -%}
+    {%- if earlier[0] | int > 0 -%}
+        {%- call statement('forget_restatements') -%}
+            delete from analytics.metric_restatements
+            where {{ mine }} and metric_date in {{ day_array() }} and restated_at < toDateTime64('{{ earlier[1] }}', 6, 'UTC')
+        {%- endcall -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro as_decimal(column) -%}
+    {%- if column.type.startswith('AggregateFunction') -%}
+        toDecimal128(finalizeAggregation({{ column.name }}), 3)
+    {%- else -%}
+        toDecimal128({{ column.name }}, 3)
+    {%- endif -%}
+{%- endmacro %}
+
+{#- A refused day keeps batch and as_of of what it still shows; batch 0 where nothing was ever published. -#}
+{% macro mart_days_sql(mart, target, days, run) -%}
+    insert into analytics.mart_days (mart, day, is_final, as_of, batch, rows, verdict, run_id)
+    with
+        {{ day_array() }} as run_days,
+        toDateTime64('{{ run.as_of }}', 6, 'UTC') as run_as_of,
+        known as (
+            select day, is_final, as_of, batch from analytics.mart_days final where mart = {{ quoted(mart) }} and day in run_days
+        ),
+        held as (
+            select metric_date as day, count() as rows from {{ target }} where metric_date in run_days group by metric_date
+        )
+    select
+        {{ quoted(mart) }},
+        decided.day,
+        -- the day is over in every zone 12 hours after its end in UTC
+        if(decided.verdict = 'refused', known.is_final, run_as_of >= toDateTime64(toString(decided.day), 6, 'UTC') + interval 36 hour),
+        if(decided.verdict = 'refused', known.as_of, run_as_of),
+        if(decided.verdict = 'refused', known.batch, {{ run.batch }}),
+        held.rows,
+        decided.verdict,
+        {{ quoted(build_id()) }}
+    from (
+        select
+            decision.1 as day,
+            decision.2 as verdict
+        from (
+            select arrayJoin([
+                {%- for day in days %} (toDate32('{{ day.day }}'), '{{ day.verdict }}'){{ ',' if not loop.last }}{% endfor -%}
+            ]) as decision
+        )
+    ) as decided
+    left join known on decided.day = known.day
+    left join held on decided.day = held.day
+{%- endmacro %}

@@ -1,0 +1,20 @@
+select
+    id,
+    ticket_type_id,
+    event_id,
+    user_id,
+    payment_id,
+    ticket_number,
+    status,
+    is_complimentary,
+    transferred_from,
+    purchased_at,
+    purchased_date,
+    checked_in_at,
+    checked_in_date,
+    checked_in_by,
+    cancelled_at,
+    cancelled_date,
+    created_at,
+    updated_at
+from {{ source('bilten_raw', 'tickets_tickets') }} final
