@@ -63,6 +63,7 @@ class Endpoint:
         self.engine = engine
         self.sessions = Sessions(config)
         self.authentication = Authentication(config)
+        self.gate = access.Gate(engine)
         self.timezone = engine.control("SELECT timezone()").decode().strip()
         # One thread a running query, plus some that open and kill.
         self._threads = ThreadPoolExecutor(config.max_concurrent_queries + 4, thread_name_prefix="query")
@@ -121,11 +122,19 @@ class Endpoint:
     async def _query(self, running: Running, user: User, base: list[tuple[bytes, bytes]]) -> None:
         call = running.call
         head = await self._statement(running)
-        if isinstance(head, statement.InsertHead):
-            running.text = head.statement.encode("latin-1").decode("utf-8", "replace")
+        if call.read_only and head != "rows":
+            raise EngineError(
+                protocol.READONLY,
+                "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly."
+                " You should use method POST for modifying queries. (READONLY)",
+            )
+        settings = dict(call.settings)
         if user.profile == "analyst":
-            await self._judge(running)
-        async with self._admitted(running), self._connection(running, user) as connection:
+            if isinstance(head, statement.InsertHead):
+                raise access.refused("INSERT")
+            access.check_settings(settings, call.database)
+            settings |= await self.call(self.gate.judge, running.text, call.database)
+        async with self._admitted(running), self._connection(running, user, settings) as connection:
             if isinstance(head, statement.InsertHead):
                 await self._insert(running, head, connection, base)
             elif head == "rows":
@@ -146,8 +155,7 @@ class Endpoint:
         while True:
             found = statement.insert_head(head, body.complete) if statement.kind_of(head) == "insert" else None
             if found is not None:
-                body.push_back(head[found.data_offset :].encode("latin-1"))
-                return found
+                return self._begins(running, found, head)
             chunk = await body.read()
             if not chunk:
                 break
@@ -163,8 +171,7 @@ class Endpoint:
         if kind == "insert":
             found = statement.insert_head(head, True)
             if found is not None:
-                body.push_back(head[found.data_offset :].encode("latin-1"))
-                return found
+                return self._begins(running, found, head)
             kind = "other"
         try:
             head = statement.without_semicolon(head)
@@ -173,13 +180,17 @@ class Endpoint:
                 protocol.SYNTAX_ERROR,
                 f"Syntax error (Multi-statements are not allowed): failed at: {error} (SYNTAX_ERROR)",
             ) from None
+        if statement.names_outfile(head):
+            raise EngineError(protocol.INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed (INTO_OUTFILE_NOT_ALLOWED)")
         running.text = head.encode("latin-1").decode("utf-8", "surrogateescape")
         running.format = statement.output_clause(head)[0] or call.default_format
         return kind
 
-    async def _judge(self, running: Running) -> None:
-        call = running.call
-        await self.call(access.judge, self.engine, running.text, call.database, call.settings)
+    @staticmethod
+    def _begins(running: Running, found: statement.InsertHead, head: str) -> statement.InsertHead:
+        running.body.push_back(head[found.data_offset :].encode("latin-1"))
+        running.text = found.statement.encode("latin-1").decode("utf-8", "replace")
+        return found
 
     @contextlib.asynccontextmanager
     async def _admitted(self, running: Running) -> AsyncIterator[None]:
@@ -221,14 +232,14 @@ class Endpoint:
         )
 
     @contextlib.asynccontextmanager
-    async def _connection(self, running: Running, user: User) -> AsyncIterator[Connection]:
+    async def _connection(
+        self, running: Running, user: User, settings: dict[str, str]
+    ) -> AsyncIterator[Connection]:
         call = running.call
-        settings = dict(call.settings) | {TAG_SETTING: running.tag}
+        settings |= {TAG_SETTING: running.tag}
         if call.database:
             settings["database"] = call.database
         analyst = user.profile == "analyst"
-        if analyst:
-            settings.pop("readonly", None)
         async with contextlib.AsyncExitStack() as stack:
             session = await stack.enter_async_context(self.sessions.use(call)) if call.session_id else None
             if session is None or analyst:
@@ -403,6 +414,7 @@ class Endpoint:
             await asyncio.to_thread(self.engine.kill_all)
             await asyncio.sleep(0.1)
         await self.sessions.expire(everything=True)
+        await asyncio.to_thread(self.gate.close)
         await asyncio.to_thread(self.engine.close)
 
 

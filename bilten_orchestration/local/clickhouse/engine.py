@@ -27,10 +27,10 @@ from bilten_orchestration.local.clickhouse import statement
 from bilten_orchestration.local.clickhouse.config import EndpointConfig
 from bilten_orchestration.local.clickhouse.engine_config import (
     ANALYST_ROLE,
-    ETL_ROLE,
     QUERY_LOG_STORE,
     write_engine_config,
 )
+from bilten_orchestration.local.clickhouse.grants import VISIBLE_DATABASES
 
 TAG_SETTING = "chdb_client_name"
 #: Statements of the endpoint itself begin so; the view leaves them out.
@@ -43,6 +43,27 @@ _SERVER_DEFAULTS = {
     "allow_introspection_functions": "0",
     "output_format_arrow_use_native_writer": "1",
 }
+
+def quoted(value: str) -> str:
+    """A string literal of ClickHouse's SQL."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def identifier(name: str) -> str:
+    """A quoted identifier of ClickHouse's SQL."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+_VISIBLE = ", ".join(f"'{database}'" for database in sorted(VISIBLE_DATABASES))
+#: Rows of the metadata tables that are about other databases are not an analyst's.
+_ANALYST_FILTERS = (
+    "{"
+    + ", ".join(
+        f"'system.{table}': {quoted(f'{column} IN ({_VISIBLE})')}"
+        for table, column in (("tables", "database"), ("columns", "database"), ("databases", "name"))
+    )
+    + "}"
+)
 
 _CODE = re.compile(r"Code: (\d+)\.")
 _PLAIN_VALUE = re.compile(r"[\w.,:;+/@* ()\[\]'-]*")
@@ -90,16 +111,6 @@ class Totals:
             "result_bytes": str(len(self.body)),
             "elapsed_ns": str(self.elapsed_ns),
         }
-
-
-def quoted(value: str) -> str:
-    """A string literal of ClickHouse's SQL."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def identifier(name: str) -> str:
-    """A quoted identifier of ClickHouse's SQL."""
-    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def _totals(result: Any, body: bytes, started: float) -> Totals:
@@ -238,6 +249,7 @@ class Engine:
                 if({tag} = '', initial_user, splitByChar(':', {tag})[1]) AS initial_user,
                 if({tag} = '', query_id, substring({tag}, position({tag}, ':') + 1)) AS query_id,
                 if({tag} = '', initial_query_id, substring({tag}, position({tag}, ':') + 1)) AS initial_query_id,
+                replaceRegexpOne(query, '\\\\n?INTO OUTFILE ''/proc/self/fd/[0-9]+'' TRUNCATE ?', '') AS query,
                 mapFilter((name, value) -> name != '{TAG_SETTING}', Settings) AS Settings)
             FROM system.{QUERY_LOG_STORE}
             WHERE NOT startsWith(query, '{_OWN.strip()}')"""
@@ -251,7 +263,7 @@ class Engine:
 
     def open(self, settings: Mapping[str, str], *, analyst: bool = False) -> Connection:
         """A new session with these settings; an analyst's takes the narrow role and cannot change settings."""
-        wanted = self.defaults() | dict(settings) | ({"readonly": "1"} if analyst else {})
+        wanted = self.defaults() | dict(settings)
         inline = {name: value for name, value in wanted.items() if _PLAIN_VALUE.fullmatch(value)}
         arguments = "&".join(f"{name}={value}" for name, value in inline.items())
         try:
@@ -259,9 +271,12 @@ class Engine:
         except RuntimeError as error:
             raise EngineError.of(error) from None
         try:
-            connection.apply({name: value for name, value in wanted.items() if name not in inline})
+            rest = {name: value for name, value in wanted.items() if name not in inline}
             if analyst:
                 connection.own(f"SET ROLE {ANALYST_ROLE}")
+                # Last, for nothing can be set after it.
+                rest |= {"additional_table_filters": _ANALYST_FILTERS, "readonly": "1"}
+            connection.apply(rest)
         except EngineError:
             connection.close()
             raise
@@ -295,6 +310,3 @@ class Engine:
             with contextlib.suppress(EngineError):
                 self._root.run("SYSTEM FLUSH LOGS")
             self._root.close()
-
-
-__all__ = ["ETL_ROLE", "Connection", "Engine", "EngineError", "Insert", "Totals"]

@@ -9,7 +9,12 @@ import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from bilten_orchestration.local.clickhouse.grants import READABLE_DATABASES, READABLE_SYSTEM_TABLES
+from bilten_orchestration.local.clickhouse.grants import (
+    BEHIND_VIEWS,
+    INFORMATION_SCHEMAS,
+    READABLE_DATABASES,
+    READABLE_SYSTEM_TABLES,
+)
 from bilten_orchestration.local.clickhouse.config import EndpointConfig
 
 #: Roles inside the engine. Its one user, `default`, holds both; a connection takes the one it needs.
@@ -103,8 +108,8 @@ def users_config() -> ET.Element:
 
     The analyst's role is the second wall: whatever the parsed statement let through, the engine itself
     grants no source (file, url, s3, remote, ...), no system table beyond the list, no write. It may
-    SELECT from every other database, because a view runs with the rights of who reads it and staging
-    views read bilten_raw; which databases a statement may name is decided in access.py.
+    SELECT from bilten_raw and intermediate too, because a view runs with the rights of who reads it;
+    that a statement does not name them is access.py's part.
     """
     root = ET.Element("clickhouse")
     ET.SubElement(ET.SubElement(root, "profiles"), "default")
@@ -119,9 +124,9 @@ def users_config() -> ET.Element:
     role(ETL_ROLE, ["GRANT ALL ON *.* WITH GRANT OPTION"])
     role(
         ANALYST_ROLE,
-        [f"GRANT SELECT ON {database}.*" for database in ("bilten_raw", "intermediate", *sorted(READABLE_DATABASES))]
+        [f"GRANT SELECT ON {database}.*" for database in sorted(READABLE_DATABASES | BEHIND_VIEWS)]
         + [f"GRANT SELECT ON system.{table}" for table in sorted(READABLE_SYSTEM_TABLES)]
-        + ["GRANT SELECT ON information_schema.*", "GRANT SELECT ON INFORMATION_SCHEMA.*"],
+        + [f"GRANT SELECT ON {schema}.*" for schema in sorted(INFORMATION_SCHEMAS)],
     )
     user = ET.SubElement(ET.SubElement(root, "users"), "default")
     ET.SubElement(user, "password")

@@ -29,12 +29,12 @@ READONLY = 164
 TOO_MANY_SIMULTANEOUS_QUERIES = 202
 QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING = 216
 INVALID_SESSION_TIMEOUT = 374
+INTO_OUTFILE_NOT_ALLOWED = 358
 SESSION_NOT_FOUND = 372
 SESSION_IS_LOCKED = 373
-TOO_MANY_SESSIONS = 745
 REQUIRED_PASSWORD = 194
 AUTHENTICATION_FAILED = 516
-QUERY_IS_TOO_LARGE = 96
+QUERY_IS_TOO_LARGE = 229
 
 # The server's exceptionCodeToHTTPStatus; what is not listed is 500.
 _STATUS = {
@@ -110,6 +110,7 @@ class Call:
     session_timeout: int | None
     session_check: bool
     settings: dict[str, str]
+    read_only: bool
     parameters: dict[str, str]
     wait_end: bool
     buffer_bytes: int
@@ -157,9 +158,9 @@ def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) ->
     settings = {
         name: value for name, value in pairs if name not in _RESERVED and not name.startswith("param_") and name
     }
-    if get:
-        # As the server: a GET must not change anything. readonly=2 still lets settings through.
-        settings.setdefault("readonly", "2")
+    # As the server: a GET must not change anything. Kept as a rule of the endpoint and not as a setting,
+    # for a session could never leave readonly again.
+    read_only = settings.pop("readonly", "0") not in ("0", "false") or get
     buffer = values.get("buffer_size", "")
     return Call(
         query="".join(value for name, value in pairs if name == "query"),
@@ -172,6 +173,7 @@ def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) ->
         session_timeout=int(timeout) if timeout is not None else None,
         session_check=_flag(values, "session_check"),
         settings=settings,
+        read_only=read_only,
         parameters={name.removeprefix("param_"): value for name, value in pairs if name.startswith("param_")},
         wait_end=_flag(values, "wait_end_of_query") or _flag(values, "http_wait_end_of_query"),
         buffer_bytes=max(int(buffer) if buffer.isdecimal() else 0, 1 << 20),

@@ -3,6 +3,8 @@
 import fcntl
 import logging
 import logging.config
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,7 @@ def _locked(data_dir: Path) -> Any:
             next="stop that process, or give this one a directory of its own",
         ) from None
     file.truncate(0)
-    file.write(f"{__import__('os').getpid()}\n")
+    file.write(f"{os.getpid()}\n")
     file.flush()
     return file
 
@@ -80,6 +82,9 @@ def serve(config: EndpointConfig, logging_config: dict[str, Any]) -> int:
             backlog=512,
         )
     )
+    # uvicorn raises the signal again after a clean end, which would look like a death by signal.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     server.run(sockets=[listener])
     lock.close()
     return 0 if server.started else 1

@@ -126,6 +126,16 @@ def without_semicolon(text: str) -> str:
     return text if closing is None else text[: closing.start]
 
 
+def names_outfile(text: str) -> bool:
+    """Whether INTO OUTFILE stands in the text: the embedded engine would write that file."""
+    previous: Token | None = None
+    for token in tokens(text):
+        if token.is_word("OUTFILE") and previous is not None and previous.is_word("INTO"):
+            return True
+        previous = token
+    return False
+
+
 def output_clause(text: str) -> tuple[str | None, int]:
     """The FORMAT that ends a statement with rows, and the position where INTO OUTFILE may be put.
 
