@@ -10,7 +10,7 @@ import typer
 from bilten_orchestration.cli import output
 
 if TYPE_CHECKING:
-    from bilten_orchestration.migrations.runner import MigrationReport, StatusReport
+    from bilten_orchestration.migrations.reports import MigrationReport, StatusReport
 
 
 class StoreChoice(StrEnum):
@@ -54,6 +54,10 @@ def up(
     to: Annotated[
         int | None, typer.Option("--to", min=1, help="Last version to apply; needs --store.")
     ] = None,
+    anew: Annotated[
+        bool,
+        typer.Option("--anew", help="ClickHouse was lost: begin on an empty one; then bilten sync --full."),
+    ] = False,
     as_json: output.Json = False,
 ) -> None:
     """Apply what is pending."""
@@ -62,7 +66,7 @@ def up(
         from bilten_orchestration.settings import load_settings
 
         report = runner.up(
-            load_settings(), store=store.value if store else None, target=to, progress=output.say
+            load_settings(), store=store.value if store else None, target=to, anew=anew, progress=output.say
         )
         output.finish("migrate up", report, as_json=as_json, human=lambda: _show_steps(report))
 
@@ -102,10 +106,10 @@ def _show_steps(report: MigrationReport) -> None:
     for step in report.steps:
         label = f"{step.store} V{step.version:04d} {step.name}"
         if report.executed:
-            print(f"{label}: {step.direction}, {len(step.statements)} statements, {step.seconds:.1f} s")
+            print(f"{label}: {step.direction}, {step.statements} statements, {step.seconds:.1f} s")
         else:
             print(f"{label}: would run")
-            for statement in step.statements:
+            for statement in step.preview:
                 print(f"    {statement}")
     if report.steps and not report.executed:
         print("nothing was changed; add --execute to do it")

@@ -26,6 +26,8 @@ from bilten_orchestration.migrations.files import Direction, Migration
 from bilten_orchestration.migrations.statements import Store
 from bilten_orchestration.stores.postgres import Connection
 
+LOCK = "migrations"
+
 RecordStatus = Literal["running", "completed", "failed", "reverting", "revert_failed", "reverted"]
 
 _BOOTSTRAP = f"""
@@ -160,3 +162,8 @@ def fail(connection: Connection, migration: Migration, direction: Direction, err
         """,
         ("failed" if direction == "up" else "revert_failed", error, migration.store, migration.version),
     )
+
+
+def forget(connection: Connection, store: Store) -> None:
+    """Take everything of a store for reverted: the server that it was run on is gone."""
+    connection.execute("update system.migrations set status = 'reverted' where store = %s", (store,))

@@ -16,21 +16,22 @@ statement. What a kill leaves behind:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import LockHeld, Problem, Refused, UsageError
+from bilten_orchestration.errors import Problem, Refused, UsageError
+from bilten_orchestration.migrations import evidence, history
 from bilten_orchestration.migrations import execute as execution
-from bilten_orchestration.migrations import history
-from bilten_orchestration.migrations.files import SQL_ROOT, STORES, Direction, Migration, discover
-from bilten_orchestration.migrations.plan import Files, Step, objections, plan_down, plan_up
+from bilten_orchestration.migrations.files import SQL_ROOT, STORES, discover
+from bilten_orchestration.migrations.history import LOCK
+from bilten_orchestration.migrations.plan import Step, objections, plan_down, plan_up
+from bilten_orchestration.migrations.reports import MigrationReport, ScriptRun
 from bilten_orchestration.migrations.statements import Store
+from bilten_orchestration.migrations.status import status as status
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.settings import ClickHouseSettings, Settings
+from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
 from bilten_orchestration.stores import postgres as postgres_store
 from bilten_orchestration.stores.locks import advisory_lock
@@ -39,57 +40,7 @@ from bilten_orchestration.stores.postgres import Connection
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-LOCK = "migrations"
 LOCK_WAIT_SECONDS = 600
-
-State = Literal["pending", "applied", "running", "interrupted", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptRun:
-    """One script: planned (`seconds` is None) or run. `statements` are their first words."""
-
-    store: Store
-    version: int
-    name: str
-    direction: Direction
-    statements: tuple[str, ...]
-    seconds: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationReport:
-    """`executed` is false for a preview; `steps` is empty where there was nothing to do."""
-
-    executed: bool
-    steps: tuple[ScriptRun, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationState:
-    """Where one migration stands; times are those of the last attempt, UTC."""
-
-    store: Store
-    version: int
-    name: str
-    description: str
-    state: State
-    started_at: datetime | None
-    completed_at: datetime | None
-    failed_at: datetime | None
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class StatusReport:
-    """`problems`: what failed or was interrupted, with the next step, and what would refuse a run."""
-
-    migrations: tuple[MigrationState, ...]
-    problems: tuple[Problem, ...]
-
-    @property
-    def pending(self) -> int:
-        return sum(migration.state == "pending" for migration in self.migrations)
 
 
 def up(
@@ -97,27 +48,41 @@ def up(
     *,
     store: Store | None = None,
     target: int | None = None,
+    anew: bool = False,
     root: Path = SQL_ROOT,
     progress: Progress = silent,
 ) -> MigrationReport:
     """Apply what is pending, PostgreSQL first; `target` (inclusive) goes with one store.
 
-    Raises Refused (edited, missing, out of order: nothing touched), LockHeld, StoreUnavailable, or what
-    the failed migration raised; those before it stay applied.
+    `anew` (ClickHouse only) begins from the first migration on an empty server that took the place of a
+    lost one.
+
+    Raises Refused (edited, missing, out of order, a ClickHouse that does not hold what was run on it:
+    nothing touched), LockHeld, StoreUnavailable, or what the failed migration raised; those before it
+    stay applied.
     """
-    if target is not None and store is None:
-        raise UsageError(
-            "a target version counts for one store",
-            expected=" or ".join(STORES),
-            found="both stores",
-            next=f"bilten migrate up --store postgres --to {target}",
-        )
+    _check_one_store(store, target, anew)
     files = discover(root)
+    stores = STORES if store is None else (store,)
     with _connected(settings) as connection, _locked(connection, progress):
+        # a store that does not answer is found before the other one is touched
+        client = clickhouse_store.connect(settings.clickhouse) if "clickhouse" in stores else None
         history.bootstrap(connection)
-        stores = STORES if store is None else (store,)
-        steps = _plan(connection, files, stores, lambda records, of: plan_up(files, records, of, target))
-        return _run(connection, settings, steps, progress)
+        records = history.read(connection)
+        problems = [problem for of in stores for problem in objections(files, records, of)]
+        if client is not None:
+            expected = evidence.expected_databases(files["clickhouse"], records)
+            if anew:
+                evidence.refuse_unless_empty(client, expected)
+            else:
+                problems += evidence.objections(client, expected)
+        if problems:
+            raise Refused(problems)
+        if anew:
+            history.forget(connection, "clickhouse")
+            records = history.read(connection)
+        steps = [step for of in stores for step in plan_up(files, records, of, target)]
+        return _run(connection, client, steps, progress)
 
 
 def down(
@@ -135,30 +100,43 @@ def down(
     """
     files = discover(root)
 
-    def steps(connection: Connection) -> list[Step]:
-        return _plan(connection, files, (store,), lambda records, of: plan_down(files, records, of, target))
+    def plan(connection: Connection) -> Sequence[Step]:
+        records = history.read(connection)
+        problems = list(objections(files, records, store))
+        if problems:
+            raise Refused(problems)
+        return plan_down(files, records, store, target)
 
     with _connected(settings) as connection:
         if not execute:
-            return MigrationReport(False, tuple(_script_run(step, None) for step in steps(connection)))
+            return MigrationReport(False, tuple(_planned(step) for step in plan(connection)))
         with _locked(connection, progress):
-            return _run(connection, settings, steps(connection), progress)
+            client = clickhouse_store.connect(settings.clickhouse) if store == "clickhouse" else None
+            return _run(connection, client, plan(connection), progress)
 
 
-def status(settings: Settings, *, root: Path = SQL_ROOT) -> StatusReport:
-    """Where every migration stands; reads only, also where none was ever run."""
-    files = discover(root)
-    with _connected(settings) as connection:
-        records = history.read(connection)
-        runner = _running_now(connection)
-    states = [
-        _state(migration, records.get((store, migration.version)), runner)
-        for store in STORES
-        for migration in files[store]
-    ]
-    problems = [problem for state in states for problem in _unfinished(state)]
-    problems += [problem for store in STORES for problem in objections(files, records, store)]
-    return StatusReport(tuple(states), tuple(problems))
+def _check_one_store(store: Store | None, target: int | None, anew: bool) -> None:
+    problems = []
+    if target is not None and store is None:
+        problems.append(
+            Problem(
+                "a target version counts for one store",
+                expected=" or ".join(STORES),
+                found="both stores",
+                next=f"bilten migrate up --store postgres --to {target}",
+            )
+        )
+    if anew and store != "clickhouse":
+        problems.append(
+            Problem(
+                "only ClickHouse can be begun anew: its rows come from PostgreSQL",
+                expected="--store clickhouse",
+                found=f"--store {store}" if store else "both stores",
+                next="bilten migrate up --store clickhouse --anew",
+            )
+        )
+    if problems:
+        raise UsageError(problems)
 
 
 @contextmanager
@@ -177,100 +155,34 @@ def _locked(connection: Connection, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _running_now(connection: Connection) -> str | None:
-    """Who holds the lock, if anybody does."""
-    try:
-        with advisory_lock(connection, LOCK, shared=True):
-            return None
-    except LockHeld as held:
-        return held.problems[0].found
-
-
-def _plan(
-    connection: Connection,
-    files: Files,
-    stores: Sequence[Store],
-    plan: Callable[[history.History, Store], Sequence[Step]],
-) -> list[Step]:
-    records = history.read(connection)
-    problems = [problem for store in stores for problem in objections(files, records, store)]
-    if problems:
-        raise Refused(problems)
-    return [step for store in stores for step in plan(records, store)]
-
-
 def _run(
-    connection: Connection, settings: Settings, steps: Sequence[Step], progress: Progress
+    connection: Connection, client: Client | None, steps: Sequence[Step], progress: Progress
 ) -> MigrationReport:
-    clickhouse = _LazyClickHouse(settings.clickhouse)
-    if any(step.migration.store == "clickhouse" for step in steps):
-        clickhouse.client()  # a store that does not answer is found before the other one is touched
+    def clickhouse(statement: str) -> object:
+        if client is None:
+            raise AssertionError("a ClickHouse migration was planned without its store")
+        return client.command(statement)
+
     done = []
     for step in steps:
-        seconds = execution.run(connection, step.migration, step.direction, clickhouse.command, progress)
-        done.append(_script_run(step, seconds))
+        seconds = execution.run(connection, step.migration, step.direction, clickhouse, progress)
+        script = step.migration.script(step.direction)
+        done.append(
+            ScriptRun(
+                step.migration.store,
+                step.migration.version,
+                step.migration.name,
+                step.direction,
+                len(script.statements),
+                seconds,
+            )
+        )
     return MigrationReport(True, tuple(done))
 
 
-class _LazyClickHouse:
-    """Connected when first needed: PostgreSQL alone can be migrated without it."""
-
-    def __init__(self, settings: ClickHouseSettings) -> None:
-        self._settings = settings
-        self._client: Client | None = None
-
-    def client(self) -> Client:
-        if self._client is None:
-            self._client = clickhouse_store.connect(self._settings)
-        return self._client
-
-    def command(self, statement: str) -> object:
-        return self.client().command(statement)
-
-
-def _script_run(step: Step, seconds: float | None) -> ScriptRun:
+def _planned(step: Step) -> ScriptRun:
     migration = step.migration
     titles = tuple(statement.title for statement in migration.script(step.direction).statements)
-    return ScriptRun(migration.store, migration.version, migration.name, step.direction, titles, seconds)
-
-
-def _state(migration: Migration, record: history.Record | None, runner: str | None) -> MigrationState:
-    state: State
-    match record.status if record else None:
-        case None | "reverted":
-            state = "pending"
-        case "completed":
-            state = "applied"
-        case "failed" | "revert_failed":
-            state = "failed"
-        case _:
-            state = "running" if runner else "interrupted"
-    return MigrationState(
-        migration.store,
-        migration.version,
-        migration.name,
-        migration.description,
-        state,
-        record.started_at if record else None,
-        record.completed_at if record else None,
-        record.failed_at if record else None,
-        record.error if record else None,
+    return ScriptRun(
+        migration.store, migration.version, migration.name, step.direction, len(titles), None, titles
     )
-
-
-def _unfinished(state: MigrationState) -> Iterator[Problem]:
-    label = f"{state.store} V{state.version:04d} {state.name}"
-    if state.state == "failed":
-        yield Problem(
-            f"{label} failed",
-            expected="completed",
-            found=state.error or "no reason recorded",
-            next="correct the cause or the file, then run bilten migrate up (or down) again",
-        )
-    if state.state == "interrupted":
-        yield Problem(
-            f"{label} was interrupted",
-            expected="completed, or a runner that holds the lock",
-            found=f"begun {state.started_at:%F %T} UTC, and its runner is gone",
-            next="bilten migrate up (or down) runs it again",
-        )

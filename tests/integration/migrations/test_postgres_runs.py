@@ -9,6 +9,7 @@ import pytest
 
 from bilten_orchestration.errors import LockHeld, Refused, StoreUnavailable, TerminalError, TransientError
 from bilten_orchestration.migrations import execute, runner
+from bilten_orchestration.migrations.reports import MigrationReport
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
@@ -81,7 +82,7 @@ def test_a_down_is_only_shown_unless_told(database: Settings, owner: Connection,
     runner.up(database, store="postgres", root=root)
     report = runner.down(database, store="postgres", target=0, root=root)
     assert not report.executed
-    assert [statement for step in report.steps for statement in step.statements] == [
+    assert [statement for step in report.steps for statement in step.preview] == [
         "drop table shop.c",
         "drop table shop.b",
         "drop table shop.a",
@@ -249,7 +250,7 @@ def test_two_runners_at_once_apply_each_migration_once(
         "create schema shop; create table shop.a (); select pg_sleep(0.5);",
         "drop schema shop cascade;",
     )
-    reports: list[runner.MigrationReport] = []
+    reports: list[MigrationReport] = []
     told: list[str] = []
     threads = [
         threading.Thread(
