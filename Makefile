@@ -39,7 +39,7 @@ bench: install ## the speeds in docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
 
 docs: install ## docs/settings.md from the settings, and dbt's own documentation
-	@$(BIN)/python -m bilten_orchestration.settings > docs/settings.md
+	@$(BIN)/python -m bilten_orchestration.settings_reference > docs/settings.md
 	@$(BIN)/bilten metrics docs
 
 lock: install ## new lock files from pyproject.toml

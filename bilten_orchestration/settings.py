@@ -5,8 +5,9 @@ Three layers, the later one wins: the default written here, `stack.env` in the s
 the same BILTEN_* names, readable by the owner alone), the environment. So nothing outside `local/`
 knows whether a store is embedded, and an outside deployment is reached by variables alone.
 
-Nested by two underscores: BILTEN_POSTGRES__HOST is `settings.postgres.host`. Frozen; all problems
-are reported at once; an unknown BILTEN_ variable is refused with the nearest known name.
+Nested by two underscores: BILTEN_POSTGRES__HOST is `settings.postgres.host`. An empty variable is
+an unset one. Frozen; all problems are reported at once; an unknown BILTEN_ variable is refused with
+the nearest known name. docs/settings.md is made from this file.
 """
 
 from __future__ import annotations
@@ -14,19 +15,55 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from bilten_orchestration.errors import Problem, SettingsError
 
 PREFIX = "BILTEN_"
 CHECKOUT = Path(__file__).resolve().parents[1]
 
+# What gives a store its address: with it in the environment, nothing of stack.env counts for that store.
+ADDRESSES = {
+    f"{PREFIX}POSTGRES__": "HOST",
+    f"{PREFIX}CLICKHOUSE__": "HOST",
+    f"{PREFIX}REDIS__": "HOST",
+    f"{PREFIX}OBJECT_STORE__": "ENDPOINT_URL",
+}
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    if 0 < len(value.get_secret_value()) < 10:
+        raise ValueError("it is shorter than 10 characters")
+    return value
+
+
+def _a_date(value: str) -> str:
+    date.fromisoformat(value)
+    return value
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
+AccessKey = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
 class _Section(BaseModel):
@@ -122,8 +159,8 @@ class ObjectStoreSettings(_Section):
         description="Base address; unset: `up` starts an embedded server. AWS itself: https://s3.<region>.amazonaws.com",
     )
     region: str = Field("us-east-1", min_length=1, description="Signing region.")
-    access_key_id: SecretStr = Field(SecretStr(""), description="10 or more characters.")
-    secret_access_key: SecretStr = Field(SecretStr(""), description="10 or more characters.")
+    access_key_id: AccessKey = Field(SecretStr(""), description="10 or more characters.")
+    secret_access_key: AccessKey = Field(SecretStr(""), description="10 or more characters.")
     bucket_backups: str = Field(
         "bilten-backups", min_length=3, max_length=63, description="The backup repository."
     )
@@ -142,6 +179,12 @@ class ObjectStoreSettings(_Section):
         max_length=63,
         description="Images, avatars, tickets of the application.",
     )
+
+    @model_validator(mode="after")
+    def _distinct_buckets(self) -> Self:
+        if len(set(self.buckets)) < len(self.buckets):
+            raise ValueError("the four BUCKET_ variables must name four different buckets")
+        return self
 
     @property
     def buckets(self) -> tuple[str, str, str, str]:
@@ -185,8 +228,10 @@ class IngestionSettings(_Section):
 class MetricsSettings(_Section):
     """The daily metrics."""
 
-    first_day: str = Field(
-        "2024-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$", description="Start of the daily partitions in Dagster."
+    first_day: Annotated[str, AfterValidator(_a_date)] = Field(
+        "2024-01-01",
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="Start of the daily partitions in Dagster, as YYYY-MM-DD.",
     )
     dbt_threads: int = Field(2, ge=1, le=16, description="Models that dbt builds at once.")
     lock_wait_seconds: int = Field(
@@ -230,6 +275,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        if isinstance(dotenv_settings, EnvSettingsSource):
+            dotenv_settings.env_vars = _without_given_stores(dotenv_settings.env_vars)
         return (init_settings, env_settings, dotenv_settings)
 
     @property
@@ -244,7 +291,7 @@ def home_directory(environ: Mapping[str, str] | None = None) -> Path:
     return Path(value).expanduser().resolve() if value else CHECKOUT / ".bilten"
 
 
-def variables() -> Iterator[tuple[str, Any]]:
+def variables() -> Iterator[tuple[str, FieldInfo]]:
     """Every variable name with its field, for messages and documents."""
     for name, field in Settings.model_fields.items():
         section = field.annotation
@@ -269,14 +316,6 @@ def as_environment(settings: Settings) -> dict[str, str]:
     return found
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
-
-
 def load_settings(*, embedded: bool = True) -> Settings:
     """Read and validate all settings.
 
@@ -284,7 +323,7 @@ def load_settings(*, embedded: bool = True) -> Settings:
     Raises SettingsError with one problem per variable.
     """
     home = home_directory()
-    known = {name: field for name, field in variables()}
+    known = dict(variables())
     problems = [
         Problem(
             what=f"{name} is not a setting",
@@ -292,7 +331,7 @@ def load_settings(*, embedded: bool = True) -> Settings:
                 nearest[0] if (nearest := difflib.get_close_matches(name, known, n=1)) else "a known name"
             ),
             found=name,
-            next="`bilten env --help` and docs/settings.md list all settings",
+            next="docs/settings.md lists all settings",
         )
         for name in sorted(os.environ)
         if name.startswith(PREFIX) and name not in known
@@ -301,20 +340,12 @@ def load_settings(*, embedded: bool = True) -> Settings:
     try:
         settings = Settings(_env_file=stack_env if embedded and stack_env.exists() else None, home=home)
     except ValidationError as error:
-        for detail in error.errors():
+        from bilten_orchestration.settings_reference import problem
+
+        for detail in error.errors(include_input=False, include_url=False):
             name = PREFIX + "__".join(str(part) for part in detail["loc"]).upper()
-            if name not in known and problems:
-                continue
-            field = known.get(name)
-            problems.append(
-                Problem(
-                    what=f"{name} is not valid: {detail['msg']}",
-                    expected=_accepts(field),
-                    found="(hidden)" if _secret(field) else repr(os.environ.get(name, "")),
-                    next=f"set {name} to such a value, or unset it for the default",
-                )
-            )
-        raise SettingsError(problems) from None
+            if name in known or not problems:
+                problems.append(problem(name, known.get(name), detail["msg"], stack_env))
     if problems:
         raise SettingsError(problems)
     return settings
@@ -326,20 +357,18 @@ def settings() -> Settings:
     return load_settings()
 
 
-def _secret(field: Any) -> bool:
-    return field is not None and field.annotation is SecretStr
+def _without_given_stores(stack: Mapping[str, str | None]) -> dict[str, str | None]:
+    """stack.env without the stores that the environment gives an address: a password or a port of the
+    embedded server must not be tried on another one."""
+    given = tuple(
+        prefix.lower() for prefix, address in ADDRESSES.items() if os.environ.get(f"{prefix}{address}")
+    )
+    return {name: value for name, value in stack.items() if not name.lower().startswith(given)}
 
 
-def _accepts(field: Any) -> str:
-    if field is None:
-        return "a known name"
-    annotation = field.annotation
-    kind = getattr(annotation, "__name__", str(annotation)).replace("typing.", "")
-    bounds = [
-        f"{type(item).__name__.lower()} {next(iter(vars(item).values()), '')}"
-        if hasattr(item, "__dict__")
-        else str(item)
-        for item in field.metadata
-    ]
-    text = f"{kind}, {', '.join(bounds)}" if bounds else kind
-    return f"{text} ({field.description})" if field.description else text
+def _text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)

@@ -1,0 +1,64 @@
+"""The installer: pip's configuration by uv's names, the lock itself, no credentials in what is printed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bilten_orchestration.local import install
+from bilten_orchestration.settings import CHECKOUT
+
+LOCKS = [CHECKOUT / name for name in install.LOCKS.values()]
+
+
+def test_pip_configuration_becomes_uv_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    found = install.uv_environment(
+        {
+            "index-url": "https://a/simple",
+            "find-links": "/one /two",
+            "cert": "/ca.pem",
+            "disable-pip-version-check": "1",
+        }
+    )
+    assert found["UV_DEFAULT_INDEX"] == "https://a/simple"
+    assert found["UV_FIND_LINKS"] == "/one,/two"
+    assert found["SSL_CERT_FILE"] == "/ca.pem"
+    assert not any("VERSION_CHECK" in name for name in found)
+
+
+def test_what_the_caller_gave_uv_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://mine/simple")
+    assert "UV_DEFAULT_INDEX" not in install.uv_environment({"index-url": "https://a/simple"})
+
+
+def test_credentials_are_masked() -> None:
+    text = install.without_credentials("error at https://me:secret@index.example/simple/x")
+    assert text == "error at https://***@index.example/simple/x"
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.name)
+def test_the_lock_names_no_index_and_hashes_everything(lock: object) -> None:
+    text = CHECKOUT.joinpath(str(lock)).read_text()
+    assert not re.search(r"://|^\s*--(index-url|extra-index-url|find-links)", text, re.MULTILINE)
+    entries = re.findall(r"^(\S+)==\S+.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    hashed = re.findall(r"^(\S+)==\S+[^\n]*\\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE)
+    assert entries == hashed != []
+
+
+def test_the_base_lock_has_what_the_installer_starts_with() -> None:
+    text = LOCKS[0].read_text()
+    assert re.search(r"^uv==", text, re.MULTILINE)
+    assert re.search(r"^setuptools==", text, re.MULTILINE)
+    assert re.search(r"^dbt-core==1\.11\.", text, re.MULTILINE)
+
+
+def test_an_older_python_gets_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(install.sys, "version_info", (3, 9, 1))
+    with pytest.raises(SystemExit):
+        install.main([])
+    assert "3.11, 3.12 or 3.13" in capsys.readouterr().err
