@@ -100,7 +100,19 @@ from analytics.events
 group by minute, organizer_id, event_id, event_type
 comment 'Feeds analytics.metrics_realtime with what is inserted into analytics.events';
 
-create or replace view analytics.realtime_minutes as
+create or replace view analytics.realtime_minutes
+(
+    minute DateTime('UTC') comment 'Minute (UTC)',
+    organizer_id UUID comment 'Organizer; zero UUID for none',
+    event_id UUID comment 'Ticketed event; zero UUID for none',
+    event_type LowCardinality(String) comment 'Type of click',
+    event_count UInt64 comment 'Distinct clicks; a repeated delivery counts once',
+    visitors UInt64 comment 'Distinct browsers',
+    users UInt64 comment 'Distinct logged-in users',
+    sessions UInt64 comment 'Distinct browser sessions',
+    delivered_rows UInt64 comment 'Rows written, repeated deliveries included'
+)
+as
 select
     minute,
     organizer_id,
