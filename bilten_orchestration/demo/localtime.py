@@ -1,0 +1,161 @@
+"""Local time: zones with their changes, and when people buy.
+
+Conversions are by arrays; the rules of a zone come from zoneinfo as a table of its changes, found once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from bilten_orchestration.demo.plan import DAY, HOUR, MINUTE, SECOND, Bools, Floats, Ints, pick
+
+_FIRST_YEAR, _LAST_YEAR = 2015, 2040
+
+# Share of orders per local hour: a trough at night, lunch, and the evening on the sofa.
+HOURS_WEEKDAY = (
+    1.2,
+    0.6,
+    0.4,
+    0.3,
+    0.3,
+    0.5,
+    1.2,
+    2.4,
+    3.8,
+    4.6,
+    5.2,
+    5.4,
+    6.4,
+    5.8,
+    5.0,
+    4.8,
+    5.0,
+    5.6,
+    6.2,
+    7.6,
+    9.0,
+    8.8,
+    6.2,
+    3.7,
+)
+HOURS_WEEKEND = (
+    2.2,
+    1.3,
+    0.8,
+    0.5,
+    0.4,
+    0.4,
+    0.8,
+    1.6,
+    3.0,
+    4.8,
+    6.2,
+    6.8,
+    6.6,
+    6.4,
+    6.2,
+    6.0,
+    5.8,
+    5.6,
+    5.4,
+    5.8,
+    6.8,
+    6.8,
+    5.4,
+    3.4,
+)
+WEEKDAYS = (0.98, 0.94, 0.97, 1.10, 1.25, 0.88, 0.88)
+"""Monday to Sunday: pay day and plans for the weekend."""
+MONTHS_NORTH = (0.7, 0.75, 0.9, 1.0, 1.15, 1.35, 1.4, 1.2, 1.1, 1.05, 0.95, 1.1)
+"""Events per month north of the equator; the south is half a year off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """`at[i]`: instant (us) from which `offset[i + 1]` holds; before at[0], offset[0]."""
+
+    name: str
+    at: Ints
+    offset: Ints
+
+    def to_local(self, instants: Ints) -> Ints:
+        return instants + self.offset[np.searchsorted(self.at, instants, side="right")]
+
+    def to_utc(self, local: Ints) -> Ints:
+        """A repeated hour means its first run; a skipped one the hour after."""
+        return local - self.offset[np.searchsorted(self.at + self.offset[:-1], local, side="right")]
+
+
+@lru_cache(maxsize=128)
+def zone(name: str) -> Zone:
+    """Changes of a zone from 2015 to 2040, to the second. Raises ZoneInfoNotFoundError for unknown names."""
+    rules = ZoneInfo(name)
+
+    def offset(seconds: int) -> int:
+        return int((datetime.fromtimestamp(seconds, tz=rules).utcoffset() or timedelta()).total_seconds())
+
+    first = int(datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp())
+    last = int(datetime(_LAST_YEAR, 1, 1, tzinfo=UTC).timestamp())
+    changes: list[int] = []
+    offsets = [offset(first)]
+    # no zone changes twice within a week
+    for low in range(first, last, 7 * 86_400):
+        high = low + 7 * 86_400
+        if offset(high) == offsets[-1]:
+            continue
+        left, right = low, high
+        while right - left > 1:
+            middle = (left + right) // 2
+            left, right = (middle, right) if offset(middle) == offsets[-1] else (left, middle)
+        changes.append(right)
+        offsets.append(offset(right))
+    return Zone(name, np.array(changes, dtype=np.int64) * SECOND, np.array(offsets, dtype=np.int64) * SECOND)
+
+
+def by_zone(names: list[str], codes: Ints, values: Ints, *, to_utc: bool) -> Ints:
+    """Convert each value in the zone names[code]."""
+    out = np.empty_like(values)
+    for code in np.unique(codes):
+        rows = codes == code
+        rules = zone(names[int(code)])
+        out[rows] = rules.to_utc(values[rows]) if to_utc else rules.to_local(values[rows])
+    return out
+
+
+def weekday(local: Ints) -> Ints:
+    """0 is Monday (1970-01-01 was a Thursday)."""
+    return (local // DAY + 3) % 7
+
+
+def order_times(rng: np.random.Generator, opens: Ints, closes: Ints, spike: Floats) -> Ints:
+    """Local moments of orders between `opens` and `closes` (local microseconds, one pair per order).
+
+    A share `spike` comes in the first two days, most of it in the first hours; 30 % in the last days before
+    the close; the rest between, all of it along the week and the day.
+    """
+    count = len(opens)
+    span = np.maximum(closes - opens, HOUR)
+    kind = rng.random(count)
+    rush = (rng.exponential(0.06, count) * span).astype(np.int64)
+    first = np.minimum(rng.exponential(5 * HOUR, count).astype(np.int64), 2 * DAY)
+    moments = opens + (rng.beta(0.9, 1.1, count) * span).astype(np.int64)
+    moments = np.where(kind > 0.70, closes - rush, moments)
+    shaped = _along_the_week(rng, moments)
+    at_opening = kind < spike
+    moments = np.where(at_opening, opens + first, shaped)
+    outside: Bools = (moments < opens) | (moments >= closes)
+    again = opens + (rng.random(count) * span * 0.999).astype(np.int64)
+    return np.where(outside, np.minimum(again, closes - MINUTE), moments)
+
+
+def _along_the_week(rng: np.random.Generator, moments: Ints) -> Ints:
+    day = moments // DAY
+    moved = day - (day + 3) % 7 + pick(rng, WEEKDAYS, len(moments))
+    weekend = (moved + 3) % 7 >= 5
+    hour = np.where(weekend, pick(rng, HOURS_WEEKEND, len(moments)), pick(rng, HOURS_WEEKDAY, len(moments)))
+    return moved * DAY + hour * HOUR + (rng.random(len(moments)) * HOUR).astype(np.int64)
