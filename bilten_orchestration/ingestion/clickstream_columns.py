@@ -35,12 +35,15 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """One chunk after the rules. `accepted` holds every field of analytics.events but local_date."""
+    """One chunk after the rules.
+
+    `accepted` holds every column of analytics.events but local_date, `refused` those of
+    analytics.events_rejected; `reasons` are the reasons of the refused rows.
+    """
 
     accepted: pa.RecordBatch
-    refused: Mask  # per row of the chunk
-    reasons: list[str]  # of the refused rows, in their order
-    fields: list[list[str]]
+    refused: pa.RecordBatch
+    reasons: list[str]
     properties_dropped: int
 
 
@@ -79,7 +82,9 @@ def check_schema(schema: pa.Schema) -> None:
     problems = []
     for name in (*IDS, "event_type", "timestamp"):
         if schema.get_field_index(name) < 0:
-            problems.append(Problem(f"the table has no column {name}", f"a column {name}", ", ".join(schema.names)))
+            problems.append(
+                Problem(f"the table has no column {name}", f"a column {name}", ", ".join(schema.names))
+            )
     for name in FIELDS:
         at = schema.get_field_index(name)
         if at >= 0 and not _acceptable(name, schema.field(at).type):
@@ -135,7 +140,9 @@ def clean(
     columns: dict[str, pa.Array] = {}
     for name in (*IDS, *OPTIONAL_IDS):
         columns[name] = _ids(_column(chunk, name), name, broken, wrong.get(name))
-    columns["timestamp"] = _timestamps(_column(chunk, "timestamp"), now, oldest, broken, wrong.get("timestamp"))
+    columns["timestamp"] = _timestamps(
+        _column(chunk, "timestamp"), now, oldest, broken, wrong.get("timestamp")
+    )
     columns["event_type"] = _event_types(_text(chunk, "event_type"), broken, wrong.get("event_type"))
     columns["event_name"] = names = _text(chunk, "event_name")
     named = pc.or_(pc.equal(names, ""), pc.match_substring_regex(names, rules.NAME_PATTERN))
@@ -148,12 +155,27 @@ def clean(
     columns["user_agent"] = _by_distinct(_text(chunk, "user_agent"), rules.user_agent)
     columns["properties"], dropped = _properties(_column(chunk, "properties"), chunk.num_rows)
 
-    accepted = pa.RecordBatch.from_pydict(columns)
     refused = broken.refused()
-    if not refused.any():
-        return Cleaned(accepted, refused, [], [], dropped)
     reasons, fields = broken.describe(refused)
-    return Cleaned(accepted.filter(pa.array(~refused)), refused, reasons, fields, dropped)
+    return Cleaned(
+        accepted=pa.RecordBatch.from_pydict(columns).filter(pa.array(~refused)),
+        refused=pa.RecordBatch.from_pydict(
+            {
+                "reason": pa.array(reasons, pa.string()),
+                "fields": pa.array(fields, pa.list_(pa.string())),
+                "row_hash": _hashes(chunk.filter(pa.array(refused))),
+            }
+        ),
+        reasons=reasons,
+        properties_dropped=dropped,
+    )
+
+
+def _hashes(refused: pa.RecordBatch) -> pa.Array:
+    if "row_hash" in refused.schema.names:
+        return refused.column("row_hash")
+    names = [name for name in refused.schema.names if name in FIELDS]
+    return pa.array([rules.row_hash(row) for row in refused.select(names).to_pylist()], pa.uint64())
 
 
 def _column(chunk: pa.RecordBatch, name: str) -> pa.Array:
@@ -218,7 +240,9 @@ def _timestamps(
     filled = pc.fill_null(array, pa.scalar(now, array.type))
     # floor, so that no moment jumps into the next day
     moments = pc.floor_temporal(filled, unit="millisecond").cast(TIMESTAMP)
-    broken.add("in the future", "timestamp", _mask(pc.greater(moments, pa.scalar(now + rules.FUTURE, TIMESTAMP))))
+    broken.add(
+        "in the future", "timestamp", _mask(pc.greater(moments, pa.scalar(now + rules.FUTURE, TIMESTAMP)))
+    )
     broken.add("too old", "timestamp", _mask(pc.less(moments, pa.scalar(now - oldest, TIMESTAMP))))
     return moments
 
@@ -251,11 +275,15 @@ def _by_distinct(texts: pa.Array, rule: Callable[[str], str | None]) -> pa.Array
 def _properties(array: pa.Array, rows: int) -> tuple[pa.Array, int]:
     """Allowed keys with a value, and how many others were dropped."""
     if pa.types.is_null(array.type) or rows == 0:
-        return pa.MapArray.from_arrays(np.zeros(rows + 1, np.int32), pa.array([], pa.string()), pa.array([], pa.string())), 0
+        return pa.MapArray.from_arrays(
+            np.zeros(rows + 1, np.int32), pa.array([], pa.string()), pa.array([], pa.string())
+        ), 0
     offsets = array.offsets.to_numpy()
     first, last = int(offsets[0]), int(offsets[-1])
     keys = _plain_text(array.keys.slice(first, last - first))
-    values = _by_distinct(pc.fill_null(_plain_text(array.items.slice(first, last - first)), ""), rules.property_value)
+    values = _by_distinct(
+        pc.fill_null(_plain_text(array.items.slice(first, last - first)), ""), rules.property_value
+    )
     owner = np.repeat(np.arange(rows), np.diff(offsets))
     allowed = _mask(pc.is_in(keys, value_set=pa.array(rules.PROPERTIES)))
     allowed &= ~_mask(array.is_null())[owner]

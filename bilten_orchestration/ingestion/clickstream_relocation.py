@@ -72,7 +72,8 @@ def settle(client: Client, report: RelocationReport) -> None:
     if report.journal:
         literals = ",".join(f"'{relocation}'" for relocation in report.journal)
         client.command(
-            f"alter table analytics.click_relocations delete where relocation_id in ({literals})", settings=_WAIT
+            f"alter table analytics.click_relocations delete where relocation_id in ({literals})",
+            settings=_WAIT,
         )
 
 
@@ -103,7 +104,9 @@ def _check(client: Client, names: set[str]) -> None:
     # a name that Python does not know never gets into a statement
     known = sorted(name for name in names if zone(name) is not None)
     literals = ",".join(f"'{name}'" for name in known) or "''"
-    rows = client.query(f"select time_zone from system.time_zones where time_zone in ({literals})").result_rows
+    rows = client.query(
+        f"select time_zone from system.time_zones where time_zone in ({literals})"
+    ).result_rows
     if missing := sorted(names - {row[0] for row in rows}):
         raise Refused(
             [

@@ -43,8 +43,9 @@ def applied_zones(client: Client, events: Iterable[UUID]) -> dict[UUID, str]:
     for start in range(0, len(wanted), _EVENTS_PER_QUERY):
         literals = ",".join(f"'{event}'" for event in wanted[start : start + _EVENTS_PER_QUERY])
         rows = client.query(
-            "select e.id, o.timezone"
-            f" from (select id, organization_id from bilten_raw.events_events final where id in ({literals})) as e"
+            "select e.id, o.timezone from ("
+            f" select id, organization_id from bilten_raw.events_events final where id in ({literals})"
+            ") as e"
             " inner join (select id, timezone from bilten_raw.users_organizations final) as o"
             " on o.id = e.organization_id"
         ).result_rows
@@ -72,12 +73,16 @@ def _days_in(moments: Integers, known: ZoneInfo) -> Integers:
     utc_days = moments // MILLISECONDS_A_DAY
     distinct, position = np.unique(utc_days, return_inverse=True)
     starts = np.array([_offset(known.key, int(day) * MILLISECONDS_A_DAY) for day in distinct], dtype=np.int64)
-    ends = np.array([_offset(known.key, (int(day) + 1) * MILLISECONDS_A_DAY) for day in distinct], dtype=np.int64)
+    ends = np.array(
+        [_offset(known.key, (int(day) + 1) * MILLISECONDS_A_DAY) for day in distinct], dtype=np.int64
+    )
     offsets = starts[position]
     changing = np.flatnonzero((starts != ends)[position])
     if changing.size:
         quarters, place = np.unique(moments[changing] // _QUARTER, return_inverse=True)
-        exact = np.array([_offset(known.key, int(quarter) * _QUARTER) for quarter in quarters], dtype=np.int64)
+        exact = np.array(
+            [_offset(known.key, int(quarter) * _QUARTER) for quarter in quarters], dtype=np.int64
+        )
         offsets[changing] = exact[place]
     local: Integers = (moments + offsets) // MILLISECONDS_A_DAY
     return local
@@ -86,7 +91,11 @@ def _days_in(moments: Integers, known: ZoneInfo) -> Integers:
 @lru_cache(1 << 16)
 def _offset(name: str, milliseconds: int) -> int:
     """How far local clocks are ahead of UTC at that moment, in milliseconds."""
-    offset = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)).astimezone(ZoneInfo(name)).utcoffset()
+    offset = (
+        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds))
+        .astimezone(ZoneInfo(name))
+        .utcoffset()
+    )
     assert offset is not None  # noqa: S101 (a ZoneInfo always has one)
     return round(offset.total_seconds() * 1000)
 
