@@ -115,7 +115,11 @@ def environment_of(layout: Layout, settings: Settings) -> dict[str, str]:
 
 
 def storage_url(settings: Settings) -> str:
-    """Where Dagster keeps runs and events, as SQLAlchemy reads it. Holds the password."""
+    """Where Dagster keeps runs and events, as SQLAlchemy reads it. Holds the password.
+
+    The driver is named: without a name SQLAlchemy 2.1 takes psycopg 3, which sends NOTIFY with a
+    bound parameter, and every run event fails with a syntax error.
+    """
     postgres = settings.postgres
     user = quote(postgres.dagster_user, safe="")
     password = quote(postgres.dagster_password.get_secret_value(), safe="")
@@ -130,7 +134,7 @@ def storage_url(settings: Settings) -> str:
     elif ":" in host:
         host = f"[{host}]"
     database = quote(postgres.dagster_database, safe="")
-    return f"postgresql://{user}:{password}@{host}:{postgres.port}/{database}?{urlencode(query)}"
+    return f"postgresql+psycopg2://{user}:{password}@{host}:{postgres.port}/{database}?{urlencode(query)}"
 
 
 def instance(layout: Layout, settings: Settings) -> dict[str, object]:

@@ -6,7 +6,8 @@ Order, and what a kill between the steps leaves (the next `up` starts from the t
     2. data directories and configurations are written, each in one step
     3. supervisord learns the programs and starts the stores
     4. PostgreSQL's roles and databases are made, statement by statement, each idempotent
-    5. Dagster's services start; they are not waited for here, but by `await_dagster`
+    5. Dagster's tables are made (dagster_storage.py)
+    6. Dagster's services start; they are not waited for here, but by `await_dagster`
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import partial
 from bilten_orchestration.local import (
     clickhouse_endpoint,
     dagster_services,
+    dagster_storage,
     endpoints,
     health,
     object_store,
@@ -95,6 +97,7 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
     with ThreadPoolExecutor(max_workers=len(stores) or 1) as pool:
         for store, found in zip(stores, pool.map(wait, stores), strict=True):
             progress(f"{PROGRAM_OF[store]}: {found}")
+    dagster_storage.prepare(layout, settings, supervisor, progress, ours="postgres" in stores)
     for name in (dagster_services.CODE_SERVER, dagster_services.WEBSERVER, dagster_services.DAEMON):
         if supervisor.start(name):
             result.started.append(name)

@@ -103,7 +103,9 @@ class Supervisor:
         return True
 
     def stop(self, program: str) -> None:
-        if self.states()[program].running:
+        """Stop a program and wait; nothing where it does not run."""
+        state = self.states().get(program)
+        if state is not None and state.running:
             self._call("stopProcess", program, True)
 
     def states(self) -> dict[str, State]:
