@@ -13,9 +13,9 @@ from {{ model }}
 where {% for column in columns %}{{ column }} < 0{{ ' or ' if not loop.last }}{% endfor %}
 {% endtest %}
 
-{#- Gate: an expression over the columns of one row holds. -#}
-{% test expression_holds(model, expression) %}
-select *
+{#- Gate: an expression over the columns of one row holds; columns are shown where it does not. -#}
+{% test expression_holds(model, expression, columns) %}
+select metric_date, {{ columns | join(', ') }}
 from {{ model }}
 where not ({{ expression }})
 {% endtest %}
@@ -30,6 +30,47 @@ left join {{ ref('stg_bilten__organizations') }} as organizations on facts.organ
 where events.id = {{ zero_uuid() }}
     or facts.organizer_id = {{ zero_uuid() }}
     or (facts.organization_id <> {{ zero_uuid() }} and organizations.id = {{ zero_uuid() }})
+{% endtest %}
+
+{#- Gate: the ticket type exists and belongs to the event of the row. -#}
+{% test known_ticket_type(model) %}
+select facts.metric_date as metric_date, facts.event_id as event_id, facts.ticket_type_id as ticket_type_id,
+    types.event_id as event_of_type
+from {{ model }} as facts
+left join {{ ref('stg_bilten__ticket_types') }} as types on facts.ticket_type_id = types.id
+where types.id = {{ zero_uuid() }} or types.event_id <> facts.event_id
+{% endtest %}
+
+{#-
+    Gate of the ticket types: the face value of tickets and all that belongs to no ticket make up gross sales, and
+    each count adds up to that of the event, as built in the same run.
+-#}
+{% test adds_up_to_event_sales(model, event_sales, counts) %}
+with cells as (
+    select metric_date, event_id, toString(currency) as currency, cell.1 as metric, toDecimal128(0, 3) as expected, cell.2 as found
+    from {{ model }}
+    array join [
+        ('gross_sales', toDecimal128(ticket_face_sales, 3))
+        {%- for metric in counts %}, ('{{ metric }}', toDecimal128({{ metric }}, 3)){% endfor %}
+    ] as cell
+    union all
+    select metric_date, event_id, toString(currency) as currency, 'gross_sales' as metric, toDecimal128(0, 3) as expected,
+        toDecimal128(amount, 3) as found
+    from {{ ref('int_payment_items') }}
+    where {{ in_run_days('metric_date') }} and item_type <> 'ticket'
+    union all
+    select metric_date, event_id, toString(currency) as currency, cell.1 as metric, cell.2 as expected, toDecimal128(0, 3) as found
+    from {{ event_sales }}
+    array join [
+        ('gross_sales', toDecimal128(gross_sales, 3))
+        {%- for metric in counts %}, ('{{ metric }}', toDecimal128({{ metric }}, 3)){% endfor %}
+    ] as cell
+)
+
+select metric_date, event_id, currency, metric, sum(cells.expected) as expected, sum(cells.found) as found
+from cells
+group by metric_date, event_id, currency, metric
+having sum(cells.expected) <> sum(cells.found)
 {% endtest %}
 
 {#- Last test of a mart: every day of the run has been decided by this run, and none was refused. -#}

@@ -39,6 +39,9 @@
         {%- do get_assert_columns_equivalent("select * from " ~ build) -%}
     {%- endif -%}
     {%- do ensure_target(target, build, build_columns) -%}
+    {%- if run_query(comments_sql(target)).rows | map(attribute=0) | list != described() -%}
+        {%- do persist_docs(target, model) -%}
+    {%- endif -%}
 
     {%- set days = decide(mart, target, build, build_columns) -%}
     {%- set to_swap = days | selectattr('verdict', 'equalto', 'swapped') | list -%}
@@ -63,14 +66,14 @@
     {%- endcall -%}
 
     {%- for day in days if day.verdict == 'refused' -%}
-        {%- do exceptions.warn(mart ~ " " ~ day.day ~ " refused: " ~ day.why ~ "; it still shows the build before") -%}
+        {%- do exceptions.warn(mart ~ " " ~ day.day ~ " refused: " ~ day.why
+            ~ ("; it still shows the build before" if day.published else "; nothing was published for it")) -%}
     {%- endfor -%}
     {%- do log(mart ~ ": " ~ to_swap | length ~ " swapped, "
         ~ days | selectattr('verdict', 'equalto', 'unchanged') | list | length ~ " unchanged, "
         ~ days | selectattr('verdict', 'equalto', 'refused') | list | length ~ " refused", info=True) -%}
 
     {%- do apply_grants(target, config.get('grants'), should_revoke=false) -%}
-    {%- do persist_docs(target, model) -%}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({'relations': [target]}) }}
 {% endmaterialization %}
@@ -83,6 +86,23 @@
     {%- set columns = [] -%}
     {%- for row in found.rows -%}{%- do columns.append({'name': row[0], 'type': row[1]}) -%}{%- endfor -%}
     {{ return(columns) }}
+{%- endmacro %}
+
+{#- Comments as the server holds them and as the project describes them: altered only where they differ. -#}
+{% macro comments_sql(relation) -%}
+    select comment from (
+        select 0 as position, comment from system.tables
+        where database = {{ quoted(relation.schema) }} and name = {{ quoted(relation.identifier) }}
+        union all
+        select position, comment from system.columns
+        where database = {{ quoted(relation.schema) }} and table = {{ quoted(relation.identifier) }}
+    ) order by position
+{%- endmacro %}
+
+{% macro described() -%}
+    {%- set texts = [model.description] -%}
+    {%- for column in model.columns.values() -%}{%- do texts.append(column.description) -%}{%- endfor -%}
+    {{ return(texts) }}
 {%- endmacro %}
 
 {#-

@@ -68,7 +68,7 @@
                     [assumeNotNull(toDate32(metric_date))],
                     run_days
                 )) as day,
-                substring(trimRight(formatRow('JSONEachRow', *)), 1, 1000) as row
+                substring(trimRight(formatRow('JSONEachRow', *), '\n'), 1, 1000) as row
             from (
                 {{ test_sql }}
             )

@@ -1,0 +1,5 @@
+{{ config(materialized='day_swap', tags=['daily']) }}
+-- depends_on: {{ source('analytics', 'control_totals') }}
+-- depends_on: {{ source('analytics', 'control_days') }}
+-- depends_on: {{ ref('fct_event_sales_daily__build') }}
+select * from {{ ref('fct_ticket_type_sales_daily__build') }}
