@@ -72,7 +72,7 @@ class _Faults:
             for row in np.flatnonzero(mask):
                 at = positions[int(row)]
                 reasons[at] = reasons[at] or reason
-                if name not in fields[at]:
+                if name and name not in fields[at]:  # a row that is no mapping has no field at fault
                     fields[at].append(name)
         return reasons, fields
 

@@ -57,7 +57,7 @@ _AT = re.compile(
 )
 _PIECES = re.compile(r"([\s/?&=#:,;<>()\"|]+)")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
-_URL = re.compile(r"(https?)://([^/?#\\\s]+)([^?#]*)(?:\?([^#]*))?", re.IGNORECASE)
+_URL = re.compile(r"(https?)://([^/?#\\\s]+)(/[^?#]*|)(?:\?([^#]*))?(?:#|$)", re.IGNORECASE)
 _HOST = re.compile(r"(?:[\w.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _CACHED = 1 << 16
 
