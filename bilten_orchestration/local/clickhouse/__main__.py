@@ -21,7 +21,9 @@ _LOGGING = {
 
 def main() -> int:
     """Exit code 0 after a clean end, 1 when it could not run, 2 for a wrong call or configuration."""
-    parser = argparse.ArgumentParser(prog="bilten-clickhouse", description="ClickHouse's HTTP protocol over chdb")
+    parser = argparse.ArgumentParser(
+        prog="bilten-clickhouse", description="ClickHouse's HTTP protocol over chdb"
+    )
     parser.add_argument("--config", type=Path, required=True, help="JSON file, mode 0600 (see config.py)")
     arguments = parser.parse_args()
     faulthandler.enable()

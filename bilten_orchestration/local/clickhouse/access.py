@@ -32,7 +32,9 @@ _EXPRESSIONS = frozenset(
     TableJoin ArrayJoin SampleRatio OrderByElement InterpolateElement WindowDefinition WindowListElement
     QueryParameter SetQuery""".split()
 )
-_ROOTS = frozenset({"SelectWithUnionQuery", "ExplainQuery", "ShowTablesQuery", "ShowColumnsQuery", "ShowIndexesQuery"})
+_ROOTS = frozenset(
+    {"SelectWithUnionQuery", "ExplainQuery", "ShowTablesQuery", "ShowColumnsQuery", "ShowIndexesQuery"}
+)
 _EXPLAINS = frozenset(
     {"EXPLAIN", "EXPLAIN AST", "EXPLAIN SYNTAX", "EXPLAIN QUERY TREE", "EXPLAIN PIPELINE", "EXPLAIN ESTIMATE"}
 )
@@ -59,13 +61,17 @@ _FUNCTIONS = re.compile(r"ShowFunctions(?: \(children 1\)\n Identifier \w+)?\n?"
 def refused(what: str, instead: str = "") -> EngineError:
     """ACCESS_DENIED in the server's words, with the way that is open."""
     hint = f" {instead}" if instead else ""
-    return EngineError(ACCESS_DENIED, f"Not enough privileges: {what} is not allowed for analysts.{hint} (ACCESS_DENIED)")
+    return EngineError(
+        ACCESS_DENIED, f"Not enough privileges: {what} is not allowed for analysts.{hint} (ACCESS_DENIED)"
+    )
 
 
 class Functions:
     """Names of functions that compute on their arguments alone, as this engine has them."""
 
-    def __init__(self, rows: Iterable[tuple[str, bool, bool, str, str, str]], combinators: Iterable[str]) -> None:
+    def __init__(
+        self, rows: Iterable[tuple[str, bool, bool, str, str, str]], combinators: Iterable[str]
+    ) -> None:
         """Rows of system.functions: name, is_aggregate, case_insensitive, alias_to, categories, origin."""
         self._exact: set[str] = set(grants.SAFE_FUNCTIONS)
         self._folded: set[str] = set()
@@ -94,10 +100,15 @@ class Functions:
             "SELECT name, is_aggregate, case_insensitive, alias_to, categories, origin FROM system.functions"
             " FORMAT JSONCompactEachRow"
         )
-        combinators = connection.own("SELECT name FROM system.aggregate_function_combinators FORMAT JSONCompactEachRow")
+        combinators = connection.own(
+            "SELECT name FROM system.aggregate_function_combinators FORMAT JSONCompactEachRow"
+        )
         rows = [json.loads(line) for line in listed.splitlines()]
         return cls(
-            [(name, bool(agg), bool(folds), alias, categories, origin) for name, agg, folds, alias, categories, origin in rows],
+            [
+                (name, bool(agg), bool(folds), alias, categories, origin)
+                for name, agg, folds, alias, categories, origin in rows
+            ],
             [json.loads(line)[0] for line in combinators.splitlines()],
         )
 
@@ -124,14 +135,18 @@ class Judgement:
     def root(self, tree: dict[str, Any]) -> None:
         kind = tree["type"]
         if kind not in _ROOTS:
-            raise refused(kind.removesuffix("Query"), "Analysts read: SELECT, EXPLAIN, SHOW, DESCRIBE, EXISTS.")
+            raise refused(
+                kind.removesuffix("Query"), "Analysts read: SELECT, EXPLAIN, SHOW, DESCRIBE, EXISTS."
+            )
         if kind == "ExplainQuery":
             self._explain(tree)
         elif kind == "ShowTablesQuery":
             self._show(tree)
         elif kind in ("ShowColumnsQuery", "ShowIndexesQuery"):
             self.table([part for part in (tree.get("database"), tree.get("table")) if part])
-            self._walk({key: value for key, value in tree.items() if key not in ("type", "database", "table")})
+            self._walk(
+                {key: value for key, value in tree.items() if key not in ("type", "database", "table")}
+            )
         else:
             self._walk(tree)
 
@@ -244,7 +259,8 @@ class Judgement:
     def _database_allowed(self, database: str) -> None:
         if database not in grants.READABLE_DATABASES:
             raise refused(
-                f"database {database}", f"Analysts read {', '.join(sorted(grants.READABLE_DATABASES))}; qualify the table."
+                f"database {database}",
+                f"Analysts read {', '.join(sorted(grants.READABLE_DATABASES))}; qualify the table.",
             )
 
 
@@ -252,8 +268,9 @@ def check_setting(name: str) -> None:
     """Refuse a setting that an analyst may not change."""
     if name not in grants.SAFE_SETTINGS and not name.startswith(grants.SAFE_SETTING_PREFIXES):
         raise EngineError(
-            452, f"Setting {name} should not be changed: it is not among those an analyst may set."
-            " (SETTING_CONSTRAINT_VIOLATION)"
+            452,
+            f"Setting {name} should not be changed: it is not among those an analyst may set."
+            " (SETTING_CONSTRAINT_VIOLATION)",
         )
 
 
@@ -281,10 +298,14 @@ class Gate:
         judgement = Judgement(self._functions, database or "default")
         with self._lock:
             try:
-                tree = json.loads(self._connection.own(f"SELECT parseQueryToJSON({quoted(text)}) FORMAT TSVRaw"))
+                tree = json.loads(
+                    self._connection.own(f"SELECT parseQueryToJSON({quoted(text)}) FORMAT TSVRaw")
+                )
             except EngineError as error:
                 if error.code != BAD_ARGUMENTS:
-                    raise EngineError(error.code, error.message.split(": In scope SELECT parseQueryToJSON")[0]) from None
+                    raise EngineError(
+                        error.code, error.message.split(": In scope SELECT parseQueryToJSON")[0]
+                    ) from None
                 _judge_explained(self._connection, judgement, text)
                 return {}
         judgement.root(tree)

@@ -26,7 +26,15 @@ from bilten_orchestration.local.clickhouse import access, protocol, statement
 from bilten_orchestration.local.clickhouse.authentication import Authentication
 from bilten_orchestration.local.clickhouse.config import EndpointConfig, User
 from bilten_orchestration.local.clickhouse.engine import TAG_SETTING, Connection, Engine, EngineError, Totals
-from bilten_orchestration.local.clickhouse.exchange import Answer, Body, ClientGone, PipeReader, Receive, Send, Spool
+from bilten_orchestration.local.clickhouse.exchange import (
+    Answer,
+    Body,
+    ClientGone,
+    PipeReader,
+    Receive,
+    Send,
+    Spool,
+)
 from bilten_orchestration.local.clickhouse.sessions import Sessions
 
 log = logging.getLogger(__name__)
@@ -153,7 +161,9 @@ class Endpoint:
             text += b"\n"
         head = text.decode("latin-1")
         while True:
-            found = statement.insert_head(head, body.complete) if statement.kind_of(head) == "insert" else None
+            found = (
+                statement.insert_head(head, body.complete) if statement.kind_of(head) == "insert" else None
+            )
             if found is not None:
                 return self._begins(running, found, head)
             chunk = await body.read()
@@ -181,7 +191,9 @@ class Endpoint:
                 f"Syntax error (Multi-statements are not allowed): failed at: {error} (SYNTAX_ERROR)",
             ) from None
         if statement.names_outfile(head):
-            raise EngineError(protocol.INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed (INTO_OUTFILE_NOT_ALLOWED)")
+            raise EngineError(
+                protocol.INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed (INTO_OUTFILE_NOT_ALLOWED)"
+            )
         running.text = head.encode("latin-1").decode("utf-8", "surrogateescape")
         running.format = statement.output_clause(head)[0] or call.default_format
         return kind
@@ -370,7 +382,11 @@ class Endpoint:
         await running.answer.end()
 
     async def _insert(
-        self, running: Running, head: statement.InsertHead, connection: Connection, base: list[tuple[bytes, bytes]]
+        self,
+        running: Running,
+        head: statement.InsertHead,
+        connection: Connection,
+        base: list[tuple[bytes, bytes]],
     ) -> None:
         """Stream a body into the engine; nothing is answered before the engine has committed."""
         body = running.body

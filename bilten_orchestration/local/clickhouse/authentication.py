@@ -28,7 +28,9 @@ class Authentication:
     async def check(self, name: str, password: str, client: str) -> User:
         """The user; EngineError 194 without any password, 516 for a wrong name or password."""
         user = self._users.get(name)
-        digest = hmac.digest(self._key, f"{name}\0{password}".encode(errors="surrogateescape"), hashlib.sha256)
+        digest = hmac.digest(
+            self._key, f"{name}\0{password}".encode(errors="surrogateescape"), hashlib.sha256
+        )
         if user is not None and hmac.compare_digest(self._verified.get(name, b""), digest):
             return user
         hashed = user.password_hash if user is not None else self._nobody

@@ -20,7 +20,9 @@ GIB = 1024**3
 
 Profile = Literal["etl", "analyst"]
 UserName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$")]
-PasswordHash = Annotated[str, StringConstraints(pattern=r"^scrypt\$\d+\$\d+\$\d+\$[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+$")]
+PasswordHash = Annotated[
+    str, StringConstraints(pattern=r"^scrypt\$\d+\$\d+\$\d+\$[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+$")
+]
 
 # RFC 7914 parameters: 16 MiB and about 40 ms a guess. A verified password is remembered in memory as a
 # keyed digest, so that a request does not pay for it again.
@@ -44,9 +46,7 @@ def hash_password(password: str) -> str:
 def verify_password(password: str, hashed: str) -> bool:
     """Whether the password belongs to the hash; in constant time."""
     _, n, r, p, salt, key = hashed.split("$")
-    found = hashlib.scrypt(
-        password.encode(), salt=base64.b64decode(salt), n=int(n), r=int(r), p=int(p)
-    )
+    found = hashlib.scrypt(password.encode(), salt=base64.b64decode(salt), n=int(n), r=int(r), p=int(p))
     return hmac.compare_digest(found, base64.b64decode(key))
 
 
@@ -70,27 +70,41 @@ class EndpointConfig(BaseModel):
     display_name: str = Field("bilten", description="What displayName() and the response header say.")
 
     max_server_memory_bytes: int = Field(
-        GIB, ge=256 * 1024**2, description="Ceiling of the whole engine; a query above it fails with code 241."
+        GIB,
+        ge=256 * 1024**2,
+        description="Ceiling of the whole engine; a query above it fails with code 241.",
     )
     max_query_memory_bytes: int = Field(
-        768 * 1024**2, ge=64 * 1024**2, description="Default max_memory_usage of one query; a client may set its own."
+        768 * 1024**2,
+        ge=64 * 1024**2,
+        description="Default max_memory_usage of one query; a client may set its own.",
     )
-    max_threads: int = Field(2, ge=1, le=64, description="Default threads of one query; a client may set its own.")
+    max_threads: int = Field(
+        2, ge=1, le=64, description="Default threads of one query; a client may set its own."
+    )
     background_threads: int = Field(2, ge=1, le=16, description="Threads for merges and mutations.")
     max_concurrent_queries: int = Field(32, ge=1, le=500, description="Queries that run at once.")
     max_waiting_queries: int = Field(
-        128, ge=0, le=10_000, description="Queries that may wait for a place; one more is refused with code 202."
+        128,
+        ge=0,
+        le=10_000,
+        description="Queries that may wait for a place; one more is refused with code 202.",
     )
     max_wait_seconds: float = Field(60, gt=0, le=3600, description="How long a query waits before code 202.")
     max_sessions: int = Field(1000, ge=1, description="Open sessions (session_id); one more is refused.")
-    default_session_timeout_seconds: int = Field(60, ge=1, description="Idle time after which a session ends.")
-    max_session_timeout_seconds: int = Field(3600, ge=1, description="Largest session_timeout a client may ask.")
+    default_session_timeout_seconds: int = Field(
+        60, ge=1, description="Idle time after which a session ends."
+    )
+    max_session_timeout_seconds: int = Field(
+        3600, ge=1, description="Largest session_timeout a client may ask."
+    )
     query_log_days: int = Field(14, ge=1, le=3650, description="How long system.query_log keeps its rows.")
     shutdown_grace_seconds: float = Field(
         5, ge=0, le=600, description="After SIGTERM running queries get this long, then they are killed."
     )
     extra_engine_config: Path | None = Field(
-        None, description="XML fragment (<clickhouse>...</clickhouse>) merged into the engine's configuration: disks, backups."
+        None,
+        description="XML fragment (<clickhouse>...</clickhouse>) merged into the engine's configuration: disks, backups.",
     )
 
 

@@ -44,6 +44,7 @@ _SERVER_DEFAULTS = {
     "output_format_arrow_use_native_writer": "1",
 }
 
+
 def quoted(value: str) -> str:
     """A string literal of ClickHouse's SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
@@ -132,7 +133,9 @@ class Connection:
         self._raw = raw
         self._lock = threading.Lock()
 
-    def run(self, sql: str, output_format: str = "TabSeparated", params: Mapping[str, str] | None = None) -> Totals:
+    def run(
+        self, sql: str, output_format: str = "TabSeparated", params: Mapping[str, str] | None = None
+    ) -> Totals:
         """Run one statement and keep its whole answer in memory; for small answers."""
         started = time.monotonic()
         try:
@@ -141,9 +144,7 @@ class Connection:
             raise EngineError.of(error) from None
         return _totals(result, result.bytes() or b"", started)
 
-    def stream(
-        self, sql: str, output_format: str, params: Mapping[str, str], write_fd: int
-    ) -> Totals:
+    def stream(self, sql: str, output_format: str, params: Mapping[str, str], write_fd: int) -> Totals:
         """Run a statement that answers with rows into the pipe; returns when all of it is written."""
         _, at = statement.output_clause(sql.encode().decode("latin-1"))
         raw = sql.encode()

@@ -61,7 +61,9 @@ class Body:
                 return await asyncio.to_thread(decoder.decompress, data)
             return decoder.decompress(data)
         except Exception as error:  # noqa: BLE001 - each codec has its own
-            raise EngineError(354, f"Cannot decompress the request body: {error} (ZLIB_INFLATE_FAILED)") from None
+            raise EngineError(
+                354, f"Cannot decompress the request body: {error} (ZLIB_INFLATE_FAILED)"
+            ) from None
 
     async def closed(self) -> None:
         """Returns when the client goes away; what is left of the body is thrown away."""

@@ -41,8 +41,36 @@ _STATUS = {
     **dict.fromkeys((REQUIRED_PASSWORD,), 401),
     **dict.fromkeys((192, 193, AUTHENTICATION_FAILED, ACCESS_DENIED), 403),
     **dict.fromkeys(
-        (6, 25, 26, 27, 38, 41, 72, 376, 441, 53, 59, 117, SYNTAX_ERROR, 43, 44, 321, 69, 70, 168, 223, 224, 42,
-         BAD_ARGUMENTS, 457, INVALID_SESSION_TIMEOUT, 71, 128), 400,
+        (
+            6,
+            25,
+            26,
+            27,
+            38,
+            41,
+            72,
+            376,
+            441,
+            53,
+            59,
+            117,
+            SYNTAX_ERROR,
+            43,
+            44,
+            321,
+            69,
+            70,
+            168,
+            223,
+            224,
+            42,
+            BAD_ARGUMENTS,
+            457,
+            INVALID_SESSION_TIMEOUT,
+            71,
+            128,
+        ),
+        400,
     ),
     **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 76, 81, 107, 115, 145, 336, 511, SESSION_NOT_FOUND), 404),
     **dict.fromkeys((QUERY_IS_TOO_LARGE, 161), 413),
@@ -147,16 +175,24 @@ def credentials(values: Mapping[str, str], headers: Mapping[str, str]) -> tuple[
 
 def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) -> Call:
     """Take the URL and the headers apart; raises EngineError on values that cannot be used."""
-    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="surrogateescape")
+    pairs = parse_qsl(
+        query_string.decode("latin-1"), keep_blank_values=True, encoding="utf-8", errors="surrogateescape"
+    )
     values = dict(pairs)
     user, password = credentials(values, headers)
     timeout = values.get("session_timeout")
     if timeout is not None and not timeout.isdecimal():
-        raise EngineError(INVALID_SESSION_TIMEOUT, f"Invalid session timeout: '{timeout}' (INVALID_SESSION_TIMEOUT)")
+        raise EngineError(
+            INVALID_SESSION_TIMEOUT, f"Invalid session timeout: '{timeout}' (INVALID_SESSION_TIMEOUT)"
+        )
     if values.get("role"):
-        raise EngineError(512, f"Role {values['role']} is not granted here: roles belong to a server (UNKNOWN_ROLE)")
+        raise EngineError(
+            512, f"Role {values['role']} is not granted here: roles belong to a server (UNKNOWN_ROLE)"
+        )
     settings = {
-        name: value for name, value in pairs if name not in _RESERVED and not name.startswith("param_") and name
+        name: value
+        for name, value in pairs
+        if name not in _RESERVED and not name.startswith("param_") and name
     }
     # As the server: a GET must not change anything. Kept as a rule of the endpoint and not as a setting,
     # for a session could never leave readonly again.
@@ -177,7 +213,9 @@ def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) ->
         parameters={name.removeprefix("param_"): value for name, value in pairs if name.startswith("param_")},
         wait_end=_flag(values, "wait_end_of_query") or _flag(values, "http_wait_end_of_query"),
         buffer_bytes=max(int(buffer) if buffer.isdecimal() else 0, 1 << 20),
-        accept_encoding=headers.get("accept-encoding", "") if _flag(values, "enable_http_compression", True) else "",
+        accept_encoding=headers.get("accept-encoding", "")
+        if _flag(values, "enable_http_compression", True)
+        else "",
         content_encoding=headers.get("content-encoding", "").lower(),
         native_compression=_flag(values, "compress") or _flag(values, "decompress"),
         progress_headers=_flag(values, "send_progress_in_http_headers"),
@@ -251,14 +289,23 @@ def exception_tag() -> str:
 
 
 def exception_text(error: EngineError) -> str:
-    text = error.message if error.message.startswith("Code:") else f"Code: {error.code}. DB::Exception: {error.message}"
+    text = (
+        error.message
+        if error.message.startswith("Code:")
+        else f"Code: {error.code}. DB::Exception: {error.message}"
+    )
     return text + "\n"
 
 
 def exception_block(error: EngineError, tag: str) -> bytes:
     """What follows the rows when a query fails in mid stream (ClickHouse 25.11 and later)."""
     text = exception_text(error).encode()
-    return b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (tag.encode(), text, len(text), tag.encode())
+    return b"\r\n__exception__\r\n%s\r\n%s%d %s\r\n__exception__\r\n" % (
+        tag.encode(),
+        text,
+        len(text),
+        tag.encode(),
+    )
 
 
 def summary_header(totals: Totals) -> bytes:

@@ -93,6 +93,6 @@ def serve(config: EndpointConfig, logging_config: dict[str, Any]) -> int:
 def _report_leftovers(config: EndpointConfig) -> None:
     """What a crash left: said, not swallowed. The engine clears its own status file and temporary parts."""
     if (config.data_dir / "data" / "status").exists():
-        log.warning("the last run did not end cleanly; the engine recovers its tables from what was committed")
-
-
+        log.warning(
+            "the last run did not end cleanly; the engine recovers its tables from what was committed"
+        )

@@ -35,7 +35,9 @@ class Session:
         new = [name for name in wanted if name not in self.settings]
         if new:
             names = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in new)
-            found = connection.own(f"SELECT name, if(changed, value, '\\0') FROM system.settings WHERE name IN ({names})")
+            found = connection.own(
+                f"SELECT name, if(changed, value, '\\0') FROM system.settings WHERE name IN ({names})"
+            )
             present = {}
             for line in found.decode().splitlines():
                 name, _, value = line.partition("\t")
@@ -50,7 +52,11 @@ class Session:
 
 def _unescaped(value: str) -> str:
     return (
-        value.replace("\\\\", "\0").replace("\\t", "\t").replace("\\n", "\n").replace("\\'", "'").replace("\0", "\\")
+        value.replace("\\\\", "\0")
+        .replace("\\t", "\t")
+        .replace("\\n", "\n")
+        .replace("\\'", "'")
+        .replace("\0", "\\")
     )
 
 
@@ -89,7 +95,8 @@ class Sessions:
             session = self._open[key] = Session(timeout)
         elif session.busy:
             raise EngineError(
-                protocol.SESSION_IS_LOCKED, f"Session {call.session_id} is locked by a concurrent client. (SESSION_IS_LOCKED)"
+                protocol.SESSION_IS_LOCKED,
+                f"Session {call.session_id} is locked by a concurrent client. (SESSION_IS_LOCKED)",
             )
         session.busy, session.timeout = True, timeout
         try:

@@ -24,7 +24,20 @@ _TOKEN = re.compile(
 )
 
 #: First words of statements that answer with rows; FORMAT and INTO OUTFILE belong to these alone.
-_ANSWERING = {"SELECT", "WITH", "FROM", "VALUES", "SHOW", "DESCRIBE", "DESC", "EXISTS", "EXPLAIN", "CHECK", "KILL", "("}
+_ANSWERING = {
+    "SELECT",
+    "WITH",
+    "FROM",
+    "VALUES",
+    "SHOW",
+    "DESCRIBE",
+    "DESC",
+    "EXISTS",
+    "EXPLAIN",
+    "CHECK",
+    "KILL",
+    "(",
+}
 
 Kind = Literal["empty", "rows", "insert", "other"]
 
@@ -94,7 +107,12 @@ def insert_head(text: str, complete: bool) -> InsertHead | None:
     previous: Token | None = None
     for token in tokens(text):
         if token.depth == 0:
-            if token.is_word("SELECT") or token.is_word("WITH") or token.is_word("INFILE") or token.is_word("WATCH"):
+            if (
+                token.is_word("SELECT")
+                or token.is_word("WITH")
+                or token.is_word("INFILE")
+                or token.is_word("WATCH")
+            ):
                 return None
             if token.is_word("VALUES") and previous is not None and not previous.is_word("INTO"):
                 if token.end == len(text) and not complete:

@@ -1,0 +1,318 @@
+"""Default deny for analysts: what they need works, and every way around that we know of is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.local.clickhouse.conftest import Http
+
+ALLOWED = {
+    "through a view over raw": ("SELECT a FROM staging.v", "7"),
+    "mart": ("SELECT count(), sum(a) FROM marts.m", "10\t45"),
+    "from first": ("FROM marts.m SELECT max(a)", "9"),
+    "cte": ("WITH x AS (SELECT a FROM marts.m) SELECT count() FROM x", "10"),
+    "recursive cte": (
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT sum(n) FROM r",
+        "6",
+    ),
+    "in subquery": ("SELECT count() FROM marts.m WHERE a IN (SELECT a FROM staging.v)", "1"),
+    "in table": ("SELECT count() FROM marts.m WHERE a IN staging.v", "1"),
+    "in cte": ("WITH s AS (SELECT a FROM staging.v) SELECT count() FROM marts.m WHERE a IN s", "1"),
+    "in tuple": ("SELECT count() FROM marts.m WHERE a IN (1, 2)", "2"),
+    "join": ("SELECT count() FROM marts.m AS m JOIN staging.v AS v ON m.a = v.a", "1"),
+    "window": (
+        "SELECT sum(a) OVER (ORDER BY a ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS s FROM marts.m"
+        " ORDER BY s DESC LIMIT 1",
+        "45",
+    ),
+    "combinators": ("SELECT sumIf(a, a > 5), uniqExactIf(b, 1), countDistinct(a), quantilesTDigest(0.5)(a)[1] > 0 FROM marts.m", "30\t10\t10\t1"),
+    "states": ("SELECT uniqMerge(s) FROM (SELECT uniqState(a) AS s FROM marts.m)", "10"),
+    "apply": ("SELECT * APPLY(max) FROM marts.m", "9\t9"),
+    "replace column": ("SELECT * REPLACE(a + 1 AS a) FROM marts.m ORDER BY a LIMIT 1", "1\t0"),
+    "fill": ("SELECT n FROM (SELECT 1 AS n) ORDER BY n WITH FILL FROM 0 TO 2", "0\n1"),
+    "allowed setting": ("SELECT count() FROM marts.m SETTINGS max_threads = 1", "10"),
+    "lambda": ("SELECT arrayMap(x -> x * 2, [1, 2])", "[2,4]"),
+    "case": ("SELECT CASE 2 WHEN 1 THEN 'a' ELSE 'b' END, CAST('1' AS UInt8), 1::Int8, DATE '2026-01-02'", "b\t1\t1\t2026-01-02"),
+    "exists table": ("EXISTS TABLE marts.m", "1"),
+    "exists": ("SELECT EXISTS(SELECT 1 FROM marts.m)", "1"),
+    "show tables": ("SHOW TABLES FROM marts", "m"),
+    "show tables like": ("SHOW TABLES FROM marts LIKE 'm%'", "m"),
+    "show databases": ("SHOW DATABASES LIKE 'm%'", "marts"),
+    "metadata": ("SELECT name FROM system.tables WHERE database = 'marts'", "m"),
+    "metadata of columns": ("SELECT groupArray(name) FROM system.columns WHERE database = 'marts'", "['a','b']"),
+    "information schema": (
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'm' ORDER BY ordinal_position",
+        "a\nb",
+    ),
+    "union": ("SELECT 1 UNION ALL SELECT 1 INTERSECT SELECT 1", "1\n1"),
+    "values": ("SELECT version() != ''", "1"),
+    "words in literals": ("SELECT 'INTO OUTFILE; DROP TABLE x -- file()'", "INTO OUTFILE; DROP TABLE x -- file()"),
+    "a statement inside a literal": (r"SELECT '\'; SELECT 2; -- '", r"\'; SELECT 2; -- "),
+    "last semicolon": ("SELECT 1; -- done", "1"),
+}  # fmt: skip
+
+REFUSED = {
+    # tables
+    "raw": "SELECT * FROM bilten_raw.t",
+    "raw quoted": 'SELECT * FROM "bilten_raw"."t"',
+    "raw in backticks": "SELECT * FROM `bilten_raw`.`t`",
+    "raw behind a comment": "SELECT * FROM /* marts. */ bilten_raw /* x */ . /* y */ t",
+    "raw behind a line comment": "SELECT * FROM -- marts.m\n bilten_raw.t",
+    "raw behind a hash comment": "SELECT * FROM # marts.m\n bilten_raw.t",
+    "raw by unicode escape": "SELECT * FROM `bilten\\x5fraw`.t",
+    "raw in a cte": "WITH x AS (SELECT * FROM bilten_raw.t) SELECT * FROM x",
+    "raw in a nested cte": "WITH y AS (WITH x AS (SELECT * FROM bilten_raw.t) SELECT * FROM x) SELECT * FROM y",
+    "raw in a scalar subquery": "SELECT (SELECT secret FROM bilten_raw.t)",
+    "raw in where": "SELECT 1 WHERE 1 IN (SELECT a FROM bilten_raw.t)",
+    "raw in prewhere": "SELECT 1 FROM marts.m PREWHERE a IN (SELECT a FROM bilten_raw.t)",
+    "raw in having": "SELECT count() FROM marts.m HAVING count() > (SELECT count() FROM bilten_raw.t)",
+    "raw in qualify": "SELECT a FROM marts.m QUALIFY (SELECT count() FROM bilten_raw.t) = 1",
+    "raw in order by": "SELECT a FROM marts.m ORDER BY (SELECT max(a) FROM bilten_raw.t)",
+    "raw in fill": "SELECT a FROM marts.m ORDER BY a WITH FILL FROM (SELECT max(a) FROM bilten_raw.t) TO 9",
+    "raw in interpolate": "SELECT a, 1 AS b FROM marts.m ORDER BY a WITH FILL INTERPOLATE (b AS (SELECT max(a) FROM bilten_raw.t))",
+    "raw in group by": "SELECT 1 FROM marts.m GROUP BY (SELECT max(a) FROM bilten_raw.t)",
+    "raw in limit": "SELECT a FROM marts.m LIMIT (SELECT 1 FROM bilten_raw.t)",
+    "raw in limit by": "SELECT a FROM marts.m LIMIT 1 BY (SELECT 1 FROM bilten_raw.t)",
+    "raw in a window": "SELECT sum(a) OVER (PARTITION BY (SELECT 1 FROM bilten_raw.t)) FROM marts.m",
+    "raw in a named window": "SELECT sum(a) OVER w FROM marts.m WINDOW w AS (ORDER BY (SELECT 1 FROM bilten_raw.t))",
+    "raw in array join": "SELECT x FROM marts.m ARRAY JOIN (SELECT groupArray(secret) FROM bilten_raw.t) AS x",
+    "raw in a join": "SELECT * FROM marts.m AS m, bilten_raw.t AS t",
+    "raw in a join condition": "SELECT 1 FROM marts.m AS m JOIN marts.m AS n ON m.a = (SELECT a FROM bilten_raw.t)",
+    "raw in union": "SELECT 1 UNION ALL SELECT a FROM bilten_raw.t",
+    "raw in except": "SELECT 1 EXCEPT SELECT a FROM bilten_raw.t",
+    "raw in brackets": "((SELECT 1) UNION ALL (SELECT a FROM bilten_raw.t))",
+    "raw in replace": "SELECT * REPLACE((SELECT max(a) FROM bilten_raw.t) AS a) FROM marts.m",
+    "raw in a lambda": "SELECT arrayMap(x -> (SELECT max(a) FROM bilten_raw.t), [1])",
+    "raw in apply": "SELECT * APPLY(x -> (SELECT max(a) FROM bilten_raw.t)) FROM marts.m",
+    "in raw table": "SELECT 7 IN bilten_raw.t",
+    "not in raw table": "SELECT 7 NOT IN bilten_raw.t",
+    "global in raw table": "SELECT 7 GLOBAL IN bilten_raw.t",
+    "in as a function": "SELECT in(7, bilten_raw.t)",
+    "exists over raw": "SELECT EXISTS(SELECT 1 FROM bilten_raw.t)",
+    "intermediate": "SELECT * FROM intermediate.x",
+    "default": "SELECT * FROM default.x",
+    "three parts": "SELECT * FROM a.b.c",
+    "dotted database": "SELECT * FROM `marts.m`.`x`",
+    "explain of raw": "EXPLAIN SELECT * FROM bilten_raw.t",
+    "explain ast of raw": "EXPLAIN AST SELECT * FROM bilten_raw.t",
+    "explain query tree of raw": "EXPLAIN QUERY TREE SELECT * FROM bilten_raw.t",
+    "describe raw": "DESCRIBE TABLE bilten_raw.t",
+    "describe a subquery": "DESCRIBE (SELECT * FROM bilten_raw.t)",
+    "show create raw": "SHOW CREATE TABLE bilten_raw.t",
+    "show create raw view": "SHOW CREATE VIEW bilten_raw.t",
+    "exists raw": "EXISTS bilten_raw.t",
+    "show tables from raw": "SHOW TABLES FROM bilten_raw",
+    "show tables with a filter": "SHOW TABLES FROM marts WHERE name IN (SELECT secret FROM bilten_raw.t)",
+    "show columns of raw": "SHOW COLUMNS FROM t FROM bilten_raw",
+    "show index of raw": "SHOW INDEX FROM bilten_raw.t",
+    "check raw": "CHECK TABLE bilten_raw.t",
+    "identifier parameter": "SELECT * FROM {t:Identifier}",
+    # system tables
+    "query log": "SELECT query FROM system.query_log",
+    "stored query log": "SELECT query FROM system.query_log_store",
+    "processes": "SELECT query FROM system.processes",
+    "users": "SELECT * FROM system.users",
+    "named collections": "SELECT * FROM system.named_collections",
+    "disks": "SELECT * FROM system.disks",
+    "parts": "SELECT * FROM system.parts",
+    "server settings": "SELECT * FROM system.server_settings",
+    "show processlist": "SHOW PROCESSLIST",
+    "show grants": "SHOW GRANTS",
+    "show users": "SHOW USERS",
+    "show create user": "SHOW CREATE USER default",
+    "show clusters": "SHOW CLUSTERS",
+    "show dictionaries": "SHOW DICTIONARIES",
+    # table functions
+    "file": "SELECT * FROM file('/etc/passwd', 'LineAsString')",
+    "file quoted": "SELECT * FROM `file`('/etc/passwd', 'LineAsString')",
+    "file with a comment": "SELECT * FROM file/**/('/etc/passwd', 'LineAsString')",
+    "file in a join": "SELECT * FROM marts.m AS m JOIN file('/etc/passwd', 'LineAsString') AS f ON 1",
+    "file in explain": "EXPLAIN SELECT * FROM file('/etc/passwd', 'LineAsString')",
+    "file in explain estimate": "EXPLAIN ESTIMATE SELECT * FROM file('/etc/passwd', 'LineAsString')",
+    "describe file": "DESCRIBE TABLE file('/etc/passwd', 'LineAsString')",
+    "file as a database": "SELECT * FROM default.`/etc/passwd`",
+    "url": "SELECT * FROM url('http://127.0.0.1:1/', 'LineAsString')",
+    "s3": "SELECT * FROM s3('http://127.0.0.1:1/b/k', 'CSV')",
+    "postgresql": "SELECT * FROM postgresql('127.0.0.1:5432', 'd', 't', 'u', 'p')",
+    "remote": "SELECT * FROM remote('127.0.0.1', bilten_raw.t)",
+    "remote with a view": "SELECT * FROM remote('127.0.0.1', view(SELECT * FROM bilten_raw.t))",
+    "cluster": "SELECT * FROM cluster('default', bilten_raw.t)",
+    "merge": "SELECT * FROM merge('bilten_raw', '.*')",
+    "merge of regexp": "SELECT * FROM merge(REGEXP('.*'), '.*')",
+    "view": "SELECT * FROM view(SELECT * FROM bilten_raw.t)",
+    "view explain": "SELECT * FROM viewExplain('EXPLAIN', '', (SELECT * FROM bilten_raw.t))",
+    "view if permitted": "SELECT * FROM viewIfPermitted(SELECT * FROM bilten_raw.t ELSE null('a Int'))",
+    "executable": "SELECT * FROM executable('x.sh', 'CSV', 'a Int')",
+    "input": "SELECT * FROM input('a Int')",
+    "numbers": "SELECT * FROM numbers(3)",
+    "generateRandom": "SELECT * FROM generateRandom('a Int') LIMIT 1",
+    "dictionary": "SELECT * FROM dictionary('bilten_raw.d')",
+    "mergeTreeIndex": "SELECT * FROM mergeTreeIndex(bilten_raw, t)",
+    "sqlite": "SELECT * FROM sqlite('/etc/passwd', 't')",
+    "python": "SELECT * FROM Python(x)",
+    "loop": "SELECT * FROM loop(bilten_raw.t) LIMIT 1",
+    "fileCluster": "SELECT * FROM fileCluster('c', '/etc/passwd', 'LineAsString')",
+    "table override": "EXPLAIN TABLE OVERRIDE mysql('') COLUMNS (a Int)",
+    # functions
+    "file function": "SELECT file('/etc/passwd')",
+    "file function upper case": "SELECT FILE('/etc/passwd')",
+    "file function in apply": "SELECT * APPLY(file) FROM marts.m",
+    "file function in an apply lambda": "SELECT * APPLY(x -> file(x)) FROM marts.m",
+    "file function in a window": "SELECT sum(a) OVER (PARTITION BY file('x')) FROM marts.m",
+    "file function in a filter": "SELECT count(*) FILTER (WHERE file('x') != '') FROM marts.m",
+    "joinGet": "SELECT joinGet('bilten_raw.j', 'secret', 7)",
+    "joinGetOrNull": "SELECT joinGetOrNull(bilten_raw.j, 'secret', 7)",
+    "dictGet": "SELECT dictGet('bilten_raw.d', 'secret', 7)",
+    "dictHas": "SELECT dictHas('bilten_raw.d', 7)",
+    "dictGet with an identifier": "SELECT dictGetString(bilten_raw.d, 'secret', 7)",
+    "hasColumnInTable": "SELECT hasColumnInTable('bilten_raw', 't', 'secret')",
+    "getSetting": "SELECT getSetting('max_threads')",
+    "getServerSetting": "SELECT getServerSetting('path')",
+    "getMacro": "SELECT getMacro('shard')",
+    "hostName": "SELECT hostName()",
+    "filesystem": "SELECT filesystemAvailable()",
+    "sleep": "SELECT sleep(3)",
+    "introspection": "SELECT addressToLine(1)",
+    "showCertificate": "SELECT showCertificate()",
+    "evalMLMethod": "SELECT evalMLMethod(1, 2)",
+    "unknown function": "SELECT notAFunction(1)",
+    "combinator over an unsafe one": "SELECT fileIf('x', 1)",
+    "aiGenerate": "SELECT aiGenerate('c', 'x')",
+    # settings
+    "dangerous setting": "SELECT 1 SETTINGS additional_table_filters = {}",
+    "readonly off": "SELECT 1 FROM (SELECT 1 SETTINGS allow_ddl = 1)",
+    "dialect": "SELECT 1 SETTINGS dialect = 'prql'",
+    "explain settings": "EXPLAIN SELECT 1 SETTINGS allow_introspection_functions = 1",
+    "additional result filter": "SELECT 1 SETTINGS additional_result_filter = 'file(''x'') != '''''",
+    # anything that is not reading
+    "insert": "INSERT INTO marts.m VALUES (1, 'x')",
+    "insert select": "INSERT INTO marts.m SELECT 1, 'x'",
+    "insert into function": "INSERT INTO FUNCTION file('/tmp/bilten-x', 'CSV') SELECT 1",
+    "insert with": "WITH x AS (SELECT 1) INSERT INTO marts.m SELECT 1, 'x'",
+    "explain insert": "EXPLAIN SYNTAX INSERT INTO marts.m SELECT 1, 'x'",
+    "create": "CREATE TABLE marts.x (a Int) ENGINE = Memory",
+    "create temporary": "CREATE TEMPORARY TABLE x (a Int)",
+    "create view": "CREATE VIEW marts.x AS SELECT * FROM bilten_raw.t",
+    "create function": "CREATE FUNCTION f AS x -> x",
+    "create or replace": "CREATE OR REPLACE TABLE marts.m (a Int) ENGINE = Memory",
+    "drop": "DROP TABLE marts.m",
+    "truncate": "TRUNCATE TABLE marts.m",
+    "alter": "ALTER TABLE marts.m DELETE WHERE 1",
+    "delete": "DELETE FROM marts.m WHERE 1",
+    "update": "UPDATE marts.m SET b = '' WHERE 1",
+    "rename": "RENAME TABLE marts.m TO marts.n",
+    "optimize": "OPTIMIZE TABLE marts.m",
+    "set": "SET max_threads = 1",
+    "set readonly": "SET readonly = 0",
+    "set role": "SET ROLE ALL",
+    "use": "USE bilten_raw",
+    "system": "SYSTEM FLUSH LOGS",
+    "shutdown": "SYSTEM SHUTDOWN",
+    "kill": "KILL QUERY WHERE 1",
+    "grant": "GRANT ALL ON *.* TO default",
+    "backup": "BACKUP DATABASE marts TO Disk('d', 'x')",
+    "attach": "ATTACH TABLE marts.x FROM '/etc' (a Int) ENGINE = MergeTree ORDER BY a",
+    "execute as": "EXECUTE AS default SELECT 1",
+    "parallel with": "SELECT 1 PARALLEL WITH SELECT 2",
+    "into outfile": "SELECT 1 INTO OUTFILE '/tmp/bilten-outfile'",
+    "into outfile after format": "SELECT 1 FORMAT CSV INTO OUTFILE '/tmp/bilten-outfile'",
+    "into outfile in comments": "SELECT 1 INTO /* */ OUTFILE '/tmp/bilten-outfile' TRUNCATE",
+    "from infile": "INSERT INTO marts.m FROM INFILE '/etc/passwd' FORMAT CSV",
+    "two statements": "SELECT 1; DROP TABLE marts.m",
+    "two reads": "SELECT 1; SELECT 2",
+    "transaction": "BEGIN TRANSACTION",
+    "watch": "WATCH marts.m",
+    "implicit select": "1 + 1",
+    "exit": "exit",
+}
+
+
+# What is refused for another reason than missing rights: no such syntax, a setting, an outfile.
+SYNTAX, SETTING, OUTFILE, DENIED = 62, 452, 358, 497
+OTHER_CODES = {
+    **dict.fromkeys(("three parts", "two statements", "two reads", "watch", "implicit select", "exit"), SYNTAX),
+    **dict.fromkeys(
+        ("dangerous setting", "readonly off", "dialect", "explain settings", "additional result filter"), SETTING
+    ),
+    **dict.fromkeys(("into outfile", "into outfile after format", "into outfile in comments"), OUTFILE),
+}
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"), [pytest.param(sql, answer, id=name) for name, (sql, answer) in ALLOWED.items()]
+)
+def test_reading_works(analyst: Http, sql: str, expected: str) -> None:
+    assert analyst.run(sql) == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"), [pytest.param(sql, OTHER_CODES.get(name, DENIED), id=name) for name, sql in REFUSED.items()]
+)
+def test_everything_else_is_refused(analyst: Http, http_client: Http, sql: str, code: int) -> None:
+    reply = analyst.send(sql)
+    assert reply.code == code, reply.text
+    assert reply.status == {DENIED: 403, SYNTAX: 400}.get(code, 500)
+    assert "hidden" not in reply.text
+    assert http_client.run("SELECT count(), sum(a) FROM marts.m") == "10\t45"
+
+
+def test_nothing_was_left_behind(analyst: Http, http_client: Http) -> None:
+    import pathlib
+
+    assert not pathlib.Path("/tmp/bilten-outfile").exists()
+    assert not pathlib.Path("/tmp/bilten-x").exists()
+    assert http_client.run("SHOW TABLES FROM marts") == "m"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({"max_threads": 1}, 0),
+        ({"session_timezone": "Asia/Tokyo"}, 0),
+        ({"readonly": 0}, 0),  # stays read only, whatever is asked
+        ({"allow_introspection_functions": 1}, 452),
+        ({"additional_table_filters": "{}"}, 452),
+        ({"max_memory_usage": 0}, 452),
+        ({"dialect": "prql"}, 452),
+        ({"format_schema": "/etc/passwd"}, 452),
+        ({"format_template_row": "/etc/passwd"}, 452),
+        ({"chdb_client_name": "bilten_etl:x"}, 452),
+        ({"database": "bilten_raw"}, 497),
+        ({"database": "marts"}, 0),
+        ({"role": "bilten_etl"}, 512),
+    ],
+)
+def test_url_settings_by_allow_list(analyst: Http, parameters: dict[str, str | int], code: int) -> None:
+    assert analyst.send("SELECT 1", **parameters).code == code
+
+
+def test_unqualified_names_resolve_in_the_chosen_database_only(analyst: Http) -> None:
+    assert analyst.run("SELECT count() FROM m", database="marts") == "10"
+    assert analyst.send("SELECT count() FROM t").code != 0
+    assert analyst.send("SELECT * FROM query_log", database="system").code == 497
+
+
+def test_metadata_shows_readable_databases_only(analyst: Http) -> None:
+    names = "'staging','marts','analytics','system','information_schema','INFORMATION_SCHEMA'"
+    for sql in (
+        f"SELECT count() FROM system.tables WHERE database NOT IN ({names})",
+        f"SELECT count() FROM system.columns WHERE database NOT IN ({names})",
+        f"SELECT count() FROM system.databases WHERE name NOT IN ({names})",
+        "SELECT count() FROM information_schema.tables WHERE table_schema = 'bilten_raw'",
+        "SELECT count() FROM information_schema.schemata WHERE schema_name = 'bilten_raw'",
+        "SELECT count() FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = 'bilten_raw'",
+    ):
+        assert analyst.run(sql) == "0", sql
+    assert int(analyst.run("SELECT count() FROM system.tables WHERE database = 'marts'")) == 1
+
+
+def test_insert_bodies_are_refused_before_they_are_read(analyst: Http) -> None:
+    assert analyst.send(b"1,x\n", query="INSERT INTO marts.m FORMAT CSV").code == 497
+
+
+def test_the_engine_alone_would_refuse_too(http_client: Http) -> None:
+    """The second wall by itself: what the role cannot do even if a statement slipped through."""
+    grants = http_client.run("SHOW GRANTS FOR bilten_analyst")
+    assert "SELECT ON marts.*" in grants
+    for word in ("FILE", "URL", "S3", "REMOTE", "POSTGRES", "INSERT", "CREATE", "SYSTEM", "dictGet", "KILL", "ALL"):
+        assert word not in grants.split(), word
