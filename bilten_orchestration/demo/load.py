@@ -28,6 +28,7 @@ import numpy as np
 
 from bilten_orchestration.demo import late
 from bilten_orchestration.demo.aftermath import aftermath, standing
+from bilten_orchestration.demo.bare import bare
 from bilten_orchestration.demo.background import foundation, month_numbers, surroundings
 from bilten_orchestration.demo.capacity import seats
 from bilten_orchestration.demo.catalogue import Catalogue, catalogue
@@ -46,12 +47,13 @@ from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
 from bilten_orchestration.stores.postgres import Connection
 
-TRIGGERED = (
+FILLED = (
     "users.organizations", "users.users", "events.venues", "events.events", "tickets.ticket_types",
     "tickets.ticket_type_capacity_log", "payments.payments", "tickets.tickets", "payments.payment_items",
     "payments.refunds", "payments.chargebacks", "financial.exchange_rates", "financial.payouts",
+    "branding.brand_settings", "users.user_preferences", "authentication.sessions", "authentication.login_attempts",
 )  # fmt: skip
-"""Tables that are filled with their own triggers off; foreign keys and checks stay on."""
+PARTITIONED = ("users.user_behavior", "events.event_analytics")
 
 _RECORD = """
     create table if not exists system.demo_loads (
@@ -219,17 +221,13 @@ def _operational(connection: Connection, plan: Plan, progress: Progress) -> dict
         f"{len(offer.events.ids):,} events and {len(people.ids):,} buyers planned, {time.monotonic() - started:.1f} s"
     )
     with connection.transaction():
+        connection.execute("set local maintenance_work_mem = '256MB'")
         connection.execute("set local synchronous_commit = on")
-        for table in TRIGGERED:
-            connection.execute(f"alter table {table} disable trigger user".encode())
         copier = Copier(connection)
-        _copy(copier, _generate(plan, offer, people), progress)
-        for table in TRIGGERED:
-            connection.execute(f"alter table {table} enable trigger user".encode())
-        at = time.monotonic()
-        for table in copier.rows:
+        with bare(connection, FILLED, progress):
+            _copy(copier, _generate(plan, offer, people), progress)
+        for table in PARTITIONED:
             connection.execute(f"analyze {table}".encode())
-        progress(f"analyzed, {time.monotonic() - at:.1f} s")
         late_changes = late.change(connection)
         connection.execute("set constraints all immediate")
         progress(f"{sum(late_changes.values())} rows changed and deleted after the fact")
