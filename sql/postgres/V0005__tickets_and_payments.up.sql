@@ -154,6 +154,10 @@ create index tickets_user on tickets.tickets (user_id);
 create index tickets_type on tickets.tickets (ticket_type_id);
 create index tickets_payment on tickets.tickets (payment_id) where payment_id is not null;
 create index tickets_sync_xid on tickets.tickets (sync_xid);
+-- control totals of single days
+create index tickets_purchased_at on tickets.tickets (purchased_at) where payment_id is null;
+create index tickets_checked_in_at on tickets.tickets (checked_in_at) where checked_in_at is not null;
+create index tickets_cancelled_at on tickets.tickets (cancelled_at) where cancelled_at is not null;
 comment on table tickets.tickets is 'One admission each; a transfer ends one ticket and makes another';
 comment on column tickets.tickets.id is 'Row id';
 comment on column tickets.tickets.ticket_type_id is 'Of which type';
@@ -221,6 +225,7 @@ create table payments.refunds (
 create index refunds_payment on payments.refunds (payment_id);
 create index refunds_ticket on payments.refunds (ticket_id) where ticket_id is not null;
 create index refunds_sync_xid on payments.refunds (sync_xid);
+create index refunds_refunded_at on payments.refunds (refunded_at) where refunded_at is not null;
 comment on table payments.refunds is 'Money given back; one that failed after it was posted is reversed, not changed';
 comment on column payments.refunds.id is 'Row id';
 comment on column payments.refunds.payment_id is 'Of which payment; its currency holds';

@@ -24,8 +24,11 @@ comment on sequence system.batch_number is 'One number per sync batch, shared by
 create table system.sync_state (
     consumer text primary key,
     mark xid8 not null default '0',
+    snapshot pg_snapshot,
     batch bigint not null default 0,
     applying_batch bigint,
+    touched_days jsonb,
+    rereading text[] not null default '{}',
     epoch jsonb,
     as_of timestamptz,
     updated_at timestamptz not null default now()
@@ -33,8 +36,11 @@ create table system.sync_state (
 comment on table system.sync_state is 'How far each consumer of changes has come';
 comment on column system.sync_state.consumer is 'clickhouse or search';
 comment on column system.sync_state.mark is 'Everything below this transaction id has been applied';
+comment on column system.sync_state.snapshot is 'Snapshot of the last applied batch: what was visible in it is not sent again';
 comment on column system.sync_state.batch is 'Last batch that was applied whole';
 comment on column system.sync_state.applying_batch is 'Batch being applied; set before its first write, cleared with the mark';
+comment on column system.sync_state.touched_days is 'Days touched by the batch being applied, with reasons: once its rows are in, the rows before cannot be asked';
+comment on column system.sync_state.rereading is 'Tables of which every row must be read again (a column was added)';
 comment on column system.sync_state.epoch is 'System identifier, timeline and restore id of the server the mark belongs to';
 comment on column system.sync_state.as_of is 'When the snapshot of the last batch was taken (UTC)';
 comment on column system.sync_state.updated_at is 'When the row last changed (UTC)';

@@ -1,0 +1,71 @@
+"""Events whose local days moved, because their organization changed its zone or they changed organization.
+
+Their rows in other tables did not change in PostgreSQL, but their local dates did: they are read again
+in the same batch, and their clicks are put on their new days.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from bilten_orchestration.ingestion.tables import BY_SOURCE
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+ORGANIZATIONS = BY_SOURCE["users.organizations"]
+EVENTS = BY_SOURCE["events.events"]
+
+
+def organizations_with_another_zone(client: Client, since_batch: int | None) -> list[UUID]:
+    """Staged organizations that ClickHouse shows with another zone.
+
+    `since_batch` is given when a batch before this one was killed half applied: then ClickHouse may
+    show the new zone already, and every organization written after that batch counts as changed.
+    """
+    return _ids(
+        client,
+        f"select s.id from {ORGANIZATIONS.stage} s final join (select id, timezone, version from {ORGANIZATIONS.raw} final) r "
+        f"on r.id = s.id where s.timezone <> r.timezone{_or_half_applied(since_batch)}",
+    )
+
+
+def events_with_another_organization(client: Client, since_batch: int | None) -> list[UUID]:
+    """Staged events that ClickHouse shows under another organization; `since_batch` as above."""
+    return _ids(
+        client,
+        f"select s.id from {EVENTS.stage} s final join (select id, organization_id, version from {EVENTS.raw} final) r "
+        "on r.id = s.id where s.organization_id is distinct from r.organization_id"
+        + _or_half_applied(since_batch),
+    )
+
+
+def events_of(client: Client, organizations: list[UUID]) -> list[UUID]:
+    """Events that ClickHouse or the stage shows under one of these organizations."""
+    if not organizations:
+        return []
+    return _ids(
+        client,
+        f"select distinct id from (select id, organization_id from {EVENTS.raw} union all "
+        f"select id, organization_id from {EVENTS.stage}) where organization_id in {{ids:Array(UUID)}}",
+        ids=organizations,
+    )
+
+
+def new_events(client: Client, since_batch: int | None) -> list[UUID]:
+    """Staged events that ClickHouse does not show yet: people may have looked at them before."""
+    half_applied = f" where version <= {since_batch}" if since_batch is not None else ""
+    return _ids(
+        client,
+        f"select id from {EVENTS.stage} final where id not in (select id from {EVENTS.raw} final{half_applied})",
+    )
+
+
+def _or_half_applied(since_batch: int | None) -> str:
+    return f" or r.version > {since_batch}" if since_batch is not None else ""
+
+
+def _ids(client: Client, query: str, ids: list[UUID] | None = None) -> list[UUID]:
+    parameters = {"ids": [str(each) for each in ids]} if ids is not None else None
+    return sorted(UUID(str(row[0])) for row in client.query(query, parameters=parameters).result_rows)

@@ -1,0 +1,182 @@
+"""Reading PostgreSQL: one snapshot per batch, shared by every reader, and the rows that are new in it.
+
+New is what the batch before could not see: sync_xid at or above its mark (the xmin of its snapshot,
+which makes it an index range) and not visible in its snapshot. So neither a writer that commits late
+nor a prepared transaction is missed, and what lies between mark and now, but was sent already, is not
+sent again and again while one transaction stays open for days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from psycopg import sql
+
+from bilten_orchestration.ingestion.schema import TablePlan
+from bilten_orchestration.ingestion.tables import SyncedTable
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores.postgres import Connection
+
+# one order of rows per statement and snapshot: a chunk that is sent twice holds the same rows
+_SESSION = """
+    set synchronize_seqscans = off;
+    set max_parallel_workers_per_gather = 0;
+    set cursor_tuple_fraction = 1;
+    set statement_timeout = 0;
+    set idle_in_transaction_session_timeout = 0;
+"""
+
+
+CHUNK_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """`name` imports it elsewhere; `text` is the pg_snapshot, `mark` its xmin; `as_of` is just before it was taken."""
+
+    name: str
+    text: str
+    mark: int
+    as_of: datetime
+
+
+@contextmanager
+def open_snapshot(settings: Settings) -> Iterator[tuple[Connection, Snapshot]]:
+    """A connection in a REPEATABLE READ READ ONLY transaction, its snapshot exported while it lasts."""
+    with postgres.connect(
+        settings.postgres, "etl", application_name="bilten sync reader", autocommit=True
+    ) as connection:
+        connection.execute(_SESSION)
+        connection.execute("begin isolation level repeatable read read only")
+        row = connection.execute(
+            "select statement_timestamp(), pg_export_snapshot(), pg_current_snapshot()::text, "
+            "pg_snapshot_xmin(pg_current_snapshot())::text"
+        ).fetchone()
+        assert row is not None  # noqa: S101
+        yield connection, Snapshot(name=row[1], text=row[2], mark=int(row[3]), as_of=row[0])
+        connection.execute("commit")
+
+
+@contextmanager
+def import_snapshot(settings: Settings, snapshot: Snapshot) -> Iterator[Connection]:
+    """One more connection that sees exactly the same."""
+    with postgres.connect(
+        settings.postgres, "etl", application_name="bilten sync reader", autocommit=True
+    ) as connection:
+        connection.execute(_SESSION)
+        connection.execute("begin isolation level repeatable read read only")
+        connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot.name)))
+        yield connection
+        connection.execute("commit")
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """What the batch before has seen. The default has seen nothing."""
+
+    mark: int = 0
+    snapshot: str | None = None
+
+    def sees(self, alias: str) -> sql.Composable:
+        """Condition: the row was visible to the batch before."""
+        if self.snapshot is None and self.mark == 0:
+            return sql.SQL("false")
+        below = sql.SQL("{}.sync_xid < {}::xid8").format(sql.SQL(alias), sql.Literal(str(self.mark)))
+        if self.snapshot is None:
+            return below
+        return sql.SQL("({} or pg_visible_in_snapshot({}.sync_xid, {}::pg_snapshot))").format(
+            below, sql.SQL(alias), sql.Literal(self.snapshot)
+        )
+
+    def new(self, alias: str) -> sql.Composable:
+        """Condition: the row is new. The bound by mark stands alone, for the index."""
+        if self.snapshot is None and self.mark == 0:
+            return sql.SQL("true")
+        above = sql.SQL("{}.sync_xid >= {}::xid8").format(sql.SQL(alias), sql.Literal(str(self.mark)))
+        if self.snapshot is None:
+            return above
+        return sql.SQL("({} and not pg_visible_in_snapshot({}.sync_xid, {}::pg_snapshot))").format(
+            above, sql.SQL(alias), sql.Literal(self.snapshot)
+        )
+
+
+def rows_statement(plan: TablePlan, batch: int, condition: sql.Composable) -> sql.Composed:
+    """COPY of the rows that meet `condition` (over alias t and the table's joins), with version and is_deleted."""
+    return sql.SQL(
+        "copy (select {columns}, {batch}, 0 from {table} t {joins} where {condition}) to stdout"
+    ).format(
+        columns=sql.SQL(", ".join(column.transport for column in plan.columns)),
+        batch=sql.Literal(batch),
+        table=sql.Identifier(plan.table.schema, plan.table.name),
+        joins=sql.SQL(plan.table.zone_joins),
+        condition=condition,
+    )
+
+
+def tombstones_statement(table: SyncedTable, batch: int, since: Since) -> sql.Composed:
+    """COPY of the keys deleted since, one each, with version and is_deleted = 1.
+
+    A key that was deleted and is there again is no tombstone: the row itself is new in this batch.
+    """
+    parts = [
+        sql.SQL("split_part(d.row_key, '|', {})").format(sql.Literal(place + 1))
+        for place in range(len(table.key))
+    ]
+    there_again = sql.SQL(" and ").join(
+        sql.SQL("t.{}::text = {}").format(sql.Identifier(column), part)
+        for column, part in zip(table.key, parts, strict=True)
+    )
+    if table.key == ("id",):
+        there_again = sql.SQL("t.id = d.row_key::uuid")
+    return sql.SQL(
+        "copy (select distinct {parts}, {batch}, 1 from system.deleted_rows d where d.table_name = {name} and {new} "
+        "and not exists (select from {table} t where {there_again})) to stdout"
+    ).format(
+        parts=sql.SQL(", ").join(parts),
+        batch=sql.Literal(batch),
+        name=sql.Literal(table.source),
+        new=since.new("d"),
+        table=sql.Identifier(table.schema, table.name),
+        there_again=there_again,
+    )
+
+
+def block_ranges(connection: Connection, table: SyncedTable, wanted: int) -> list[sql.Composable]:
+    """The heap cut into about `wanted` ranges of blocks, as conditions over t; the last one has no end."""
+    row = connection.execute(
+        "select pg_relation_size(%s::regclass) / current_setting('block_size')::int", (table.source,)
+    ).fetchone()
+    blocks = int(row[0]) if row else 0
+    if wanted <= 1 or blocks < 256:
+        return [sql.SQL("true")]
+    step = -(-blocks // wanted)
+    bounds = list(range(0, blocks, step))
+    ranges: list[sql.Composable] = []
+    for start in bounds:
+        low = sql.SQL("t.ctid >= {}::tid").format(sql.Literal(f"({start},0)"))
+        if start == bounds[-1]:
+            ranges.append(low)
+        else:
+            high = sql.SQL("t.ctid < {}::tid").format(sql.Literal(f"({start + step},0)"))
+            ranges.append(sql.SQL("{} and {}").format(low, high))
+    return ranges
+
+
+def chunks(connection: Connection, statement: sql.Composed, rows_at_once: int) -> Iterator[tuple[int, bytes]]:
+    """The output of a COPY statement as (rows, bytes), each of at most `rows_at_once` rows and about CHUNK_BYTES."""
+    held = bytearray()
+    rows = 0
+    with connection.cursor().copy(statement) as copy:
+        for row in copy:
+            held += row
+            rows += 1
+            if rows >= rows_at_once or len(held) >= CHUNK_BYTES:
+                yield rows, bytes(held)
+                held.clear()
+                rows = 0
+    if rows:
+        yield rows, bytes(held)

@@ -1,0 +1,442 @@
+"""One batch: what is new in PostgreSQL, into ClickHouse, whole or not at all as far as builds can see.
+
+Rows first go to stage tables, which nobody reads. While the rows before are still there, the touched
+days are worked out and kept in PostgreSQL. Then the stage's parts are moved into the raw tables, one
+table after the other; then come clicks on other days, control totals, and last the row in
+analytics.sync_batches. The state in PostgreSQL (mark, epoch, dirty days) follows in one transaction.
+
+What a kill leaves behind, and why the next call repairs it. The numbers are those in the code.
+
+ 1  before the stage: nothing. A batch number is lost; numbers only have to rise.
+ 2  a column was added in ClickHouse: system.sync_state.rereading names its table, so its rows are
+    read again although they did not change.
+ 3  staged, in part or whole: stage tables, dropped by the next batch. Nothing was applied.
+ 4  touched days and applying_batch are committed: the days are marked by the next batch as well, at
+    worst some too many. Builds refuse to read from here on, until a batch ends whole.
+ 5  raw tables have some of the batch: builds refuse. The next batch reads from the old mark under a
+    higher number, so whatever was moved is moved again and wins. The rows before are gone in part:
+    the days are those of 4, and parents are taken for changed when their raw version is above the
+    last whole batch.
+ 6  clicks were put on other days: their days are in analytics.click_relocations until settled.
+ 7  control totals or control days without a batch row: they belong to a snapshot whose rows are in,
+    but the next batch touches the same days and writes newer ones.
+ 8  the row in sync_batches is there, PostgreSQL's state is not: newest batch = applying_batch, which
+    is no disagreement; the next batch repeats everything under a higher number.
+ 9  the state is committed: whole. What is left is the stage and the settled journal of clicks.
+
+Inserts that the server had accepted when its client died are harmless in every case: stage tables are
+dropped, and equal keys with equal versions are one row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from psycopg import sql
+
+from bilten_orchestration.errors import BiltenError, Mismatch, Problem, Refused, StoreUnavailable
+from bilten_orchestration.ingestion import (
+    clickstream_relocation,
+    controls,
+    dependents,
+    schema,
+    source,
+    state,
+    touched,
+)
+from bilten_orchestration.ingestion.reconcile import compare
+from bilten_orchestration.ingestion.report import Kind, ReconcileReport, SyncReport
+from bilten_orchestration.ingestion.schema import TablePlan
+from bilten_orchestration.ingestion.source import Since, Snapshot
+from bilten_orchestration.ingestion.tables import BY_SOURCE, TABLES, SyncedTable
+from bilten_orchestration.ingestion.transfer import Moved, Reader, drop_stage, make_stage
+from bilten_orchestration.progress import Progress, silent
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores.locks import advisory_lock
+from bilten_orchestration.stores.postgres import Connection
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+_PARENTS_FIRST = ("users.organizations", "events.events")
+
+
+def sync(
+    settings: Settings,
+    *,
+    accept_epoch: bool = False,
+    full: bool = False,
+    reconcile: bool = False,
+    control_days: Collection[date] = (),
+    progress: Progress = silent,
+) -> SyncReport:
+    """Apply one batch.
+
+    `full` reads every row again and removes what PostgreSQL does not have. `accept_epoch` does the same
+    after a restore, which is refused otherwise. `reconcile` compares everything in the batch's snapshot
+    afterwards (the report's `reconciliation`; differences do not raise). `control_days` get fresh
+    control totals whether touched or not.
+
+    Raises LockHeld (another sync, or builds that read), Refused (another epoch, with what accepting it
+    would change), Mismatch (columns that differ), StoreUnavailable.
+    """
+    with _told(), ExitStack() as stack:
+        locks = stack.enter_context(
+            postgres.connect(settings.postgres, "etl", application_name="bilten sync", autocommit=True)
+        )
+        stack.enter_context(advisory_lock(locks, "sync-run"))
+        client = clickhouse.connect(settings.clickhouse, "etl")
+        stack.callback(client.close)
+        return _Batch(settings, locks, client, progress).run(
+            accept_epoch=accept_epoch, full=full, reconcile=reconcile, control_days=control_days
+        )
+
+
+def reconcile(settings: Settings, *, progress: Progress = silent) -> ReconcileReport:
+    """Apply a batch, then compare every synced table in its snapshot. Differences are in the report."""
+    report = sync(settings, reconcile=True, progress=progress).reconciliation
+    assert report is not None  # noqa: S101
+    return report
+
+
+@dataclass
+class _Batch:
+    """The run of one batch; `connection` writes state and holds the locks, readers have their own."""
+
+    settings: Settings
+    connection: Connection
+    client: Client
+    progress: Progress
+    rows: dict[str, int] = field(default_factory=dict)
+    deletes: dict[str, int] = field(default_factory=dict)
+    bytes: int = 0
+
+    def run(
+        self, *, accept_epoch: bool, full: bool, reconcile: bool, control_days: Collection[date]
+    ) -> SyncReport:
+        started = time.monotonic()
+        plans = schema.read(self.connection, self.client)
+        epoch = state.read_epoch(self.connection)
+        before = state.read(self.connection)
+        applied = state.newest_applied(self.client)
+        empty = self._raw_is_empty()
+        disagreements = state.disagreements(before, applied, epoch, raw_is_empty=empty)
+        if disagreements and not accept_epoch:
+            self._refuse(plans, disagreements)
+        accepted = bool(disagreements)
+        first = empty and applied.number == 0
+        whole = first or full or accepted
+        kind: Kind = "first" if first else "reconcile" if accepted else "full" if full else "incremental"
+        above = max(applied.number, before.batch, before.applying_batch or 0)
+        if whole and not first:
+            above = max(above, self._newest_raw_version())
+
+        with ExitStack() as stack:
+            stack.enter_context(self._lock("sync"))
+            batch = state.next_batch(self.connection, above, raise_it=accepted)  # 1
+            stack.enter_context(self._lock("snapshot", shared=True))
+            reading, snapshot = stack.enter_context(source.open_snapshot(self.settings))
+            self.progress(f"batch {batch}, {kind}: snapshot of {snapshot.as_of:%F %T} UTC")
+            rereading = self._follow_columns(plans, before)  # 2
+            since = Since() if whole else Since(before.mark, before.snapshot)
+            half_applied = before.batch if before.applying_batch is not None else None
+            reader = Reader(self.settings, self.client, batch, reading, snapshot)
+
+            make_stage(self.client)
+            if whole:
+                self._stage_whole(reader, plans)  # 3
+                if not first:
+                    self._stage_absent(batch)
+            else:
+                self._stage_new(reader, plans, since, rereading)
+            moved, relocated = self._moved_events(half_applied)
+            if not whole:
+                self._stage_moved(reader, plans, since, moved, rereading)
+            days = dict(before.touched_days) | touched.days(
+                self.client, self._is_staged, moved, first_load=first, whole=whole
+            )
+            self.progress(
+                f"{sum(self.rows.values())} rows, {sum(self.deletes.values())} deletes, {len(days)} days touched"
+            )
+
+            state.begin_applying(self.connection, batch, days, rereading)  # 4
+            self._apply()  # 5
+            clicks = clickstream_relocation.relocate(self.client, self._zones(relocated))  # 6
+            days |= {day: "clicks on another day" for day in clicks.days if day not in days}
+            wanted = self._control_days(days, control_days, snapshot, whole)
+            cells = controls.write(
+                reading, self.client, wanted, batch=batch, snapshot=snapshot, whole=whole
+            )  # 7
+            self.progress(f"control totals of {len(wanted)} days, {cells} cells")
+            self._write_batch(batch, kind, snapshot, epoch, len(days))  # 8
+            state.finish(
+                self.connection,
+                batch=batch,
+                mark=snapshot.mark,
+                snapshot=snapshot.text,
+                epoch=epoch,
+                as_of=snapshot.as_of,
+                touched=days,
+            )  # 9
+            self.progress(f"batch {batch} applied")
+            clickstream_relocation.settle(self.client, clicks)
+            drop_stage(self.client)
+            comparison = (
+                compare(
+                    reading, self.client, plans, batch=batch, as_of=snapshot.as_of, progress=self.progress
+                )
+                if reconcile
+                else None
+            )
+        return SyncReport(
+            batch=batch,
+            mark=snapshot.mark,
+            as_of=snapshot.as_of,
+            kind=kind,
+            rows=self.rows,
+            deletes=self.deletes,
+            touched_days=days,
+            control_days=len(wanted),
+            control_cells=cells,
+            clicks_moved=clicks.clicks_moved,
+            added_columns=tuple(f"{p.table.source}.{c.name}" for p in plans.values() for c in p.added),
+            epoch=asdict(epoch),
+            bytes=self.bytes,
+            seconds=time.monotonic() - started,
+            reconciliation=comparison,
+        )
+
+    @contextmanager
+    def _lock(self, name: str, *, shared: bool = False) -> Iterator[None]:
+        with advisory_lock(
+            self.connection,
+            name,
+            shared=shared,
+            wait_seconds=self.settings.ingestion.lock_wait_seconds,
+            on_wait=lambda holders: self.progress(f"waiting for the lock '{name}', held by {holders}"),
+        ):
+            yield
+
+    # -- what is there ------------------------------------------------------------------------
+
+    def _raw_is_empty(self) -> bool:
+        return not any(
+            self.client.query(f"select 1 from {table.raw} limit 1").result_rows for table in TABLES
+        )
+
+    def _newest_raw_version(self) -> int:
+        parts = " union all ".join(f"select max(version) as newest from {table.raw}" for table in TABLES)
+        return int(self.client.query(f"select max(newest) from ({parts})").result_rows[0][0])
+
+    def _refuse(self, plans: dict[str, TablePlan], disagreements: list[Problem]) -> None:
+        """Stop, and tell what going on would change. Reads only."""
+        self.progress(
+            "PostgreSQL and ClickHouse disagree about the epoch; working out what a reconcile would change"
+        )
+        with source.open_snapshot(self.settings) as (reading, snapshot):
+            report = compare(
+                reading, self.client, plans, batch=0, as_of=snapshot.as_of, progress=self.progress
+            )
+        changes = [
+            Problem(
+                f"a reconcile would change {table.table}",
+                expected=f"{table.rows_postgres} rows in PostgreSQL",
+                found=f"{table.rows_clickhouse} rows in ClickHouse: "
+                f"add {table.missing}, change {table.changed}, remove {table.extra}",
+            )
+            for table in report.tables
+            if not table.equal
+        ]
+        span = f" ({report.days[0]} to {report.days[-1]})" if report.days else ""
+        raise Refused(
+            [
+                *disagreements,
+                *changes,
+                Problem(
+                    f"nothing was written; a reconcile would touch {len(report.days)} local days{span}",
+                    next="make sure that BILTEN_POSTGRES__HOST is the right server, then: bilten sync --accept-epoch",
+                ),
+            ]
+        )
+
+    # -- staging ------------------------------------------------------------------------------
+
+    def _follow_columns(self, plans: dict[str, TablePlan], before: state.SyncState) -> frozenset[str]:
+        added = {name: plan for name, plan in plans.items() if plan.added}
+        rereading = before.rereading | added.keys()
+        if added:
+            state.remember_rereading(self.connection, rereading)
+            for name, plan in added.items():
+                self.progress(f"{name} has new columns: {', '.join(column.name for column in plan.added)}")
+                schema.follow(self.client, plan)
+        return frozenset(rereading)
+
+    def _stage_whole(self, reader: Reader, plans: dict[str, TablePlan]) -> None:
+        last_told = time.monotonic()
+
+        def done(plan: TablePlan, moved: Moved) -> None:
+            nonlocal last_told
+            self._count(self.rows, plan.table, moved)
+            if time.monotonic() - last_told > 2:
+                last_told = time.monotonic()
+                self.progress(f"{sum(self.rows.values())} rows read")
+
+        reader.whole(list(plans.values()), done)
+        self.progress(f"staged: {sum(self.rows.values())} rows")
+
+    def _stage_absent(self, batch: int) -> None:
+        """Tombstones for what ClickHouse shows and PostgreSQL, read whole, does not have."""
+        for table in TABLES:
+            self.client.command(
+                f"insert into {table.stage} ({table.key_list}, version, is_deleted) "
+                f"select {table.key_list}, {batch}, 1 from "
+                f"(select {table.key_list}, 0 as staged from {table.raw} final union all "
+                f"select {table.key_list}, 1 as staged from {table.stage}) "
+                f"group by {table.key_list} having max(staged) = 0",
+                settings={"max_bytes_before_external_group_by": 256 << 20},
+            )
+            count = self.client.query(f"select count() from {table.stage} where is_deleted = 1").result_rows[
+                0
+            ][0]
+            self._count(self.deletes, table, Moved(rows=int(count)))
+
+    def _stage_new(
+        self, reader: Reader, plans: dict[str, TablePlan], since: Since, rereading: frozenset[str]
+    ) -> None:
+        for name, plan in plans.items():
+            condition = sql.SQL("true") if name in rereading else since.new("t")
+            self._count(self.rows, plan.table, reader.rows(plan, condition, "new"))
+            self._count(self.deletes, plan.table, reader.tombstones(plan.table, since))
+        self.progress(f"staged: {sum(self.rows.values())} rows, {sum(self.deletes.values())} deletes")
+
+    def _moved_events(self, half_applied: int | None) -> tuple[list[UUID], list[UUID]]:
+        """Events whose zone or organization changed; and those whose clicks may lie on other days."""
+        if not any(self._is_staged(BY_SOURCE[name]) for name in _PARENTS_FIRST):
+            return [], []
+        organizations = dependents.organizations_with_another_zone(self.client, half_applied)
+        moved = set(dependents.events_of(self.client, organizations))
+        moved |= set(dependents.events_with_another_organization(self.client, half_applied))
+        return sorted(moved), sorted(moved | set(dependents.new_events(self.client, half_applied)))
+
+    def _stage_moved(
+        self,
+        reader: Reader,
+        plans: dict[str, TablePlan],
+        since: Since,
+        events: list[UUID],
+        rereading: frozenset[str],
+    ) -> None:
+        """Rows that did not change but whose local dates did."""
+        if not events:
+            return
+        self.progress(
+            f"{len(events)} events have another time zone or organization: reading their rows again"
+        )
+        for name, plan in plans.items():
+            if plan.table.event and name not in rereading:
+                condition = sql.SQL("{} = any({}::uuid[]) and {}").format(
+                    sql.SQL(plan.table.event), sql.Literal([str(each) for each in events]), since.sees("t")
+                )
+                self._count(self.rows, plan.table, reader.rows(plan, condition, "moved"))
+
+    def _is_staged(self, table: SyncedTable) -> bool:
+        return bool(self.rows.get(table.source) or self.deletes.get(table.source))
+
+    def _count(self, counts: dict[str, int], table: SyncedTable, moved: Moved) -> None:
+        if moved.rows:
+            counts[table.source] = counts.get(table.source, 0) + moved.rows
+        self.bytes += moved.bytes
+
+    # -- applying -----------------------------------------------------------------------------
+
+    def _apply(self) -> None:
+        """Parts change their table; nothing is copied."""
+        for table in TABLES:
+            if self._is_staged(table):
+                self.client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
+                self.progress(f"applied {table.source}")
+
+    def _zones(self, events: Collection[UUID]) -> dict[UUID, str]:
+        if not events or not self.client.query("select 1 from analytics.events limit 1").result_rows:
+            return {}
+        rows = self.client.query(
+            f"select e.id, if(o.timezone = '', 'UTC', o.timezone) from {BY_SOURCE['events.events'].raw} e final "
+            f"left join (select id, timezone from {BY_SOURCE['users.organizations'].raw} final) o "
+            "on o.id = e.organization_id where e.id in {ids:Array(UUID)}",
+            parameters={"ids": [str(each) for each in events]},
+        ).result_rows
+        return {UUID(str(event)): str(zone) for event, zone in rows}
+
+    def _control_days(
+        self, days: Collection[date], asked: Collection[date], snapshot: Snapshot, whole: bool
+    ) -> set[date]:
+        first = min([date.fromisoformat(self.settings.metrics.first_day), *days])
+        missing = controls.days_without(self.client, first, snapshot.as_of)
+        again = controls.days_with(self.client) if whole else set()
+        return {*days, *asked, *missing, *again}
+
+    def _write_batch(self, batch: int, kind: Kind, snapshot: Snapshot, epoch: state.Epoch, days: int) -> None:
+        sent = {
+            table.source: count
+            for table in TABLES
+            if (count := self.rows.get(table.source, 0) + self.deletes.get(table.source, 0))
+        }
+        self.client.insert(
+            "analytics.sync_batches",
+            [[batch, kind, snapshot.mark, epoch.as_json(), snapshot.as_of, sent, days]],
+            column_names=["batch", "kind", "mark", "epoch", "as_of", "rows_by_table", "touched_days"],
+            settings={"insert_deduplication_token": f"{batch}:sync_batches"},
+        )
+        self.progress(f"batch {batch} is whole in ClickHouse")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Errors of the drivers as ours."""
+    import psycopg
+    from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+    try:
+        yield
+    except BiltenError:
+        raise
+    except psycopg.OperationalError as error:
+        raise StoreUnavailable(
+            "PostgreSQL went away during the sync",
+            expected="an open connection",
+            found=_first_line(error),
+            next="bilten status; then the same command again: it goes on from the last whole batch",
+        ) from error
+    except psycopg.Error as error:
+        raise Mismatch(
+            "PostgreSQL refused a statement of the sync",
+            expected="a schema as in sql/postgres, and the rights of V0009",
+            found=_first_line(error),
+            next="bilten migrate status",
+        ) from error
+    except OperationalError as error:
+        raise StoreUnavailable(
+            "ClickHouse went away during the sync",
+            expected="an answer",
+            found=_first_line(error),
+            next="bilten status; then the same command again: it goes on from the last whole batch",
+        ) from error
+    except ClickHouseError as error:
+        raise Mismatch(
+            "ClickHouse refused a statement of the sync",
+            expected="a schema as in sql/clickhouse",
+            found=_first_line(error),
+            next="bilten migrate status",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:500] if text else type(error).__name__

@@ -1,0 +1,207 @@
+"""Which local days a batch touches: asked of ClickHouse, which holds the rows before (raw) and after (stage).
+
+Must be asked, and kept (system.sync_state.touched_days), before the first staged row enters raw: from
+then on the rows before are gone.
+
+Two kinds of answer. A fact (see tables.Fact) that changed touches the day it left and the day it
+entered. A parent that changed touches days of its children, whose own rows are the same: a payment
+that begins or ceases to count, an item, a ticket type's currency, an event's organizer. Days of
+children are taken from every version that is still there: a day too many is built again and found
+unchanged, a day too few would stay wrong.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from datetime import date
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from bilten_orchestration.ingestion.tables import BY_SOURCE, RAW, STAGE, TABLES, SyncedTable
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+# a whole load compares every row: beyond this it goes to disk
+_SPILLING = {"max_bytes_before_external_group_by": 256 << 20}
+
+# What of a parent decides its children's days.
+_PARENTS = {
+    "payments.payments": ("event_id", "currency", "captured_date", "deleted_at"),
+    "payments.payment_items": ("payment_id", "ticket_id", "item_type", "amount"),
+    "payments.refunds": ("ticket_id", "refunded_date"),
+    "tickets.tickets": (
+        "event_id",
+        "ticket_type_id",
+        "payment_id",
+        "is_complimentary",
+        "transferred_from",
+        "cancelled_date",
+    ),
+    "tickets.ticket_types": ("event_id", "currency"),
+    "tickets.ticket_type_capacity_log": ("ticket_type_id", "quantity", "valid_from", "valid_from_date"),
+    "events.events": ("organization_id", "organizer_id", "start_local_date"),
+}
+
+_PAYMENTS, _TICKETS = "payments_payments", "tickets_tickets"
+_REFUNDS, _CHARGEBACKS = "payments_refunds", "payments_chargebacks"
+_TICKET_DAYS = "[purchased_date, checked_in_date, cancelled_date]"
+
+
+def days(
+    client: Client,
+    staged: Callable[[SyncedTable], bool],
+    moved_events: Iterable[UUID],
+    *,
+    first_load: bool,
+    whole: bool,
+) -> dict[date, str]:
+    """Touched days with what touched them. `staged` tells which tables have rows in the stage.
+
+    `moved_events` are those whose zone or organization changed: all their days are touched. In a
+    `first_load` there is nothing before; with `whole` the stage holds every row.
+    """
+    found: dict[date, set[str]] = defaultdict(set)
+
+    def add(reason: str, query: str) -> None:
+        for (day,) in client.query(query, settings=_SPILLING).result_rows:
+            found[day].add(reason)
+
+    for table in TABLES:
+        if not staged(table):
+            continue
+        for fact in table.facts:
+            if first_load:
+                add(
+                    table.source,
+                    f"select distinct {fact.date} from {table.stage} where {fact.date} is not null and is_deleted = 0",
+                )
+            else:
+                columns = (fact.date, *fact.columns)
+                add(table.source, _changed(table, columns, f"distinct {fact.date}", whole, fact.date))
+    if not first_load:
+        for source, columns in _PARENTS.items():
+            if staged(BY_SOURCE[source]):
+                _mark_parents(client, BY_SOURCE[source], columns, whole)
+                for query in _CHILDREN[source]:
+                    add(f"{source} (parent)", query)
+        moved = list(moved_events)
+        if moved:
+            _insert_ids(client, "moved_events", moved)
+            for query in _event_days(f"select id from {STAGE}.moved_events"):
+                add("time zone or organization", query)
+    return {day: ", ".join(sorted(reasons)) for day, reasons in sorted(found.items())}
+
+
+def _changed(
+    table: SyncedTable, columns: tuple[str, ...], wanted: str, whole: bool, not_null: str | None = None
+) -> str:
+    """`wanted` of the rows that are in one of before and after alone, seen through `columns`."""
+    shown = ", ".join(dict.fromkeys((*table.key, *columns)))
+    condition = f"where {not_null} is not null" if not_null else ""
+    keys = "" if whole else f"where ({table.key_list}) in (select {table.key_list} from {table.stage})"
+    return (
+        f"select {wanted} from (select {shown} from {table.raw} final {keys} "
+        f"union all select {shown} from {table.stage} final) {condition} group by {shown} having count() = 1"
+    )
+
+
+def _mark_parents(client: Client, table: SyncedTable, columns: tuple[str, ...], whole: bool) -> None:
+    """Keep the changed parents, before and after, in a stage table named after theirs."""
+    name = f"{STAGE}.changed_{table.target}"
+    shown = ", ".join(dict.fromkeys((*table.key, *columns)))
+    client.command(f"drop table if exists {name} sync")
+    client.command(
+        f"create table {name} engine = MergeTree order by tuple() as "
+        + _changed(table, columns, shown, whole),
+        settings=_SPILLING,
+    )
+
+
+def _insert_ids(client: Client, name: str, ids: list[UUID]) -> None:
+    client.command(f"drop table if exists {STAGE}.{name} sync")
+    client.command(f"create table {STAGE}.{name} (id UUID) engine = MergeTree order by id")
+    client.insert(f"{STAGE}.{name}", [[each] for each in ids], column_names=["id"])
+
+
+def _both(target: str, columns: str) -> str:
+    return f"(select {columns} from {RAW}.{target} union all select {columns} from {STAGE}.{target})"
+
+
+def _of(target: str, days_of_row: str, column: str, ids: str, *also: str) -> str:
+    """Distinct days of the rows of `target` whose `column` is among `ids`, old and staged versions alike."""
+    needed = ", ".join(dict.fromkeys((column, *days_of_row.strip("[]").split(", "), *also)))
+    return (
+        f"select distinct assumeNotNull(arrayJoin({days_of_row}) as day) from {_both(target, needed)} "
+        f"where {column} in ({ids}) and day is not null"
+    )
+
+
+def _event_days(events: str) -> tuple[str, ...]:
+    payments = f"select id from {_both(_PAYMENTS, 'id, event_id')} where event_id in ({events})"
+    return (
+        _of(_PAYMENTS, "[captured_date]", "event_id", events),
+        _of(_TICKETS, _TICKET_DAYS, "event_id", events),
+        _of(_REFUNDS, "[refunded_date, reversed_date]", "payment_id", payments),
+        _of(_CHARGEBACKS, "[charged_back_date, reversed_date]", "payment_id", payments),
+        f"select distinct local_date from analytics.events where event_id in ({events})",
+    )
+
+
+def _children() -> dict[str, tuple[str, ...]]:
+    def changed(source: str, column: str = "id") -> str:
+        return f"select {column} from {STAGE}.changed_{BY_SOURCE[source].target} where {column} is not null"
+
+    payment, ticket, refund = changed("payments.payments"), changed("tickets.tickets"), "payments.refunds"
+    tickets_payments = (
+        f"select assumeNotNull(payment_id) from {STAGE}.changed_tickets_tickets where payment_id is not null"
+    )
+    handed_on = f"select assumeNotNull(transferred_from) from {STAGE}.changed_tickets_tickets where transferred_from is not null"
+    refunded_tickets = (
+        f"select assumeNotNull(ticket_id) from {STAGE}.changed_payments_refunds where ticket_id is not null"
+    )
+    of_types = f"select id from {_both(_TICKETS, 'id, ticket_type_id')} where ticket_type_id in ({changed('tickets.ticket_types')})"
+    paid_for_types = (
+        f"select assumeNotNull(payment_id) from {_both(_TICKETS, 'payment_id, ticket_type_id')} "
+        f"where payment_id is not null and ticket_type_id in "
+    )
+    log = f"{STAGE}.changed_tickets_ticket_type_capacity_log"
+    logged = f"select ticket_type_id from {log}"
+    since = f"(select min(valid_from_date) from {log})"
+    return {
+        # begins or ceases to count: refunds, chargebacks and tickets come or go with it
+        "payments.payments": (
+            _of(_REFUNDS, "[refunded_date, reversed_date]", "payment_id", payment),
+            _of(_CHARGEBACKS, "[charged_back_date, reversed_date]", "payment_id", payment),
+            _of(_TICKETS, "[checked_in_date, cancelled_date]", "payment_id", payment),
+        ),
+        "payments.payment_items": (
+            _of(_PAYMENTS, "[captured_date]", "id", changed("payments.payment_items", "payment_id")),
+        ),
+        # a ticket is cancelled at the earlier of its own moment and its refund's
+        refund: (
+            _of(_TICKETS, "[cancelled_date]", "id", refunded_tickets),
+            _of(_REFUNDS, "[refunded_date]", "ticket_id", refunded_tickets),
+        ),
+        "tickets.tickets": (
+            _of(_PAYMENTS, "[captured_date]", "id", tickets_payments),
+            _of(_REFUNDS, "[refunded_date]", "ticket_id", ticket),
+            _of(_TICKETS, "[cancelled_date]", "id", handed_on),
+            _of(_REFUNDS, "[refunded_date]", "ticket_id", handed_on),
+        ),
+        "tickets.ticket_types": (
+            _of(_TICKETS, _TICKET_DAYS, "ticket_type_id", changed("tickets.ticket_types")),
+            _of(_PAYMENTS, "[captured_date]", "id", f"{paid_for_types} ({changed('tickets.ticket_types')})"),
+            _of(_REFUNDS, "[refunded_date]", "ticket_id", of_types),
+        ),
+        # capacity as it was that day: every later day with movement of the type
+        "tickets.ticket_type_capacity_log": (
+            _of(_TICKETS, _TICKET_DAYS, "ticket_type_id", logged) + f" and day >= {since}",
+            _of(_PAYMENTS, "[captured_date]", "id", f"{paid_for_types} ({logged})") + f" and day >= {since}",
+        ),
+        "events.events": _event_days(changed("events.events")),
+    }
+
+
+_CHILDREN = _children()

@@ -1,0 +1,138 @@
+"""Rows from PostgreSQL into the stage tables of ClickHouse, in chunks of bounded size.
+
+PostgreSQL writes the text, ClickHouse parses it, Python moves bytes. A chunk is one INSERT with a body
+held in memory and a deduplication token, so that the client may send it again when a connection
+breaks: the same bytes under the same token count once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from bilten_orchestration.ingestion import source
+from bilten_orchestration.ingestion.schema import OWN_COLUMNS, TablePlan
+from bilten_orchestration.ingestion.source import Since, Snapshot
+from bilten_orchestration.ingestion.tables import STAGE, TABLES, SyncedTable
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores.postgres import Connection
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What one statement brought over."""
+
+    rows: int = 0
+    bytes: int = 0
+
+    def __add__(self, other: Moved) -> Moved:
+        return Moved(self.rows + other.rows, self.bytes + other.bytes)
+
+
+def make_stage(client: Client) -> None:
+    """Empty stage tables with the structure of the raw ones; what a killed batch left is dropped."""
+    drop_stage(client)
+    for table in TABLES:
+        client.command(f"create table {table.stage} as {table.raw}")
+
+
+def drop_stage(client: Client) -> None:
+    left = client.query(
+        "select name from system.tables where database = {database:String}", parameters={"database": STAGE}
+    ).result_rows
+    for (name,) in left:
+        client.command(f"drop table if exists {STAGE}.`{name}` sync")
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Brings rows of one batch over; `connection` is in the batch's snapshot."""
+
+    settings: Settings
+    client: Client
+    batch: int
+    connection: Connection
+    snapshot: Snapshot
+
+    def rows(self, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
+        return self._rows(self.connection, plan, condition, label)
+
+    def tombstones(self, table: SyncedTable, since: Since) -> Moved:
+        statement = source.tombstones_statement(table, self.batch, since)
+        return self._move(self.connection, statement, table, [*table.key, *OWN_COLUMNS], "deleted")
+
+    def whole(self, plans: Sequence[TablePlan], done: Callable[[TablePlan, Moved], None]) -> None:
+        """Whole tables, by `parallel_ranges` readers that import the snapshot.
+
+        Work is cut by blocks of the heap, so that the last big table does not keep one reader alone;
+        the largest come first. An error of one reader ends the others after their chunk.
+        """
+        readers = self.settings.ingestion.parallel_ranges
+        work: SimpleQueue[tuple[TablePlan, sql.Composable, str]] = SimpleQueue()
+        for plan in sorted(plans, key=self._size, reverse=True):
+            ranges = source.block_ranges(self.connection, plan.table, 4 * readers if readers > 1 else 1)
+            for number, condition in enumerate(ranges):
+                work.put((plan, condition, f"range {number}"))
+        failed = Event()
+
+        def run() -> list[tuple[TablePlan, Moved]]:
+            moved = []
+            with source.import_snapshot(self.settings, self.snapshot) as connection:
+                while not failed.is_set():
+                    try:
+                        plan, condition, label = work.get_nowait()
+                    except Empty:
+                        break
+                    try:
+                        moved.append((plan, self._rows(connection, plan, condition, label)))
+                    except BaseException:
+                        failed.set()
+                        raise
+                    done(*moved[-1])
+            return moved
+
+        with ThreadPoolExecutor(readers, thread_name_prefix="sync-reader") as pool:
+            for future in [pool.submit(run) for _ in range(readers)]:
+                future.result()
+
+    def _size(self, plan: TablePlan) -> int:
+        row = self.connection.execute(
+            "select pg_relation_size(%s::regclass)", (plan.table.source,)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def _rows(self, connection: Connection, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
+        statement = source.rows_statement(plan, self.batch, condition)
+        names = [*(column.name for column in plan.columns), *OWN_COLUMNS]
+        return self._move(connection, statement, plan.table, names, label)
+
+    def _move(
+        self,
+        connection: Connection,
+        statement: sql.Composed,
+        table: SyncedTable,
+        names: Sequence[str],
+        label: str,
+    ) -> Moved:
+        total = Moved()
+        for number, (rows, body) in enumerate(
+            source.chunks(connection, statement, self.settings.ingestion.chunk_rows)
+        ):
+            self.client.raw_insert(
+                table.stage,
+                column_names=names,
+                insert_block=body,
+                fmt="TabSeparated",
+                settings={"insert_deduplication_token": f"{self.batch}:{table.target}:{label}:{number}"},
+            )
+            total += Moved(rows, len(body))
+        return total
