@@ -75,7 +75,7 @@ def write(
 
 
 def _copy(days: Collection[date], batch: int, whole: bool) -> sql.Composed:
-    inner = sql.SQL(statement(days, whole=whole))  # type: ignore[arg-type] # our own file, and dates
+    inner = sql.SQL(statement(days, whole=whole))
     return sql.SQL("copy (select c.*, {} from ({}) c order by 1, 2, 3, 4) to stdout").format(
         sql.Literal(batch), inner
     )

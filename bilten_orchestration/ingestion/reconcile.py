@@ -10,7 +10,8 @@ memory does not grow with the table.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from bilten_orchestration.ingestion.report import Difference, ReconcileReport, TableComparison
+from bilten_orchestration.ingestion.report import Difference, ReconcileReport, RowState, TableComparison
 from bilten_orchestration.ingestion.schema import Column, TablePlan
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.stores.postgres import Connection
@@ -98,7 +99,7 @@ class _Table:
             row[0]: tuple(row[1:])
             for row in self.connection.execute(
                 sql.SQL(
-                    f"select {_bucket(self.key[False])}, count(*), sum({_hash(self.row[False])})::text{postgres_sums} "  # type: ignore[arg-type]
+                    f"select {_bucket(self.key[False])}, count(*), sum({_hash(self.row[False])})::text{postgres_sums} "
                     f"{self.from_postgres} group by 1"
                 )
             )
@@ -126,28 +127,24 @@ class _Table:
         self, totals: TableComparison, buckets: list[int]
     ) -> tuple[TableComparison, list[Difference], set[date]]:
         """Rows of these buckets, merged by key."""
-        missing = extra = changed = 0
-        states: list[tuple[str, str]] = []
+        counts: Counter[RowState] = Counter()
+        states: list[tuple[str, RowState]] = []
         days: set[date] = set()
         for key, ours, theirs in _merge(self._ours(buckets), self._theirs(buckets)):
             if ours is not None and theirs is not None and ours[1] == theirs[1]:
                 continue
-            if theirs is None:
-                missing, state = missing + 1, "missing"
-            elif ours is None:
-                extra, state = extra + 1, "extra"
-            else:
-                changed, state = changed + 1, "changed"
+            state: RowState = "missing" if theirs is None else "extra" if ours is None else "changed"
+            counts[state] += 1
             for row in (ours, theirs):
                 days |= set(row[2]) if row is not None else set()
             if len(states) < SAMPLE_PER_TABLE:
                 states.append((key, state))
         columns = self._differing_columns([key for key, state in states if state == "changed"])
         sample = [
-            Difference(self.plan.table.source, key, state, columns.get(key, ()))  # type: ignore[arg-type]
-            for key, state in states
+            Difference(self.plan.table.source, key, state, columns.get(key, ())) for key, state in states
         ]
-        return replace(totals, missing=missing, extra=extra, changed=changed), sample, days
+        differing = replace(totals, missing=counts["missing"], extra=counts["extra"], changed=counts["changed"])
+        return differing, sample, days
 
     def _ours(self, buckets: list[int]) -> Iterator[_Row]:
         by_name = {column.name: column for column in self.plan.columns}
@@ -156,13 +153,12 @@ class _Table:
             cursor.itersize = 10_000
             cursor.execute(
                 sql.SQL(
-                    f'select {self.key[False]} collate "C", {_hash(self.row[False])}, '  # type: ignore[arg-type]
+                    f'select {self.key[False]} collate "C", {_hash(self.row[False])}, '
                     f"array_remove(array[{dates}]::date[], null) {self.from_postgres} "
                     f"where {_bucket(self.key[False])} = any({{}}) order by 1"
                 ).format(sql.Literal(buckets))
             )
-            for key, digest, days in cursor:
-                yield key, digest, days
+            yield from cursor
 
     def _theirs(self, buckets: list[int]) -> Iterator[_Row]:
         dates = (
@@ -191,7 +187,7 @@ class _Table:
             row[0]: row[1:]
             for row in self.connection.execute(
                 sql.SQL(
-                    f"select {self.key[False]}, {canonical[False]} {self.from_postgres} "  # type: ignore[arg-type]
+                    f"select {self.key[False]}, {canonical[False]} {self.from_postgres} "
                     f"where {self.key[False]} = any({{}})"
                 ).format(sql.Literal(keys))
             )
@@ -255,5 +251,5 @@ def _scale(column: Column) -> int:
     return int(column.encoding.clickhouse_type.rstrip(")").rsplit(",", 1)[1])
 
 
-def _sum(rows: Iterator[tuple[object, ...]] | object, place: int) -> str:
-    return str(sum((Decimal(str(row[place])) for row in rows), Decimal(0)))  # type: ignore[attr-defined]
+def _sum(rows: Iterable[tuple[object, ...]], place: int) -> str:
+    return str(sum((Decimal(str(row[place])) for row in rows), Decimal(0)))

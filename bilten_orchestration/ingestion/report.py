@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Literal
 
+RowState = Literal["missing", "extra", "changed"]
 Kind = Literal["first", "incremental", "full", "reconcile"]
 
 
@@ -16,7 +17,7 @@ class Difference:
 
     table: str
     key: str
-    state: Literal["missing", "extra", "changed"]
+    state: RowState
     columns: tuple[str, ...] = ()
 
 

@@ -126,7 +126,7 @@ def tombstones_statement(table: SyncedTable, batch: int, since: Since) -> sql.Co
         sql.SQL("split_part(d.row_key, '|', {})").format(sql.Literal(place + 1))
         for place in range(len(table.key))
     ]
-    there_again = sql.SQL(" and ").join(
+    there_again: sql.Composable = sql.SQL(" and ").join(
         sql.SQL("t.{}::text = {}").format(sql.Identifier(column), part)
         for column, part in zip(table.key, parts, strict=True)
     )

@@ -360,6 +360,7 @@ class _Batch:
         """Parts change their table; nothing is copied."""
         for table in TABLES:
             if self._is_staged(table):
+                self.connection.execute("select 1")  # without this session the locks are gone
                 self.client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
                 self.progress(f"applied {table.source}")
 
