@@ -107,7 +107,8 @@ def referrer(text: str) -> str:
 
 
 def _web_address(text: str) -> tuple[str, str] | None:
-    found = _URL.match(_UNPRINTABLE.sub(" ", text[:READ_CHARACTERS]).strip())
+    # at-signs first: "&#64;" would end the path at its "#" and leave half an address behind
+    found = _URL.match(_AT.sub("@", _UNPRINTABLE.sub(" ", text[:READ_CHARACTERS]).strip()))
     if found is None:
         return None
     scheme, authority, path, query = found.groups()

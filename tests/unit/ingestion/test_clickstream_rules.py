@@ -1,4 +1,4 @@
-"""The rules of the clickstream: one value at a time, and whole columns (a valid base, one change, one refusal)."""
+"""Rules of the clickstream: one value at a time, and columns (a valid base, one change, one refusal)."""
 
 from __future__ import annotations
 
