@@ -30,6 +30,12 @@ def load(
             "--today", formats=["%Y-%m-%d"], help="UTC day that the data ends before; default: today."
         ),
     ] = None,
+    operational_only: Annotated[
+        bool,
+        typer.Option(
+            "--operational-only", help="PostgreSQL alone; without it the same command adds the rest."
+        ),
+    ] = False,
     as_json: output.Json = False,
 ) -> None:
     """Fill an empty, migrated database; the same command again finishes a load that was interrupted."""
@@ -42,6 +48,7 @@ def load(
             seed=seed,
             scale=scale,
             today=today.date() if today else None,
+            parts=() if operational_only else engine.PARTS,
             progress=output.say,
         )
         output.finish("demo load", report, as_json=as_json, human=lambda: _show(report))

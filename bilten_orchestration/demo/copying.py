@@ -229,12 +229,16 @@ class Copier:
         self.rows: dict[str, int] = {}
         self.bytes = 0
 
-    def send(self, batch: Tuples) -> None:
-        """COPY one batch; a row that breaks a constraint raises psycopg's error and sends nothing of it."""
+    def send(self, batch: Tuples, *, digested: bool = True) -> None:
+        """COPY one batch; a row that breaks a constraint raises psycopg's error and sends nothing of it.
+
+        `digested=False` leaves it out of the digest: rows that hold names of this deployment.
+        """
         if batch.rows == 0:
             return
-        self._digest.update(f"{batch.table}({','.join(batch.columns)}){batch.rows}".encode())
-        self._digest.update(batch.data)
+        if digested:
+            self._digest.update(f"{batch.table}({','.join(batch.columns)}){batch.rows}".encode())
+            self._digest.update(batch.data)
         columns = ", ".join(f'"{name}"' for name in batch.columns)
         with (
             self._connection.cursor() as cursor,
