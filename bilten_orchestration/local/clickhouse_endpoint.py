@@ -15,6 +15,7 @@ from bilten_orchestration.local.clickhouse.config import (
     verify_password,
     write_config,
 )
+from bilten_orchestration.local.fingerprint import fingerprint
 from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import CHECKOUT, ClickHouseSettings
@@ -60,9 +61,15 @@ def program(endpoint: Endpoint) -> Program:
         ),
         directory=endpoint.directory,
         port=endpoint.settings.port,
-        environment={"PYTHONPATH": str(CHECKOUT), "PYTHONUNBUFFERED": "1", "TZ": "UTC"},
+        environment={
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONUNBUFFERED": "1",
+            "TZ": "UTC",
+            "CODE_FINGERPRINT": fingerprint("bilten_orchestration/local/clickhouse"),
+        },
         files=(endpoint.configuration,),
         stop_seconds=30,
+        start_seconds=3,
         start_order=10,
     )
 

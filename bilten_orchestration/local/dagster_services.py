@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+from bilten_orchestration.local.fingerprint import fingerprint
 from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.privileges import server_file
@@ -57,6 +58,7 @@ def programs(
             environment=environment | dict(extra or {}),
             files=(layout.dagster_home / "dagster.yaml", layout.dagster_home / "workspace.yaml"),
             stop_seconds=15,
+            start_seconds=15,  # imports alone take seconds
             start_order=order,
         )
 
@@ -76,7 +78,7 @@ def programs(
             str(settings.dagster.code_server_port),
             "--location-name",
             LOCATION,
-            extra={"CODE_FINGERPRINT": code_fingerprint()},
+            extra={"CODE_FINGERPRINT": fingerprint("bilten_orchestration", "dbt_project")},
         ),
         service(
             WEBSERVER,
@@ -200,22 +202,6 @@ def workspace(settings: Settings) -> dict[str, object]:
             }
         ]
     }
-
-
-def code_fingerprint() -> str:
-    """Changes with every file that the definitions are made of, so that `up` restarts the code server."""
-    newest, count = 0, 0
-    for folder, suffixes in (
-        ("bilten_orchestration", (".py",)),
-        ("dbt_project", (".sql", ".yml", ".yaml", ".csv")),
-    ):
-        for directory, children, files in os.walk(CHECKOUT / folder):
-            children[:] = [child for child in children if child not in ("target", "logs", "__pycache__")]
-            for file in files:
-                if file.endswith(suffixes):
-                    newest = max(newest, Path(directory, file).stat().st_mtime_ns)
-                    count += 1
-    return f"{count}-{newest}"
 
 
 def _python() -> dict[str, str]:

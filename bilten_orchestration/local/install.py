@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import Dict, List, Mapping, NoReturn  # noqa: UP035 (older Pythons shall get as far as the message)
 
 FIRST, BEYOND = (3, 11), (3, 14)
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -25,10 +26,10 @@ VENV_PYTHON = os.path.join(VENV, "bin", "python")
 LOCKS = {"base": "requirements.lock", "lint": "requirements-lint.lock"}
 
 
-def main(extras):
+def main(extras: List[str]) -> None:
     if not FIRST <= sys.version_info[:2] < BEYOND:
         fail(
-            "Python %d.%d cannot be used" % sys.version_info[:2],
+            f"Python {sys.version_info[0]}.{sys.version_info[1]} cannot be used",
             "expected: 3.11, 3.12 or 3.13",
             "next: make PYTHON=/path/to/python3.12 up",
         )
@@ -36,11 +37,11 @@ def main(extras):
     os.makedirs(os.path.join(CHECKOUT, ".bilten"), exist_ok=True)
     with open(os.path.join(CHECKOUT, ".bilten", "install.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for name in ("base",) + tuple(extras):
+        for name in ("base", *extras):
             install(name)
 
 
-def install(name):
+def install(name: str) -> None:
     lock = os.path.join(CHECKOUT, LOCKS[name])
     stamp = os.path.join(VENV, ".installed-" + name)
     wanted = fingerprint(lock)
@@ -51,7 +52,7 @@ def install(name):
         os.unlink(stamp)
     if name == "base":
         make_venv()
-    say("installing %s" % LOCKS[name])
+    say(f"installing {LOCKS[name]}")
     with_uv = bootstrap_uv() and run_uv("install", "--require-hashes", "--requirement", lock)
     if not with_uv:
         say("installing with pip")
@@ -63,22 +64,25 @@ def install(name):
     with open(stamp + ".new", "w") as file:
         file.write(wanted)
     os.replace(stamp + ".new", stamp)
-    say("installed in %.0f s" % (time.monotonic() - started))
+    say(f"installed in {time.monotonic() - started:.0f} s")
 
 
-def make_venv():
-    if os.path.exists(VENV_PYTHON) and version_of(VENV_PYTHON) == "%d.%d" % sys.version_info[:2]:
+def make_venv() -> None:
+    if (
+        os.path.exists(VENV_PYTHON)
+        and version_of(VENV_PYTHON) == f"{sys.version_info[0]}.{sys.version_info[1]}"
+    ):
         return
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
     except ImportError:
         fail(
-            "this Python (%s) cannot make virtual environments" % sys.executable,
+            f"this Python ({sys.executable}) cannot make virtual environments",
             "expected: the modules venv and ensurepip",
-            "next: on Debian and Ubuntu: apt install python3-venv; elsewhere another Python, make PYTHON=... up",
+            "next: on Debian and Ubuntu apt install python3-venv; elsewhere make PYTHON=/another/python up",
         )
-    say("making .venv with Python %d.%d.%d" % sys.version_info[:3])
+    say("making .venv with Python " + sys.version.split()[0])
     if os.path.lexists(VENV):
         shutil.rmtree(VENV)
     result = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True)
@@ -86,8 +90,8 @@ def make_venv():
         fail("python -m venv failed", (result.stderr or result.stdout).strip()[-500:])
 
 
-def bootstrap_uv():
-    """uv installs in parallel, which is several times faster; it is in the lock itself, so pip checks its hash."""
+def bootstrap_uv() -> bool:
+    """uv installs in parallel, which is several times faster; it is in the lock, so pip checks its hash."""
     lock = os.path.join(CHECKOUT, LOCKS["base"])
     found = re.search(r"^uv==\S+.*?(?=^\S)", read(lock) + "\nend", re.MULTILINE | re.DOTALL)
     if found is None:
@@ -98,7 +102,7 @@ def bootstrap_uv():
     return pip("install", "--require-hashes", "--no-deps", "--requirement", part, check=False)
 
 
-def run_uv(*arguments):
+def run_uv(*arguments: str) -> bool:
     """Whether uv did it. It does not read pip's configuration, so it gets that by environment (which,
     unlike arguments, other users of the machine cannot see: addresses may hold passwords)."""
     result = subprocess.run(
@@ -112,7 +116,7 @@ def run_uv(*arguments):
     return result.returncode == 0
 
 
-def uv_environment(configured):
+def uv_environment(configured: Mapping[str, str]) -> Dict[str, str]:
     """pip's options, by uv's names. An option that the caller gave to uv itself stays."""
     names = {
         "index-url": "UV_DEFAULT_INDEX",
@@ -132,12 +136,12 @@ def uv_environment(configured):
     return result
 
 
-def pip_configuration():
+def pip_configuration() -> Dict[str, str]:
     """pip's settings from its files and its environment, the latter winning: {"index-url": ..., ...}."""
     result = subprocess.run(
         [VENV_PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )
-    levels = {}
+    levels: Dict[str, Dict[str, str]] = {}
     for line in result.stdout.splitlines():
         found = re.match(r"(:env:|\w+)\.([\w-]+)=(.*)", line)
         if found and found.group(1) in ("global", "install", ":env:"):
@@ -146,7 +150,7 @@ def pip_configuration():
             except (SyntaxError, ValueError):
                 value = found.group(3)
             levels.setdefault(found.group(1), {})[found.group(2)] = str(value)
-    merged = {}
+    merged: Dict[str, str] = {}
     for level in ("global", "install", ":env:"):
         merged.update(levels.get(level, {}))
     if "default-timeout" in merged:
@@ -154,37 +158,39 @@ def pip_configuration():
     return merged
 
 
-def pip(*arguments, check=True):
+def pip(*arguments: str, check: bool = True) -> bool:
     command = [VENV_PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if result.returncode and check:
         fail(
             "the dependencies could not be installed",
             without_credentials(result.stderr.strip()[-1500:]),
-            "next: see that pip reaches a package index (PIP_INDEX_URL, pip config list), then the same again",
+            "next: see that pip reaches a package index (pip config list), then the same again",
         )
     return result.returncode == 0
 
 
-def fingerprint(lock):
+def fingerprint(lock: str) -> str:
     digest = hashlib.sha256()
     for part in (read(lock), read(os.path.join(CHECKOUT, "pyproject.toml")), sys.version, CHECKOUT):
         digest.update(part.encode())
     return digest.hexdigest()
 
 
-def version_of(python):
+def version_of(python: str) -> str:
     result = subprocess.run(
-        [python, "-c", "import pip, sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+        [python, "-c", "import pip, sys; print('%d.%d' % sys.version_info[:2])"],
+        capture_output=True,
+        text=True,
     )
     return result.stdout.strip()
 
 
-def without_credentials(text):
+def without_credentials(text: str) -> str:
     return re.sub(r"//[^/@\s]+@", "//***@", text)
 
 
-def read(path):
+def read(path: str) -> str:
     try:
         with open(path) as file:
             return file.read()
@@ -192,11 +198,11 @@ def read(path):
         return ""
 
 
-def say(text):
+def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def fail(*lines):
+def fail(*lines: str) -> NoReturn:
     say("error: " + "\n  ".join(lines))
     raise SystemExit(1)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
+from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
@@ -26,17 +26,20 @@ def migrate(settings: Settings, progress: Progress) -> Outcome:
     return f"{steps} migrations applied, {months} months made", True
 
 
-def demo(settings: Settings, begun: Path, *, scale: float, today: date | None, progress: Progress) -> Outcome:
-    """Only into a database without organizations, or to go on where a load was killed: the file `begun`
-    is there from before its first row until after its last."""
-    if not begun.exists() and _exists(settings, "select from users.organizations"):
+def demo(settings: Settings, *, scale: float, today: date | None, progress: Progress) -> Outcome:
+    """Only into a database without users and events, or to finish a load that was killed (the loader
+    keeps in system.demo_loads what is done, and by which plan)."""
+    plan = _demo_plan(settings)
+    if plan is None and _exists(settings, "select from users.users union all select from events.events"):
         return "the database holds data already", False
     from bilten_orchestration.demo.load import load
 
-    begun.touch(mode=0o600)
-    load(settings, scale=scale, today=today, progress=progress)
-    begun.unlink()
-    return f"loaded at scale {scale:g}", True
+    if plan is None:
+        report = load(settings, scale=scale, today=today, progress=progress)
+    else:
+        report = load(settings, seed=plan[0], scale=plan[1], progress=progress)
+    changed = not all(phase.skipped for phase in report.phases)
+    return f"{'loaded' if changed else 'stands'} at scale {report.scale:g}, up to {report.today}", changed
 
 
 def sync(settings: Settings, *, needed: bool, progress: Progress) -> Outcome:
@@ -80,13 +83,27 @@ def missing_days(settings: Settings, today: date | None) -> tuple[date, date] | 
 
 
 def metrics(settings: Settings, days: tuple[date, date] | None, progress: Progress) -> Outcome:
-    """Build the days that are missing."""
+    """Build the days that are missing. Raises Mismatch when a day was refused; the others are published."""
     if days is None:
         return f"the last {METRIC_DAYS} days are built", False
     from bilten_orchestration.metrics.build import build
 
-    build(settings, *days, progress=progress)
+    report = build(settings, *days, progress=progress)
+    if report.problems:
+        raise Mismatch(report.problems)
     return f"built {days[0]} to {days[1]}", True
+
+
+def _demo_plan(settings: Settings) -> tuple[int, float] | None:
+    """Seed and scale of the demo load that is in the database."""
+    from bilten_orchestration.stores.postgres import connect
+
+    with connect(settings.postgres, application_name="bilten up") as connection:
+        known = connection.execute("select to_regclass('system.demo_loads') is not null").fetchone()
+        if known is None or not known[0]:
+            return None
+        row = connection.execute("select seed, scale from system.demo_loads").fetchone()
+    return (int(row[0]), float(row[1])) if row else None
 
 
 def _exists(settings: Settings, query: str) -> bool:

@@ -94,9 +94,14 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
             check = partial(_provisioned, cluster, settings)
         return health.wait(check, seconds=STORE_SECONDS, alive=partial(supervisor.alive, PROGRAM_OF[store]))
 
-    with ThreadPoolExecutor(max_workers=len(stores) or 1) as pool:
+    from bilten_orchestration.metrics import manifest
+
+    with ThreadPoolExecutor(max_workers=len(stores) + 1) as pool:
+        # the code server reads the manifest; parsing needs no store
+        parsed = pool.submit(manifest.prepare, settings, progress=progress)
         for store, found in zip(stores, pool.map(wait, stores), strict=True):
             progress(f"{PROGRAM_OF[store]}: {found}")
+        parsed.result()
     dagster_storage.prepare(layout, settings, supervisor, progress, ours="postgres" in stores)
     for name in (dagster_services.CODE_SERVER, dagster_services.WEBSERVER, dagster_services.DAEMON):
         if supervisor.start(name):

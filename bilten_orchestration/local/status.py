@@ -61,7 +61,7 @@ def status() -> StackStatus:
     def look(name: str) -> ProgramStatus:
         state = known.get(name, State(name, "NOT STARTED", 0, 0, ""))
         found: tuple[Problem, ...] = ()
-        if name not in outside and state.state != "RUNNING":
+        if name not in outside and not state.running:
             said = state.description or "not started"
             found = (
                 Problem(

@@ -227,7 +227,7 @@ class Supervisor:
                 "environment": f'DESCRIPTION="{digest}"',
                 "autostart": "false",
                 "autorestart": "true",
-                "startsecs": 1,
+                "startsecs": program.start_seconds,
                 "startretries": 3,
                 "stopsignal": program.stop_signal,
                 "stopwaitsecs": program.stop_seconds,

@@ -24,6 +24,7 @@ from bilten_orchestration.local.supervision import Supervisor
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings, home_directory, load_settings
 
+LINE_SECONDS = 1.0
 PHASES = ("settings", "servers", "migrate", "demo", "sync", "metrics", "dagster")
 
 
@@ -56,8 +57,17 @@ def up(
     begun = time.monotonic()
     done: list[Phase] = []
 
+    told = 0.0
+
     def detail(text: str) -> None:
         progress(f"      {text}")
+
+    def engine(text: str) -> None:
+        # dbt alone says several lines a second
+        nonlocal told
+        if time.monotonic() - told >= LINE_SECONDS:
+            told = time.monotonic()
+            detail(text)
 
     def phase(work: Callable[[], phases.Outcome]) -> bool:
         name = PHASES[len(done)]
@@ -84,16 +94,15 @@ def up(
         def load() -> phases.Outcome:
             if not with_demo:
                 return "not wanted", False
-            mark = places.home / "demo-load-begun"
-            return phases.demo(settings, mark, scale=scale, today=today, progress=detail)
+            return phases.demo(settings, scale=scale, today=today, progress=engine)
 
         phase(start)
         settings = running.settings
-        phase(lambda: phases.migrate(settings, detail))
+        phase(lambda: phases.migrate(settings, engine))
         loaded = phase(load)
         days = phases.missing_days(settings, today)
-        phase(lambda: phases.sync(settings, needed=loaded or days is not None, progress=detail))
-        phase(lambda: phases.metrics(settings, days, detail))
+        phase(lambda: phases.sync(settings, needed=loaded or days is not None, progress=engine))
+        phase(lambda: phases.metrics(settings, days, engine))
         phase(lambda: _dagster(settings, supervisor))
     return UpReport(
         ui=ui(settings),
