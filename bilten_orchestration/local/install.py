@@ -8,6 +8,8 @@ last; a second run compares it and is done. Packages come from wherever pip is c
 them; every file is checked against the hash in the lock.
 """
 
+from __future__ import annotations
+
 import ast
 import fcntl
 import hashlib
@@ -17,7 +19,8 @@ import shutil
 import subprocess
 import sys
 import time
-from typing import Dict, List, Mapping, NoReturn  # noqa: UP035 (older Pythons shall get as far as the message)
+from collections.abc import Mapping
+from typing import NoReturn
 
 FIRST, BEYOND = (3, 11), (3, 14)
 CHECKOUT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -26,7 +29,7 @@ VENV_PYTHON = os.path.join(VENV, "bin", "python")
 LOCKS = {"base": "requirements.lock", "lint": "requirements-lint.lock"}
 
 
-def main(extras: List[str]) -> None:
+def main(extras: list[str]) -> None:
     if not FIRST <= sys.version_info[:2] < BEYOND:
         fail(
             f"Python {sys.version_info[0]}.{sys.version_info[1]} cannot be used",
@@ -116,7 +119,7 @@ def run_uv(*arguments: str) -> bool:
     return result.returncode == 0
 
 
-def uv_environment(configured: Mapping[str, str]) -> Dict[str, str]:
+def uv_environment(configured: Mapping[str, str]) -> dict[str, str]:
     """pip's options, by uv's names. An option that the caller gave to uv itself stays."""
     names = {
         "index-url": "UV_DEFAULT_INDEX",
@@ -136,12 +139,12 @@ def uv_environment(configured: Mapping[str, str]) -> Dict[str, str]:
     return result
 
 
-def pip_configuration() -> Dict[str, str]:
+def pip_configuration() -> dict[str, str]:
     """pip's settings from its files and its environment, the latter winning: {"index-url": ..., ...}."""
     result = subprocess.run(
         [VENV_PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True
     )
-    levels: Dict[str, Dict[str, str]] = {}
+    levels: dict[str, dict[str, str]] = {}
     for line in result.stdout.splitlines():
         found = re.match(r"(:env:|\w+)\.([\w-]+)=(.*)", line)
         if found and found.group(1) in ("global", "install", ":env:"):
@@ -150,7 +153,7 @@ def pip_configuration() -> Dict[str, str]:
             except (SyntaxError, ValueError):
                 value = found.group(3)
             levels.setdefault(found.group(1), {})[found.group(2)] = str(value)
-    merged: Dict[str, str] = {}
+    merged: dict[str, str] = {}
     for level in ("global", "install", ":env:"):
         merged.update(levels.get(level, {}))
     if "default-timeout" in merged:

@@ -48,7 +48,7 @@ def holder(port: int) -> str:
     except psutil.AccessDenied:
         return "a process of another user"
     for connection in connections:
-        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != port:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.laddr.port != port:
             continue
         if connection.pid is None:
             return "a process of another user"
