@@ -79,9 +79,6 @@ class EndpointConfig(BaseModel):
         ge=64 * 1024**2,
         description="Default max_memory_usage of one query; a client may set its own.",
     )
-    max_threads: int = Field(
-        2, ge=1, le=64, description="Default threads of one query; a client may set its own."
-    )
     background_threads: int = Field(2, ge=1, le=16, description="Threads for merges and mutations.")
     max_concurrent_queries: int = Field(32, ge=1, le=500, description="Queries that run at once.")
     max_waiting_queries: int = Field(

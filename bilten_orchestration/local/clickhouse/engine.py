@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bilten_orchestration.local.clickhouse import statement
@@ -28,6 +27,7 @@ from bilten_orchestration.local.clickhouse.config import EndpointConfig
 from bilten_orchestration.local.clickhouse.engine_config import (
     ANALYST_ROLE,
     QUERY_LOG_STORE,
+    engine_path,
     write_engine_config,
 )
 from bilten_orchestration.local.clickhouse.grants import VISIBLE_DATABASES
@@ -42,12 +42,19 @@ _SERVER_DEFAULTS = {
     "storage_file_read_method": "pread",
     "allow_introspection_functions": "0",
     "output_format_arrow_use_native_writer": "1",
+    "materialize_statistics_on_insert": "1",
 }
 
 
 def quoted(value: str) -> str:
     """A string literal of ClickHouse's SQL."""
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+#: The HTTP query id and user inside the tag, as SQL over a Settings map.
+_TAG = f"Settings['{TAG_SETTING}']"
+QUERY_ID = f"substring({_TAG}, position({_TAG}, ':') + 1)"
+USER = f"splitByChar(':', {_TAG})[1]"
 
 
 def identifier(name: str) -> str:
@@ -233,7 +240,7 @@ class Engine:
         # The engine must not take SIGTERM from the HTTP server.
         _chdb.set_signal_handlers_enabled(False)
         self._config = config
-        self._path = Path(config.data_dir).resolve() / "data"
+        self._path = engine_path(config)
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
         config_file = write_engine_config(config)
         self._root = Connection(self._connect(f"{self._path}?config-file={config_file}"))
@@ -241,15 +248,14 @@ class Engine:
         self._bootstrap()
 
     def _bootstrap(self) -> None:
-        self._root.run("SYSTEM FLUSH LOGS")
-        tag = f"Settings['{TAG_SETTING}']"
-        self._root.run(
+        self._root.own("SYSTEM FLUSH LOGS")
+        self._root.own(
             f"""CREATE OR REPLACE VIEW system.query_log AS
             SELECT * REPLACE (
-                if({tag} = '', user, splitByChar(':', {tag})[1]) AS user,
-                if({tag} = '', initial_user, splitByChar(':', {tag})[1]) AS initial_user,
-                if({tag} = '', query_id, substring({tag}, position({tag}, ':') + 1)) AS query_id,
-                if({tag} = '', initial_query_id, substring({tag}, position({tag}, ':') + 1)) AS initial_query_id,
+                if({_TAG} = '', user, {USER}) AS user,
+                if({_TAG} = '', initial_user, {USER}) AS initial_user,
+                if({_TAG} = '', query_id, {QUERY_ID}) AS query_id,
+                if({_TAG} = '', initial_query_id, {QUERY_ID}) AS initial_query_id,
                 replaceRegexpOne(query, '\\\\n?INTO OUTFILE ''/proc/self/fd/[0-9]+'' TRUNCATE ?', '') AS query,
                 mapFilter((name, value) -> name != '{TAG_SETTING}', Settings) AS Settings)
             FROM system.{QUERY_LOG_STORE}
@@ -257,10 +263,7 @@ class Engine:
         )
 
     def defaults(self) -> dict[str, str]:
-        return _SERVER_DEFAULTS | {
-            "max_threads": str(self._config.max_threads),
-            "max_memory_usage": str(self._config.max_query_memory_bytes),
-        }
+        return _SERVER_DEFAULTS | {"max_memory_usage": str(self._config.max_query_memory_bytes)}
 
     def open(self, settings: Mapping[str, str], *, analyst: bool = False) -> Connection:
         """A new session with these settings; an analyst's takes the narrow role and cannot change settings."""

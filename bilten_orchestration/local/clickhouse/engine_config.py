@@ -44,9 +44,15 @@ def _merge(into: ET.Element, extra: ET.Element) -> None:
             _merge(found, child)
 
 
+def engine_path(config: EndpointConfig) -> Path:
+    """Where the engine keeps its tables, apart from the endpoint's own files."""
+    return config.data_dir.resolve() / "data"
+
+
 def engine_config(config: EndpointConfig, users_file: Path) -> ET.Element:
     """The <clickhouse> document the engine starts with."""
-    data = config.data_dir.resolve()
+    data = engine_path(config)
+    logs = config.data_dir.resolve() / "log"
     root = ET.Element("clickhouse")
     for path, value in {
         "path": f"{data}/",
@@ -55,9 +61,10 @@ def engine_config(config: EndpointConfig, users_file: Path) -> ET.Element:
         "format_schema_path": f"{data}/format_schemas/",
         "users_config": users_file,
         "display_name": config.display_name,
-        "logger/level": "warning",
-        "logger/log": data / "log" / "engine.log",
-        "logger/errorlog": data / "log" / "engine.err.log",
+        # The engine takes its level from here, and from logger/level nothing.
+        "log-level": "warning",
+        "logger/log": logs / "engine.log",
+        "logger/errorlog": logs / "engine.err.log",
         "logger/size": "20M",
         "logger/count": 3,
         "max_server_memory_usage": config.max_server_memory_bytes,

@@ -8,6 +8,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from bilten_orchestration.local.clickhouse import protocol
@@ -73,6 +74,11 @@ class Body:
                 return
 
 
+def _settle(ready: "asyncio.Future[None]") -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
 class PipeReader:
     """The reading end of a pipe as an awaitable; its owner closes it."""
 
@@ -88,7 +94,7 @@ class PipeReader:
                 return os.read(self._fd, size)
             except BlockingIOError:
                 ready: asyncio.Future[None] = self._loop.create_future()
-                self._loop.add_reader(self._fd, lambda: ready.done() or ready.set_result(None))
+                self._loop.add_reader(self._fd, _settle, ready)
                 try:
                     await ready
                 finally:
@@ -164,7 +170,7 @@ class Answer:
 class Spool:
     """Bytes of a whole answer (wait_end_of_query): in memory up to 4 MiB, in a file of the data directory after."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: Path) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=4 << 20, dir=directory)  # noqa: SIM115
 
     async def write(self, data: bytes) -> None:

@@ -3,6 +3,7 @@
 The stack itself runs the same command under its supervisor.
 """
 
+import contextlib
 import subprocess
 import sys
 import time
@@ -10,6 +11,8 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from bilten_orchestration.errors import StoreUnavailable
 from bilten_orchestration.local.clickhouse.config import EndpointConfig, write_config
@@ -37,6 +40,15 @@ class EndpointProcess:
 
     def last_lines(self, count: int = 30) -> str:
         return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-count:])
+
+    def listens(self) -> bool:
+        """Whether this very process holds the port: somebody else may answer there."""
+        with contextlib.suppress(psutil.Error):
+            return any(
+                link.status == psutil.CONN_LISTEN and link.laddr.port == self.config.port
+                for link in psutil.Process(self.process.pid).net_connections(kind="tcp")
+            )
+        return False
 
     def answers(self) -> bool:
         try:
@@ -78,7 +90,7 @@ def start(config: EndpointConfig, *, deadline_seconds: float = 60) -> EndpointPr
     endpoint = EndpointProcess(config, process, log_file)
     deadline = time.monotonic() + deadline_seconds
     while process.poll() is None and time.monotonic() < deadline:
-        if endpoint.answers():
+        if endpoint.listens() and endpoint.answers():
             return endpoint
         time.sleep(0.05)
     ended = process.poll()

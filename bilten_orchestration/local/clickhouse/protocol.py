@@ -21,6 +21,7 @@ import zstandard
 from bilten_orchestration.local.clickhouse.engine import EngineError, Totals
 
 SYNTAX_ERROR = 62
+UNKNOWN_EXCEPTION = 1002
 BAD_ARGUMENTS = 36
 NOT_IMPLEMENTED = 48
 UNKNOWN_COMPRESSION = 89

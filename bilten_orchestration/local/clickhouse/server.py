@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 
 from bilten_orchestration.errors import LockHeld, StoreUnavailable
 from bilten_orchestration.local.clickhouse.app import application
@@ -61,6 +62,16 @@ def _listening(config: EndpointConfig) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """Ends queries before connections: uvicorn alone would cut them off without an answer."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        application = self.config.app
+        if isinstance(application, Starlette) and hasattr(application.state, "endpoint"):
+            await application.state.endpoint.drain()
+        await super().shutdown(sockets)
+
+
 def serve(config: EndpointConfig, logging_config: dict[str, Any]) -> int:
     """Run until SIGTERM or SIGINT."""
     logging.config.dictConfig(logging_config)
@@ -68,7 +79,7 @@ def serve(config: EndpointConfig, logging_config: dict[str, Any]) -> int:
     lock = _locked(config.data_dir)
     listener = _listening(config)
     _report_leftovers(config)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             application(config, lambda: Engine(config)),
             log_config=None,
@@ -78,7 +89,8 @@ def serve(config: EndpointConfig, logging_config: dict[str, Any]) -> int:
             ws="none",
             server_header=False,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=max(1, round(config.shutdown_grace_seconds)),
+            # After the queries are ended; what is left then is a client that does not read its answer.
+            timeout_graceful_shutdown=5,
             backlog=512,
         )
     )

@@ -107,8 +107,12 @@ class Sessions:
     async def expire(self, *, everything: bool = False) -> None:
         """Close sessions that were idle for longer than their timeout."""
         now = self._clock()
-        for key, session in list(self._open.items()):
-            if not session.busy and (everything or now - session.idle_since > session.timeout):
-                del self._open[key]
-                if session.connection is not None:
-                    await asyncio.to_thread(session.connection.close)
+        ended = [
+            key
+            for key, session in self._open.items()
+            if not session.busy and (everything or now - session.idle_since > session.timeout)
+        ]
+        # All leave the table before the first await: nobody can take up one that is being closed.
+        for session in [self._open.pop(key) for key in ended]:
+            if session.connection is not None:
+                await asyncio.to_thread(session.connection.close)

@@ -7,7 +7,7 @@ Text is handled as latin-1, one character a byte, so that positions are byte pos
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -175,6 +175,18 @@ def output_clause(text: str) -> tuple[str | None, int]:
     if candidate is not None:
         return candidate
     return found if found[0] is not None else (None, end)
+
+
+def with_columns(text: str, columns: Mapping[str, str]) -> str:
+    """The statement with these bare column names replaced by expressions (names in literals stay)."""
+    parts: list[str] = []
+    done = 0
+    for token in tokens(text):
+        name = token.text.strip('`"') if token.kind in ("word", "quoted") else ""
+        if token.text[:1] != "'" and name in columns:
+            parts += [text[done : token.start], columns[name]]
+            done = token.end
+    return "".join([*parts, text[done:]])
 
 
 def redacted(text: str, limit: int = 300) -> str:

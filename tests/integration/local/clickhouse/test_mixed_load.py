@@ -1,0 +1,12 @@
+"""Many requests of every kind at once, without an error and without growing."""
+
+from __future__ import annotations
+
+from bilten_orchestration.local.clickhouse.process import EndpointProcess
+from tests.integration.local.clickhouse.load import mixed_load
+
+
+def test_a_thousand_mixed_requests_from_nine_threads(endpoint: EndpointProcess) -> None:
+    outcome = mixed_load(endpoint, 1000, 450)
+    assert outcome.errors == []
+    assert outcome.rss_at_end - outcome.rss_after_warm_up < 64 * 1024**2
