@@ -111,5 +111,8 @@ def _show_steps(report: MigrationReport) -> None:
             print(f"{label}: would run")
             for statement in step.preview:
                 print(f"    {statement}")
+            for table, rows in step.rows_lost.items():
+                if rows:
+                    print(f"    destroys {rows:,} rows of {table}")
     if report.steps and not report.executed:
         print("nothing was changed; add --execute to do it")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -15,7 +16,11 @@ State = Literal["pending", "applied", "running", "interrupted", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class ScriptRun:
-    """One script: run, or only planned (`seconds` None, `preview` the first words of its statements)."""
+    """One script: run, or only planned.
+
+    Planned: `seconds` is None, `preview` has the first words of its statements, `rows_lost` the tables it
+    drops with the rows in them.
+    """
 
     store: Store
     version: int
@@ -24,6 +29,7 @@ class ScriptRun:
     statements: int
     seconds: float | None
     preview: tuple[str, ...] = ()
+    rows_lost: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

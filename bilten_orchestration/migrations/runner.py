@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import Problem, Refused, UsageError
-from bilten_orchestration.migrations import evidence, history
+from bilten_orchestration.migrations import evidence, history, losses
 from bilten_orchestration.migrations import execute as execution
 from bilten_orchestration.migrations.files import SQL_ROOT, STORES, discover
 from bilten_orchestration.migrations.history import LOCK
@@ -108,10 +108,12 @@ def down(
         return plan_down(files, records, store, target)
 
     with _connected(settings) as connection:
+        client = clickhouse_store.connect(settings.clickhouse) if store == "clickhouse" else None
         if not execute:
-            return MigrationReport(False, tuple(_planned(step) for step in plan(connection)))
+            return MigrationReport(
+                False, tuple(_planned(connection, client, step) for step in plan(connection))
+            )
         with _locked(connection, progress):
-            client = clickhouse_store.connect(settings.clickhouse) if store == "clickhouse" else None
             return _run(connection, client, plan(connection), progress)
 
 
@@ -180,9 +182,18 @@ def _run(
     return MigrationReport(True, tuple(done))
 
 
-def _planned(step: Step) -> ScriptRun:
+def _planned(connection: Connection, client: Client | None, step: Step) -> ScriptRun:
     migration = step.migration
-    titles = tuple(statement.title for statement in migration.script(step.direction).statements)
+    statements = migration.script(step.direction).statements
     return ScriptRun(
-        migration.store, migration.version, migration.name, step.direction, len(titles), None, titles
+        migration.store,
+        migration.version,
+        migration.name,
+        step.direction,
+        len(statements),
+        seconds=None,
+        preview=tuple(statement.title for statement in statements),
+        rows_lost=(
+            losses.of_clickhouse(client, statements) if client else losses.of_postgres(connection, statements)
+        ),
     )

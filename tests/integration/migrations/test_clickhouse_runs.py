@@ -67,6 +67,9 @@ def test_both_stores_keep_their_history_in_one_table(
         ("postgres", 1, "shop", "", "completed"),
     ]
     assert runner.up(empty_settings, root=root).steps == ()
+    client.command("insert into shop.b values (1), (2)")
+    preview = runner.down(empty_settings, store="clickhouse", target=0, root=root)
+    assert [step.rows_lost for step in preview.steps] == [{"shop.a": 0, "shop.b": 2}]
     runner.down(empty_settings, store="clickhouse", target=0, execute=True, root=root)
     assert tables(client) == []
     assert states(empty_settings, root) == ["applied", "pending"]

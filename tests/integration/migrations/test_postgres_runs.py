@@ -80,8 +80,10 @@ def test_up_and_down_stop_at_the_target(database: Settings, owner: Connection, r
 @pytest.mark.usefixtures("three")
 def test_a_down_is_only_shown_unless_told(database: Settings, owner: Connection, root: Path) -> None:
     runner.up(database, store="postgres", root=root)
+    owner.execute("insert into shop.c select from generate_series(1, 3)")
     report = runner.down(database, store="postgres", target=0, root=root)
     assert not report.executed
+    assert [step.rows_lost for step in report.steps] == [{"shop.c": 3}, {"shop.b": 0}, {"shop.a": 0}]
     assert [statement for step in report.steps for statement in step.preview] == [
         "drop table shop.c",
         "drop table shop.b",
@@ -201,14 +203,14 @@ def test_settings_of_one_migration_do_not_reach_the_next(
         "postgres",
         1,
         "a",
-        "set search_path = pg_temp; set statement_timeout = '1ms'; set timezone = 'Asia/Tokyo'",
+        "set search_path = pg_temp; set statement_timeout = '500ms'; set timezone = 'Asia/Tokyo'",
         "select 1",
     )
     write(
         "postgres",
         2,
         "b",
-        "select pg_sleep(0.05); do $$ begin assert current_setting('TimeZone') = 'UTC'; end $$",
+        "select pg_sleep(0.7); do $$ begin assert current_setting('TimeZone') = 'UTC'; end $$",
         "select 1",
     )
     assert len(runner.up(database, store="postgres", root=root).steps) == 2
