@@ -17,12 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bilten_orchestration.errors import Problem, StoreUnavailable, TerminalError, TransientError
-from bilten_orchestration.metrics.locks import LockWatch
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import CHECKOUT, PREFIX, Settings
+
+if TYPE_CHECKING:
+    from bilten_orchestration.metrics.locks import LockWatch
 
 PROJECT = CHECKOUT / "dbt_project"
 KEPT_RUNS = 20

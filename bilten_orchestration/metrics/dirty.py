@@ -8,20 +8,15 @@ the batch. So a change that comes in while a build runs leaves the day dirty.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
+from bilten_orchestration.metrics import days as day_rules
+from bilten_orchestration.metrics import evidence
 from bilten_orchestration.metrics.days import Reach
+from bilten_orchestration.metrics.late import DirtyDay
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres
 from bilten_orchestration.stores.postgres import Connection
-
-
-@dataclass(frozen=True, slots=True)
-class DirtyDay:
-    """A day that waits to be built, with what touched it last."""
-
-    day: date
-    generation: int
-    reason: str
 
 
 def dirty_days(
@@ -40,12 +35,28 @@ def dirty_days(
     return [DirtyDay(*row) for row in rows]
 
 
-def expand(dirty: Collection[date], reach: Reach, *, first: date, last: date) -> list[date]:
-    """Every day that has to be built for these dirty ones to be clean, in order."""
-    found: set[date] = set()
-    for day in dirty:
-        found |= reach.of(day, first=first, last=last)
-    return sorted(found)
+def days_to_build(
+    settings: Settings, reach: Reach, *, first: date | None, last: date | None, now: datetime
+) -> list[date]:
+    """The dirty days within the bounds and all that they reach into, in order.
+
+    Days that no build may touch (before the first control totals, ahead of every zone) are left out.
+    """
+    with postgres.connect(
+        settings.postgres, "etl", application_name="bilten dirty days", autocommit=True
+    ) as connection:
+        dirty = dirty_days(connection, first=first, last=last)
+    if not dirty:
+        return []
+    client = clickhouse.connect(settings.clickhouse)
+    try:
+        begin = evidence.first_control_day(client)
+    finally:
+        client.close()
+    if begin is None:
+        return []
+    end = day_rules.last_day(now)
+    return sorted({day for found in dirty for day in reach.of(found.day, first=begin, last=end)})
 
 
 def mark(connection: Connection, days: Sequence[date], reason: str, batch: int) -> int:

@@ -74,8 +74,8 @@ def usable_batch(connection: Connection, client: Client) -> Batch:
                 next="bilten sync; if it stays, PostgreSQL was set back: bilten sync --accept-epoch",
             )
         )
-    first = client.query("select min(metric_date), count() from analytics.control_days").result_rows[0]
-    if not first[1]:
+    first = first_control_day(client)
+    if first is None:
         problems.append(
             Problem(
                 "there are no control totals to compare with",
@@ -84,9 +84,15 @@ def usable_batch(connection: Connection, client: Client) -> Batch:
                 next="bilten sync --full",
             )
         )
-    if problems:
+    if problems or first is None:
         raise Refused(problems)
-    return Batch(batch, as_of.astimezone(UTC), first[0])
+    return Batch(batch, as_of.astimezone(UTC), first)
+
+
+def first_control_day(client: Client) -> date | None:
+    """The oldest day that PostgreSQL's own totals are known for; None before the first sync."""
+    day, count = client.query("select min(metric_date), count() from analytics.control_days").result_rows[0]
+    return day if count else None
 
 
 def newer_versions(client: Client, batch: int) -> dict[str, int]:

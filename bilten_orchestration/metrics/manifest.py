@@ -159,6 +159,11 @@ def marts(manifest: Mapping[str, Any]) -> tuple[Mart, ...]:
     return tuple(found)
 
 
+def daily_marts(settings: Settings, progress: Progress = silent) -> tuple[Mart, ...]:
+    """`marts` of the project as it is now, prepared if need be."""
+    return marts(read(prepare(settings, progress=progress)))
+
+
 def reach(found: Iterable[Mart]) -> Reach:
     """How far a changed day reaches into any of these marts."""
     widest = Reach()

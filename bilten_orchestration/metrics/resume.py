@@ -41,7 +41,7 @@ def begin(
     *,
     retry_refused: bool,
 ) -> Start:
-    """Complete the journal of dead builds from analytics.mart_days; resume the newest of the same days and marts.
+    """Complete the journal of dead builds; resume the newest one of the same days and marts.
 
     Which mart days have ended is read from ClickHouse, where the swap itself wrote it.
     """

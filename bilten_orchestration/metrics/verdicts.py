@@ -65,6 +65,14 @@ def mart_days(
     ]
 
 
+def first_published_day(client: Client) -> date | None:
+    """The oldest day that any mart shows; None before the first build."""
+    day, count = client.query(
+        "select min(day), count() from analytics.mart_days final where batch > 0"
+    ).result_rows[0]
+    return day if count else None
+
+
 def judged(client: Client, run_id: str, *, failed_only: bool = True) -> list[Verdict]:
     """Verdicts of a run, in order of day, mart and gate."""
     rows = client.query(

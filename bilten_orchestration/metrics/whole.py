@@ -7,23 +7,59 @@ old ones, each consistent, and the next refresh makes the rest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilten_orchestration.errors import Problem
-from bilten_orchestration.metrics import dbt_call, manifest
+from bilten_orchestration.metrics import dbt_call, evidence, manifest
+from bilten_orchestration.metrics.dbt_call import DbtCall
+from bilten_orchestration.metrics.driver_errors import told
 from bilten_orchestration.metrics.evidence import Batch
-from bilten_orchestration.metrics.locks import LockWatch
+from bilten_orchestration.metrics.locks import LockWatch, build_locks
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 
-def variables(batch: Batch, build_id: str) -> dict[str, Any]:
-    return {"build_id": build_id, "batch": batch.number, "as_of": f"{batch.as_of:%Y-%m-%d %H:%M:%S.%f}"}
+@contextmanager
+def opened(settings: Settings, progress: Progress) -> Iterator[tuple[Batch, LockWatch]]:
+    """The locks and the batch under which models are built as a whole, for who runs dbt himself.
+
+    Raises Refused, LockHeld, StoreUnavailable.
+    """
+    with told("the build"), ExitStack() as stack:
+        connection = stack.enter_context(
+            postgres.connect(settings.postgres, "etl", application_name="bilten build whole", autocommit=True)
+        )
+        client = clickhouse.connect(settings.clickhouse)
+        stack.callback(client.close)
+        watch = stack.enter_context(build_locks(connection, settings, progress))
+        yield evidence.usable_batch(connection, client), watch
+
+
+def call(settings: Settings, batch: Batch, name: str, select: Sequence[str]) -> DbtCall:
+    """dbt for these models. Tests run once all they read is there (`buildable`), whatever the selection."""
+    return dbt_call.call(
+        settings,
+        name,
+        "build",
+        "--select",
+        *select,
+        "--indirect-selection",
+        "buildable",
+        "--exclude-resource-type",
+        "unit_test",
+        variables={
+            "build_id": "whole",
+            "batch": batch.number,
+            "as_of": f"{batch.as_of:%Y-%m-%d %H:%M:%S.%f}",
+        },
+    )
 
 
 def ensure_views(settings: Settings, client: Client, progress: Progress) -> None:
@@ -42,16 +78,16 @@ def ensure_views(settings: Settings, client: Client, progress: Progress) -> None
     if marker.exists() and wanted <= there:
         return
     progress(f"dbt: making {len(wanted)} views below the marts")
-    call = dbt_call.call(
+    dbt = dbt_call.call(
         settings, "views", "run", "--select", f"+tag:{manifest.DAILY},config.materialized:view"
     )
-    if dbt_call.run(call, progress) != 0:
+    if dbt_call.run(dbt, progress) != 0:
         broke = [
             f"{node.unique_id.split('.')[2]}: {node.message}"
-            for node in dbt_call.results(call.target)
+            for node in dbt_call.results(dbt.target)
             if node.broke
         ]
-        raise dbt_call.broken("dbt could not make the views below the marts", broke, call)
+        raise dbt_call.broken("dbt could not make the views below the marts", broke, dbt)
     for old in marker.parent.glob("views-*"):
         old.unlink(missing_ok=True)
     marker.touch()
@@ -80,29 +116,29 @@ def refresh(
 ) -> list[Problem]:
     """Build all of them and run their tests, under the locks of the caller.
 
-    Returns a problem per test that failed. Raises TransientError or TerminalError when a model could not be built.
+    Returns a problem per test that failed. Raises TransientError or TerminalError when a model could
+    not be built.
     """
-    call = dbt_call.call(
-        settings,
-        "whole",
-        "build",
-        "--select",
-        f"tag:{manifest.WHOLE}",
-        "--exclude-resource-type",
-        "unit_test",
-        variables=variables(batch, "whole"),
-    )
-    dbt_call.run(call, progress, watch=watch)
-    results = dbt_call.results(call.target)
+    dbt = call(settings, batch, "whole", [f"tag:{manifest.WHOLE}"])
+    dbt_call.run(dbt, progress, watch=watch)
+    return failed_tests(dbt)
+
+
+def failed_tests(dbt: DbtCall) -> list[Problem]:
+    """A problem per test that failed in a call that has ended.
+
+    Raises TransientError or TerminalError when a model could not be built.
+    """
+    results = dbt_call.results(dbt.target)
     broke = [f"{node.unique_id.split('.')[2]}: {node.message}" for node in results if node.broke]
     if broke or not results:
-        raise dbt_call.broken("dbt could not build dimensions and reports", broke, call)
+        raise dbt_call.broken("dbt could not build dimensions and reports", broke, dbt)
     return [
         Problem(
             f"the test {node.unique_id.split('.')[2]} failed",
             expected="0 rows",
             found=f"{node.failures} rows" if node.failures is not None else node.message,
-            next=f"its statement is in {call.target / 'compiled'}",
+            next=f"its statement is in {dbt.target / 'compiled'}",
         )
         for node in results
         if node.status == "fail"

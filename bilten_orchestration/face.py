@@ -1,0 +1,72 @@
+"""What the Dagster faces of all domains share: owners, how errors end a run, how problems are shown.
+
+Retries follow the types of errors and not guesses: a TransientError may be tried again by the policy of
+the step, everything else is a Failure that allows no retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import dagster as dg
+
+from bilten_orchestration.errors import BiltenError, Problem, TransientError
+
+DATA_PLATFORM: Final = "team:data-platform"
+COMMAND: Final = "bilten/by_hand"  # run tag: what does the same from a shell
+HELP: Final = "bilten/on_failure"  # run tag: where to look first
+SHOWN_PROBLEMS: Final = 50
+
+RETRY: Final = dg.RetryPolicy(
+    max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn errors of the engines into Dagster's Failure, with their problems as metadata."""
+    try:
+        yield
+    except BiltenError as error:
+        raise failure(error.problems, allow_retries=isinstance(error, TransientError)) from None
+    except (dg.Failure, dg.RetryRequested, dg.DagsterExecutionInterruptedError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise dg.Failure(
+            description=f"{type(error).__name__}: {error}", allow_retries=False
+        ) from error  # a defect: trying again changes nothing
+
+
+def failure(problems: Sequence[Problem], *, allow_retries: bool = False) -> dg.Failure:
+    first, *others = problems
+    return dg.Failure(
+        description=str(first) + (f"\n(and {len(others)} more)" if others else ""),
+        metadata={"problems": table(problems)},
+        allow_retries=allow_retries,
+    )
+
+
+def table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
+    """Problems as a table; at most SHOWN_PROBLEMS of them."""
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord(problem.as_dict()) for problem in problems[:SHOWN_PROBLEMS]],
+        schema=dg.TableSchema(
+            columns=[dg.TableColumn(name) for name in ("what", "expected", "found", "next")]
+        ),
+    )
+
+
+def records(rows: Sequence[Mapping[str, Any]], *, limit: int = SHOWN_PROBLEMS) -> dg.TableMetadataValue:
+    """Rows of equal keys as a table; values as text where Dagster's tables take nothing else."""
+    shown = [{key: _plain(value) for key, value in row.items()} for row in rows[:limit]]
+    names = list(dict.fromkeys(key for row in shown for key in row))
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord({name: row.get(name) for name in names}) for row in shown],
+        schema=dg.TableSchema(columns=[dg.TableColumn(name) for name in names]),
+    )
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)

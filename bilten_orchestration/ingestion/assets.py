@@ -1,0 +1,161 @@
+"""Assets of the sync: operational tables (external), their raw copies, control totals.
+
+One batch is one snapshot of all tables. Materializing some of the raw copies runs a whole batch all the
+same, and records the chosen ones.
+"""
+
+# Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from bilten_orchestration import face
+from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
+from bilten_orchestration.stores.resources import Platform
+
+GROUP = "ingestion"
+CONTROLS = dg.AssetKey(["analytics", "control_totals"])
+CONTROL_DAYS = dg.AssetKey(["analytics", "control_days"])
+CLICKSTREAM = dg.AssetKey(["analytics", "events"])
+
+
+def operational_key(table: str) -> dg.AssetKey:
+    """Key of a PostgreSQL table given as schema.table."""
+    schema, _, name = table.partition(".")
+    return dg.AssetKey(["operational", schema, name])
+
+
+def raw_key(table: SyncedTable) -> dg.AssetKey:
+    return dg.AssetKey(["raw", table.target])
+
+
+OPERATIONAL = [
+    dg.AssetSpec(
+        operational_key(table.source),
+        group_name=GROUP,
+        description=f"The table {table.source} in PostgreSQL, written by the application.",
+        owners=[face.DATA_PLATFORM],
+        kinds={"postgres", "table"},
+        tags={"layer": "operational"},
+    )
+    for table in TABLES
+]
+
+CLICKS = dg.AssetSpec(
+    CLICKSTREAM,
+    group_name=GROUP,
+    description=(
+        "Clickstream: one row per click, written by the application through the one validating writer; a repeated"
+        " delivery repeats click_id. Up to 72 hours late."
+    ),
+    owners=[face.DATA_PLATFORM],
+    kinds={"clickhouse", "table"},
+    tags={"layer": "raw"},
+)
+
+RAW = [
+    dg.AssetSpec(
+        raw_key(table),
+        deps=[operational_key(table.source)],
+        group_name=GROUP,
+        description=(
+            f"Copy of {table.source} in ClickHouse ({table.raw}), without personal columns. Version is the number of"
+            " the batch; current rows are read through the staging view."
+        ),
+        owners=[face.DATA_PLATFORM],
+        kinds={"clickhouse", "table"},
+        tags={"layer": "raw"},
+        metadata={"dagster/table_name": table.raw},
+        skippable=True,
+    )
+    for table in TABLES
+]
+
+EVIDENCE = [
+    dg.AssetSpec(
+        key,
+        deps=[operational_key(table.source) for table in TABLES if table.facts],
+        group_name=GROUP,
+        description=description,
+        owners=[face.DATA_PLATFORM],
+        kinds={"clickhouse", "table"},
+        tags={"layer": "raw"},
+        metadata={"dagster/table_name": ".".join(key.path)},
+        skippable=True,
+    )
+    for key, description in (
+        (
+            CONTROLS,
+            "What PostgreSQL itself computes per local day, event, currency and metric, in the snapshot of each"
+            " batch: the evidence that the gates of the marts compare with.",
+        ),
+        (
+            CONTROL_DAYS,
+            "Which days have control totals, of which batch, with how many cells: a day without a row has no"
+            " evidence and is not published.",
+        ),
+    )
+]
+SYNCED = [*RAW, *EVIDENCE]
+
+
+class SyncConfig(dg.Config):
+    """What a batch does beyond the changes since the last one."""
+
+    control_days_back: int = Field(
+        default=0,
+        ge=0,
+        le=36_500,
+        description="Compute control totals afresh for this many days before today.",
+    )
+
+
+@dg.multi_asset(
+    name="raw",
+    specs=SYNCED,
+    can_subset=True,
+    retry_policy=face.RETRY,
+    description="One sync batch from PostgreSQL to ClickHouse.",
+    op_tags={face.COMMAND: "bilten sync"},
+)
+def raw(
+    context: dg.AssetExecutionContext, config: SyncConfig, platform: dg.ResourceParam[Platform]
+) -> Iterator[dg.MaterializeResult[None]]:
+    from bilten_orchestration.ingestion.sync import sync
+
+    today = datetime.now(UTC).date()
+    asked = [today - timedelta(days=back) for back in range(1, config.control_days_back + 1)]
+    with face.failures():
+        report = sync(platform.settings, control_days=asked, progress=context.log.info)
+    for table in TABLES:
+        if raw_key(table) in context.selected_asset_keys:
+            yield dg.MaterializeResult(
+                raw_key(table),
+                metadata={
+                    "rows_written": report.rows.get(table.source, 0),
+                    "rows_deleted": report.deletes.get(table.source, 0),
+                    "batch": report.batch,
+                    "as_of": dg.MetadataValue.timestamp(report.as_of),
+                },
+            )
+    batch = {
+        "batch": report.batch,
+        "kind": report.kind,
+        "as_of": dg.MetadataValue.timestamp(report.as_of),
+        "touched_days": len(report.touched_days),
+    }
+    if CONTROLS in context.selected_asset_keys:
+        yield dg.MaterializeResult(
+            CONTROLS,
+            metadata={
+                **batch,
+                "cells": report.control_cells,
+                "bytes": report.bytes,
+                "seconds": round(report.seconds, 2),
+            },
+        )
+    if CONTROL_DAYS in context.selected_asset_keys:
+        yield dg.MaterializeResult(CONTROL_DAYS, metadata={**batch, "days": report.control_days})

@@ -1,0 +1,16 @@
+"""Definitions of the ingestion domain."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from bilten_orchestration.ingestion import assets, checks, schedules
+
+
+def definitions() -> dg.Definitions:
+    return dg.Definitions(
+        assets=[*assets.OPERATIONAL, assets.CLICKS, assets.raw],
+        asset_checks=[checks.sync_lag],
+        jobs=[schedules.ingestion],
+        schedules=[schedules.every_15_minutes],
+    )

@@ -1,0 +1,209 @@
+"""The dbt project as two sets of assets: marts by day, and what is built as a whole.
+
+Built by a function since the graph is read from the manifest: loading definitions reads files alone.
+"""
+
+# Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DbtProject, dbt_assets
+
+from bilten_orchestration import face
+from bilten_orchestration.errors import BiltenError
+from bilten_orchestration.metrics import dbt_call
+from bilten_orchestration.metrics.days import AHEAD
+from bilten_orchestration.metrics.events import Collected, collect
+from bilten_orchestration.metrics.manifest import DAILY, WHOLE
+from bilten_orchestration.metrics.report import BuildReport
+from bilten_orchestration.metrics.translator import GROUP, Translator
+from bilten_orchestration.metrics.verdicts import Verdict
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores.resources import Platform
+
+POOL = "clickhouse_build"
+SHOWN_ROWS = 5
+
+MART_DAYS = dg.AssetSpec(
+    ["analytics", "mart_days"],
+    group_name=GROUP,
+    description="State of each day of each mart: provisional or final, batch, verdict. Written by the swaps.",
+    owners=[face.DATA_PLATFORM],
+    kinds={"clickhouse", "table"},
+    tags={"layer": "analytics"},
+    metadata={"dagster/table_name": "analytics.mart_days"},
+)
+
+Events = Iterator[dg.Output[Any] | dg.AssetCheckResult]
+
+
+def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
+    """Local days, named by their date. The newest is tomorrow (UTC): at 10:00 it begins in UTC+14."""
+    return dg.DailyPartitionsDefinition(
+        start_date=settings.metrics.first_day, timezone="UTC", end_offset=AHEAD.days
+    )
+
+
+def build_assets(settings: Settings, manifest: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
+    """`daily_marts` and `whole_models`, from dbt's graph without builds (graph.merged)."""
+    translator = Translator()
+    project = DbtProject(dbt_call.PROJECT)
+
+    @dbt_assets(
+        manifest=manifest,
+        select=f"tag:{DAILY}",
+        name="daily_marts",
+        partitions_def=partitions(settings),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        dagster_dbt_translator=translator,
+        project=project,
+        retry_policy=face.RETRY,
+        pool=POOL,
+        op_tags={face.COMMAND: "bilten metrics build --from DAY --to DAY"},
+    )
+    def daily_marts(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Events:
+        from bilten_orchestration.metrics.opened import open_build
+
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        wanted = None if not context.is_subset else [key.path[-1] for key in context.selected_asset_keys]
+        with (
+            face.failures(),
+            open_build(
+                platform.settings, days, run_id=context.run_id, marts=wanted, progress=context.log.info
+            ) as build,
+        ):
+            collected = Collected()
+            if build.pending:
+                collected = collect(
+                    build.call(),
+                    context,
+                    manifest=manifest,
+                    translator=translator,
+                    project=project,
+                    watch=build.watch,
+                )
+            try:
+                report = build.close()
+            except BiltenError:
+                yield from collected.checks
+                raise
+            yield from _published(context, report, collected)
+            failed = build.failed_verdicts()
+            yield from (_with_sample(check, failed) for check in collected.checks)
+            if report.refusals:
+                raise face.failure(report.refusals)
+
+    @dbt_assets(
+        manifest=manifest,
+        select=f"tag:{WHOLE}",
+        name="whole_models",
+        dagster_dbt_translator=translator,
+        project=project,
+        retry_policy=face.RETRY,
+        pool=POOL,
+        op_tags={face.COMMAND: "bilten metrics build --from DAY --to DAY"},
+    )
+    def whole_models(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Events:
+        from bilten_orchestration.metrics import whole
+
+        settings = platform.settings
+        with face.failures(), whole.opened(settings, context.log.info) as (batch, watch):
+            select = (
+                [f"tag:{WHOLE}"]
+                if not context.is_subset
+                else sorted(key.path[-1] for key in context.selected_asset_keys)
+            )
+            call = whole.call(settings, batch, f"whole-{context.run_id[:8]}", select)
+            collected = collect(
+                call, context, manifest=manifest, translator=translator, project=project, watch=watch
+            )
+            rows = _rows(platform, collected)
+            for key, output in collected.outputs.items():
+                if key in rows:
+                    context.add_output_metadata(
+                        {"dagster/row_count": rows[key]}, output_name=output.output_name
+                    )
+                yield output
+            yield from collected.checks
+            if problems := whole.failed_tests(call):
+                raise face.failure(problems)
+
+    return [daily_marts, whole_models]
+
+
+def _published(context: dg.AssetExecutionContext, report: BuildReport, collected: Collected) -> Events:
+    """Record each published day of each mart with its own numbers; refused days stay unrecorded."""
+    for mart in sorted({built.mart for built in report.days}):
+        key = next(key for key in context.selected_asset_keys if key.path[-1] == mart)
+        days = [built for built in report.days if built.mart == mart]
+        counts = {verdict: sum(built.verdict == verdict for built in days) for verdict in report.counts()}
+        common: dict[str, Any] = {
+            "batch": report.batch,
+            "as_of": dg.MetadataValue.timestamp(report.as_of),
+            "build_id": report.build_id,
+            "days_in_run": len(days),
+            **{f"days_{verdict}": count for verdict, count in counts.items()},
+        }
+        if mart in report.model_seconds:
+            common["swap_seconds"] = round(report.model_seconds[mart], 3)
+        if mart in report.query_ids:
+            common["query_id"] = report.query_ids[mart]
+        by_day = {
+            str(built.date): {
+                "dagster/partition_row_count": built.rows,
+                "rows": built.rows,
+                "restated_cells": built.restated,
+                "verdict": built.verdict,
+                "final": built.is_final,
+            }
+            for built in days
+        }
+        if counts["refused"]:
+            # an Output would record every day of the run
+            for built in days:
+                if built.verdict != "refused":
+                    context.log_event(
+                        dg.AssetMaterialization(
+                            key, partition=str(built.date), metadata={**common, **by_day[str(built.date)]}
+                        )
+                    )
+            continue
+        output = collected.outputs.get(key) or dg.Output(None, output_name=key.to_python_identifier())
+        for day, metadata in by_day.items():
+            context.add_asset_metadata({**common, **metadata}, asset_key=key, partition_key=day)
+        yield output
+
+
+def _with_sample(check: dg.AssetCheckResult, failed: Mapping[str, list[Verdict]]) -> dg.AssetCheckResult:
+    """Name the days and some of the rows that a gate found at fault."""
+    verdicts = failed.get(check.check_name or "", [])
+    if not verdicts:
+        return check
+    days = sorted(verdict.day for verdict in verdicts)
+    sample = [{"metric_date": str(verdict.day), **row} for verdict in verdicts for row in verdict.sample[:1]]
+    return check.with_metadata(
+        {
+            **(check.metadata or {}),
+            "failing_partitions": ", ".join(map(str, days[: face.SHOWN_PROBLEMS])),
+            "failing_days": len(days),
+            "failing_rows": sum(verdict.failures for verdict in verdicts),
+            "sample": face.records(sample, limit=SHOWN_ROWS),
+        }
+    )
+
+
+def _rows(platform: Platform, collected: Collected) -> dict[dg.AssetKey, int]:
+    """Row counts of tables, from the server's own books; views have none."""
+    with platform.clickhouse() as client:
+        found = client.query(
+            "select database, name, total_rows from system.tables"
+            " where database in ('intermediate', 'marts', 'analytics') and total_rows is not null"
+        ).result_rows
+    return {
+        key: int(rows)
+        for database, name, rows in found
+        if (key := dg.AssetKey([database, name])) in collected.outputs
+    }

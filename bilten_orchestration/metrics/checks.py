@@ -1,0 +1,119 @@
+"""Checks above dbt's own: what readers see equals PostgreSQL, and the newest closed day is final."""
+
+# Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from bilten_orchestration import face
+from bilten_orchestration.metrics import days as day_rules
+from bilten_orchestration.metrics import verdicts
+from bilten_orchestration.metrics.manifest import Mart
+from bilten_orchestration.stores.resources import Platform
+
+MART = "fct_event_sales_daily"
+FRESH = "newest_closed_day_is_final"
+RECONCILES = "published_days_equal_postgres"
+FINAL_TAKES = timedelta(hours=2)  # from 12:00, when a day is over everywhere, until its final build has ended
+
+
+def key(mart: str) -> dg.AssetKey:
+    return dg.AssetKey(["marts", mart])
+
+
+@dg.asset_check(
+    asset=key(MART),
+    name=RECONCILES,
+    description=(
+        "Every published day, cell by cell, against PostgreSQL's own totals. A difference in a day that is not dirty"
+        " is a change that the sync did not see."
+    ),
+)
+def published_days_equal_postgres(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    from bilten_orchestration.metrics.reconciliation import reconcile
+
+    with face.failures():
+        found = reconcile(platform.settings)
+    days = sorted({difference.day for difference in found.differences})
+    metadata = {
+        "days_compared": found.days,
+        "days_waiting": found.behind,
+        "differing_cells": len(found.differences),
+        "differing_days": len(days),
+        "days_without_evidence": len(found.unproven),
+    }
+    if found.equal:
+        return dg.AssetCheckResult(passed=True, metadata=metadata)
+    first = found.differences[0] if found.differences else None
+    return dg.AssetCheckResult(
+        passed=False,
+        description=(
+            f"{first.metric} of event {first.event_id} on {first.day}: expected {first.expected:f} {first.currency},"
+            f" found {first.found:f}. Next: bilten explain {first.day} {first.event_id} {first.metric}; then bilten sync"
+            f" --full and bilten metrics build --from {days[0]} --to {days[-1]}"
+            if first
+            else f"{len(found.unproven)} published days have no control totals, from {found.unproven[0]} on."
+            " Next: bilten sync --full"
+        ),
+        metadata={
+            **metadata,
+            "days": ", ".join(map(str, days[: face.SHOWN_PROBLEMS])),
+            "sample": face.records([asdict(difference) for difference in found.differences], limit=10),
+        },
+    )
+
+
+def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
+    """One check per partitioned mart: a freshness policy would take any partition for fresh."""
+
+    @dg.multi_asset_check(
+        name="freshness",
+        specs=[
+            dg.AssetCheckSpec(
+                FRESH,
+                asset=key(mart.name),
+                description=(
+                    "The newest day that is over in every zone is published and final, at the latest two hours after"
+                    " it closed. A refused day does not count."
+                ),
+            )
+            for mart in marts
+        ],
+        can_subset=True,
+    )
+    def freshness(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.AssetCheckResult]:
+        now = datetime.now(UTC)
+        due = day_rules.newest_over(now - FINAL_TAKES)
+        names = sorted(found.asset_key.path[-1] for found in context.selected_asset_check_keys)
+        with face.failures(), platform.clickhouse() as client:
+            states = {state.mart: state for state in verdicts.mart_days(client, names, days=[due])}
+        for name in names:
+            state = states.get(name)
+            passed = state is not None and state.is_final and state.verdict != "refused"
+            shown = (
+                "never built"
+                if state is None
+                else f"{state.verdict}, {'final' if state.is_final else 'provisional'}"
+            )
+            yield dg.AssetCheckResult(
+                passed=passed,
+                asset_key=key(name),
+                check_name=FRESH,
+                description=None
+                if passed
+                else f"{due} of {name} is due and is {shown}."
+                f" Next: bilten metrics build --from {due} --to {due}",
+                metadata={
+                    "due_day": str(due),
+                    "state": shown,
+                    "hours_since_closed": round((now - day_rules.over_at(due)).total_seconds() / 3600, 1),
+                    **({"as_of": dg.MetadataValue.timestamp(state.as_of)} if state else {}),
+                },
+            )
+
+    return freshness

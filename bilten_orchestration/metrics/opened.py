@@ -1,0 +1,322 @@
+"""An open build: everything before dbt (`open_build`) and after it (`Build.close`).
+
+Who runs dbt in between is left open: metrics/build.py for the command line, metrics/assets.py for Dagster.
+The steps, and what a kill leaves behind at each:
+
+ 1. days are checked, the manifest is prepared            nothing
+ 2. locks: `build:marts` exclusive, `sync` shared         nothing: session locks end with the process
+ 3. the batch and the dirty generations are read          nothing
+ 4. dead builds in the journal are settled                their rows ended or still open: the next build
+                                                          settles them again, from analytics.mart_days
+ 5. leftover build tables are dropped                     fewer of them
+ 6. views below the marts are made, if any is missing     some of them; made again
+ 7. the journal says `planned`                            rows of a dead build: resumed or abandoned by 4
+ 8. dbt builds marts.<mart>__build_<id>                   tables that nobody reads; dropped by 5
+ 9. gates write analytics.mart_verdicts                   verdicts that the next attempt deletes first (dbt)
+10. a swap, day by day: restatements, then the partition, then analytics.mart_days
+      after the restatements                              written again under the same id: they replace these
+      after the partition                                 the day is published; the next attempt finds it
+                                                          unchanged and writes its mart_days
+      after mart_days                                     the day has ended; 4 reads it from there
+11. the journal ends, dirty days are marked built         in one transaction: both or neither
+12. build tables are dropped                              tables that 5 drops
+
+dbt dies with us (dbt_child.py); a statement of it that the server still runs is awaited in step 5, before
+the same id is used again. A build of the same days as a dead one goes on under the dead one's id, with
+the days that had not ended or whose facts have changed since; any other build abandons what was open.
+A day counts as built for `metric_dirty_days` only when all marts of all days that it reaches into are
+published, and only up to the generation seen in step 3.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from bilten_orchestration.errors import Mismatch, Problem, Refused, TransientError, UsageError
+from bilten_orchestration.metrics import days as day_rules
+from bilten_orchestration.metrics import (
+    dbt_call,
+    dirty,
+    evidence,
+    journal,
+    leftovers,
+    manifest,
+    resume,
+    verdicts,
+    whole,
+)
+from bilten_orchestration.metrics.dbt_call import DbtCall, NodeResult
+from bilten_orchestration.metrics.driver_errors import told
+from bilten_orchestration.metrics.evidence import Batch
+from bilten_orchestration.metrics.locks import LockWatch, build_locks
+from bilten_orchestration.metrics.manifest import Mart
+from bilten_orchestration.metrics.report import BuildReport, BuiltDay
+from bilten_orchestration.metrics.resume import Start
+from bilten_orchestration.metrics.verdicts import MartDay
+from bilten_orchestration.progress import Progress, silent
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores.postgres import Connection
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+
+@dataclass(slots=True)
+class Build:
+    """An open build: locks are held, the journal says what is planned. Run `call`, then `close`."""
+
+    settings: Settings
+    start: Start
+    batch: Batch
+    marts: tuple[Mart, ...]
+    all_marts: tuple[Mart, ...]
+    days: tuple[date, ...]
+    generations: Mapping[date, int]
+    now: datetime
+    connection: Connection
+    client: Client
+    watch: LockWatch
+    started: float
+
+    @property
+    def build_id(self) -> str:
+        return self.start.build_id
+
+    @property
+    def pending(self) -> tuple[date, ...]:
+        """The days that dbt has to build: all, or those that a killed build had left."""
+        return self.start.pending
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """The variables of the dbt run."""
+        return {
+            "build_id": self.build_id,
+            "days": [str(day) for day in self.pending],
+            "batch": self.batch.number,
+            "as_of": f"{self.batch.as_of:%Y-%m-%d %H:%M:%S.%f}",
+            "reasons": {str(day): reason for day, reason in self._reasons().items()},
+        }
+
+    def call(self) -> DbtCall:
+        """The dbt command for the pending days."""
+        if self.marts == self.all_marts:
+            selection = [f"tag:{manifest.DAILY}"]
+        else:
+            selection = [
+                name for mart in self.marts for name in (mart.name, mart.name + manifest.BUILD_SUFFIX)
+            ]
+        return dbt_call.call(
+            self.settings,
+            self.build_id,
+            "build",
+            "--select",
+            *selection,
+            "--exclude-resource-type",
+            "unit_test",
+            variables=self.variables,
+        )
+
+    def close(self) -> BuildReport:
+        """Read back what happened, end the journal, mark dirty days built, drop build tables.
+
+        Raises Mismatch (or TransientError, by dbt's words) when a planned day has come to no end: the
+        journal keeps it open, and the same build goes on with it.
+        """
+        self.watch.check()
+        names = [mart.name for mart in self.marts]
+        outcomes = verdicts.mart_days(self.client, names, days=self.days, run_id=self.build_id)
+        results = dbt_call.results(dbt_call.runs_directory(self.settings) / self.build_id)
+        self._refuse_missing(outcomes, results)
+        refused = [outcome for outcome in outcomes if outcome.verdict == "refused"]
+        refusals = verdicts.refusals(
+            refused,
+            verdicts.judged(self.client, self.build_id, failed_only=False),
+            {mart.name: mart.gates for mart in self.marts},
+        )
+        left = self._settle(outcomes, refusals)
+        leftovers.drop_build_tables(self.client)
+        restated = verdicts.restatements(self.client, self.build_id)
+        by_id = {mart.unique_id: mart.name for mart in self.marts}
+        return BuildReport(
+            build_id=self.build_id,
+            batch=self.batch.number,
+            as_of=self.batch.as_of,
+            seconds=time.monotonic() - self.started,
+            resumed=self.start.resumed,
+            days=tuple(
+                BuiltDay(
+                    found.day,
+                    found.mart,
+                    found.verdict,
+                    found.rows,
+                    found.is_final,
+                    restated.get((found.mart, found.day), 0),
+                )
+                for found in outcomes
+            ),
+            refusals=tuple(refusals),
+            still_dirty=tuple(left),
+            model_seconds={
+                by_id[node.unique_id]: node.seconds for node in results if node.unique_id in by_id
+            },
+            query_ids={
+                by_id[node.unique_id]: node.query_id
+                for node in results
+                if node.unique_id in by_id and node.query_id
+            },
+        )
+
+    def failed_verdicts(self) -> dict[str, list[verdicts.Verdict]]:
+        """What gates found at fault in this build, by gate."""
+        found: dict[str, list[verdicts.Verdict]] = {}
+        for verdict in verdicts.judged(self.client, self.build_id):
+            found.setdefault(verdict.gate, []).append(verdict)
+        return found
+
+    def _settle(self, outcomes: Sequence[MartDay], refusals: Sequence[Problem]) -> list[date]:
+        """Step 11; returns the days that stay dirty."""
+        details = {
+            (found.mart, found.day): "\n".join(
+                str(problem)
+                for problem in refusals
+                if problem.what.startswith(f"{found.mart} of {found.day} ")
+            )
+            for found in outcomes
+            if found.verdict == "refused"
+        }
+        published = set(self.days) - {found.day for found in outcomes if found.verdict == "refused"}
+        if self.marts != self.all_marts:
+            published = set()  # a day is built when all its marts are
+        with self.connection.transaction():
+            journal.complete(self.connection, self.build_id, outcomes, details)
+            return dirty.mark_built(
+                self.connection,
+                self.generations,
+                published,
+                manifest.reach(self.all_marts),
+                first=self.batch.first_control_day,
+                last=day_rules.last_day(self.now),
+            )
+
+    def _refuse_missing(self, outcomes: Sequence[MartDay], results: Sequence[NodeResult]) -> None:
+        # a day that was to be built again has ended only with this batch
+        again = set(self.pending)
+        have = {
+            (outcome.mart, outcome.day)
+            for outcome in outcomes
+            if outcome.verdict in verdicts.VERDICTS
+            and (
+                outcome.day not in again
+                or outcome.verdict == "refused"  # keeps the batch that it still shows
+                or outcome.batch == self.batch.number
+            )
+        }
+        missing = [
+            (mart.name, day) for mart in self.marts for day in self.days if (mart.name, day) not in have
+        ]
+        if not missing:
+            return
+        call = DbtCall(("build",), {}, dbt_call.runs_directory(self.settings) / self.build_id)
+        broke = [f"{node.unique_id.split('.')[2]}: {node.message}" for node in results if node.broke]
+        marts = sorted({mart for mart, _ in missing})
+        span = ", ".join(str(found) for found in day_rules.ranges(day for _, day in missing))
+        error = dbt_call.broken(f"dbt came to no end for {', '.join(marts)}, days {span}", broke, call)
+        if isinstance(error, TransientError):
+            raise error
+        raise Mismatch(error.problems)
+
+    def _reasons(self) -> dict[date, str]:
+        wanted = set(self.pending)
+        return {found.day: found.reason for found in dirty.dirty_days(self.connection) if found.day in wanted}
+
+
+@contextmanager
+def open_build(
+    settings: Settings,
+    days: Sequence[date],
+    *,
+    run_id: str | None = None,
+    marts: Sequence[str] | None = None,
+    progress: Progress = silent,
+    now: datetime | None = None,
+) -> Iterator[Build]:
+    """Everything before dbt: checks, locks, journal. Leaves the journal open unless `Build.close` is called.
+
+    `run_id` names a Dagster run ([A-Za-z0-9-_]); `marts` restricts to these (default: all daily ones).
+    Raises UsageError, Refused (all reasons at once), LockHeld, StoreUnavailable.
+    """
+    moment = now or datetime.now(UTC)
+    wanted = tuple(sorted(set(days)))
+    if not wanted:
+        raise UsageError("there are no days to build", expected="at least one day", found="none")
+    if problems := evidence.refuse_days(wanted, first=None, now=moment):
+        raise Refused(problems)
+    started = time.monotonic()
+    all_marts = manifest.daily_marts(settings, progress)
+    chosen = _chosen(all_marts, marts)
+    name = f"bilten build {run_id[:8]}" if run_id else "bilten build"
+    with told("the build"), ExitStack() as stack:
+        connection = stack.enter_context(
+            postgres.connect(settings.postgres, "etl", application_name=name, autocommit=True)
+        )
+        client = clickhouse.connect(settings.clickhouse)
+        stack.callback(client.close)
+        watch = stack.enter_context(build_locks(connection, settings, progress))
+        # the mark of the batch and the generations are committed together, under the lock we hold shared
+        batch = evidence.usable_batch(connection, client)
+        if problems := evidence.refuse_days(wanted, first=batch.first_control_day, now=moment):
+            raise Refused(problems)
+        generations = {
+            found.day: found.generation for found in dirty.dirty_days(connection) if found.day in set(wanted)
+        }
+        whole.ensure_views(settings, client, progress)
+        names = [mart.name for mart in chosen]
+        start = resume.begin(
+            connection,
+            client,
+            names,
+            wanted,
+            generations,
+            run_id or _command_id(moment),
+            progress,
+            retry_refused=settings.metrics.retry_refused_days,
+        )
+        if start.pending:
+            journal.plan(connection, start.build_id, names, start.pending, batch.number, generations)
+        yield Build(
+            settings=settings,
+            start=start,
+            batch=batch,
+            marts=chosen,
+            all_marts=all_marts,
+            days=wanted,
+            generations={**generations, **start.seen},
+            now=moment,
+            connection=connection,
+            client=client,
+            watch=watch,
+            started=started,
+        )
+
+
+def _chosen(all_marts: tuple[Mart, ...], names: Sequence[str] | None) -> tuple[Mart, ...]:
+    if names is None:
+        return all_marts
+    known = {mart.name: mart for mart in all_marts}
+    if unknown := sorted(set(names) - set(known)):
+        raise UsageError(
+            f"not a daily mart: {', '.join(unknown)}", expected=", ".join(known), found=", ".join(unknown)
+        )
+    return tuple(known[name] for name in sorted(set(names)))
+
+
+def _command_id(moment: datetime) -> str:
+    return f"cli_{moment:%Y%m%dt%H%M%S}_{secrets.token_hex(3)}"

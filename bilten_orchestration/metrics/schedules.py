@@ -1,0 +1,193 @@
+"""When days are built: open ones by two schedules, closed ones that changed late by a sensor."""
+
+# Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from bilten_orchestration import face
+from bilten_orchestration.ingestion.assets import SYNCED
+from bilten_orchestration.ingestion.checks import sync_lag
+from bilten_orchestration.metrics import days as day_rules
+from bilten_orchestration.metrics.checks import published_days_equal_postgres
+from bilten_orchestration.metrics.days import DayRange, Reach
+from bilten_orchestration.metrics.late import late_runs
+from bilten_orchestration.stores.resources import Platform
+
+if TYPE_CHECKING:  # not among the names that dagster exports
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+# clicks may come 72 hours late and do not pass the sync, so the last four closed days are built again
+CLOSED_DAYS = 4
+CONTROL_DAYS = 60
+ALL_DAYS = 36_500
+SUNDAY = 6
+SENSOR_SECONDS = 300
+DIRTY_TAG = "bilten/dirty_days"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True)
+class Jobs:
+    provisional: "UnresolvedAssetJobDefinition"
+    final: "UnresolvedAssetJobDefinition"
+    late: "UnresolvedAssetJobDefinition"
+    checks: "UnresolvedAssetJobDefinition"
+
+    def __iter__(self) -> "Iterator[UnresolvedAssetJobDefinition]":
+        return iter((self.provisional, self.final, self.late, self.checks))
+
+
+def provisional_range(at: datetime) -> DayRange:
+    """What the run at 04:00 UTC builds: yesterday and today, as far as they have come."""
+    today = at.astimezone(UTC).date()
+    return DayRange(today - day_rules.DAY, today)
+
+
+def final_range(at: datetime) -> DayRange:
+    """What the run at 13:00 UTC builds: the day that has just closed, those before it, and the open ones."""
+    closed = day_rules.newest_over(at)
+    return DayRange(closed - day_rules.DAY * (CLOSED_DAYS - 1), closed + AHEAD_OF_CLOSED)
+
+
+AHEAD_OF_CLOSED = timedelta(days=2)
+
+
+def by_hand(days: DayRange) -> str:
+    return f"bilten metrics build --from {days.first} --to {days.last}"
+
+
+def request(
+    days: DayRange,
+    *,
+    run_key: str,
+    tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, Any] | None = None,
+) -> dg.RunRequest:
+    """One run for a contiguous range."""
+    span = {RANGE_START: str(days.first), RANGE_END: str(days.last), face.COMMAND: by_hand(days)}
+    return dg.RunRequest(run_key=run_key, tags={**span, **(tags or {})}, run_config=run_config)
+
+
+def build_jobs(
+    daily: dg.AssetsDefinition, whole: dg.AssetsDefinition, checks: Sequence[dg.AssetChecksDefinition]
+) -> Jobs:
+    marts = dg.AssetSelection.assets(daily)
+    models = dg.AssetSelection.assets(whole)
+    raw = dg.AssetSelection.assets(*(spec.key for spec in SYNCED))
+    late = dg.AssetSelection.checks(*checks, published_days_equal_postgres, sync_lag)
+    help_tag = {face.HELP: "the step's failure names days, marts and gates; bilten explain DAY EVENT METRIC"}
+    return Jobs(
+        provisional=dg.define_asset_job(
+            "metrics_provisional",
+            selection=(marts | models) - late,
+            description="Yesterday and today, as far as they have come; open days stay provisional.",
+            tags=help_tag,
+        ),
+        final=dg.define_asset_job(
+            "metrics_final",
+            selection=(raw | marts | models)
+            - (late - dg.AssetSelection.checks(published_days_equal_postgres)),
+            description=(
+                "A sync with fresh control totals, then the day that has closed in every zone, with the three before it"
+                " for late clicks; then dimensions and reports."
+            ),
+            tags=help_tag,
+        ),
+        late=dg.define_asset_job(
+            "metrics_late_days",
+            selection=(marts | models) - late,
+            description="Closed days whose facts have changed, with every day that they reach into.",
+            tags=help_tag,
+        ),
+        checks=dg.define_asset_job(
+            "data_checks",
+            selection=late,
+            description="Lag of the sync, freshness of the marts, equality of published days with PostgreSQL.",
+            tags={face.HELP: "the description of a failed check says what to do"},
+        ),
+    )
+
+
+def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
+    @dg.schedule(
+        name="metrics_provisional_daily",
+        job=jobs.provisional,
+        cron_schedule="0 4 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Numbers of yesterday for the morning; provisional where the day is not over everywhere.",
+    )
+    def provisional(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        at = context.scheduled_execution_time
+        return request(provisional_range(at), run_key=f"provisional-{at:%F}")
+
+    @dg.schedule(
+        name="metrics_final_daily",
+        job=jobs.final,
+        cron_schedule="0 13 * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=(
+            "An hour after a day has ended in UTC-12. Control totals of the last 60 days are computed afresh before;"
+            " on Sundays those of all days."
+        ),
+    )
+    def final(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        at = context.scheduled_execution_time
+        back = ALL_DAYS if at.weekday() == SUNDAY else CONTROL_DAYS
+        return request(
+            final_range(at),
+            run_key=f"final-{at:%F}",
+            run_config={"ops": {"raw": {"config": {"control_days_back": back}}}},
+        )
+
+    checks = dg.ScheduleDefinition(
+        name="data_checks_hourly",
+        job=jobs.checks,
+        cron_schedule="50 * * * *",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Finds what no run would tell: that runs have not come, or came and left a difference.",
+    )
+    return [provisional, final, checks]
+
+
+def late_days_sensor(jobs: Jobs, reach: Reach) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="metrics_late_days",
+        job=jobs.late,
+        minimum_interval_seconds=SENSOR_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Builds closed days again whose facts have changed: late refunds, corrections, moved zones.",
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.SensorResult | dg.SkipReason:
+        from bilten_orchestration.metrics import dirty, evidence, verdicts
+
+        with platform.postgres("late days") as connection:
+            found = dirty.dirty_days(connection)
+        if not found:
+            return dg.SkipReason("no day is dirty")
+        with platform.clickhouse() as client:
+            first = evidence.first_control_day(client)
+            published_from = verdicts.first_published_day(client)
+        if first is None or published_from is None:
+            return dg.SkipReason("nothing is published yet: bilten metrics build, or a backfill, begins it")
+        runs = late_runs(found, reach, published_from=published_from, first=first, at=datetime.now(UTC))
+        if not runs:
+            return dg.SkipReason(
+                f"{len(found)} dirty days: open ones, which the schedules build, or never published ones"
+            )
+        return dg.SensorResult(
+            run_requests=[
+                request(run.days, run_key=run.key, tags={DIRTY_TAG: run.dirty[:200]}) for run in runs
+            ]
+        )
+
+    return sensor

@@ -1,0 +1,24 @@
+"""When months are made."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from bilten_orchestration import face
+from bilten_orchestration.partitions.assets import partitions
+
+partition_maintenance = dg.define_asset_job(
+    "partition_maintenance",
+    selection=dg.AssetSelection.assets(partitions),
+    description="Makes the months of partitioned tables ahead, and checks that they are there.",
+    tags={face.COMMAND: "bilten partitions list", face.HELP: "bilten partitions list"},
+)
+
+daily = dg.ScheduleDefinition(
+    name="partition_maintenance_daily",
+    job=partition_maintenance,
+    cron_schedule="0 1 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every day, so that a failure has months to be noticed in.",
+)
