@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+from bilten_orchestration.errors import StoreUnavailable
 from bilten_orchestration.local import (
     clickhouse_endpoint,
     dagster_services,
@@ -92,7 +93,7 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
         check: Callable[[], str] = partial(CHECK_OF[store], settings)
         if store == "postgres" and cluster is not None:
             check = partial(_provisioned, cluster, settings)
-        return health.wait(check, seconds=STORE_SECONDS, alive=partial(supervisor.alive, PROGRAM_OF[store]))
+        return _await(PROGRAM_OF[store], check, supervisor, STORE_SECONDS)
 
     from bilten_orchestration.metrics import manifest
 
@@ -112,7 +113,22 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
 def await_dagster(settings: Settings, supervisor: Supervisor) -> None:
     """Until the code server has loaded the definitions, the webserver answers and the daemon beats."""
     for name, check in dagster_checks(settings).items():
-        health.wait(check, seconds=DAGSTER_SECONDS, alive=partial(supervisor.alive, name))
+        _await(name, check, supervisor, DAGSTER_SECONDS)
+
+
+def _await(program: str, check: Callable[[], str], supervisor: Supervisor, seconds: float) -> str:
+    try:
+        return health.wait(check, seconds=seconds, alive=partial(supervisor.alive, program))
+    except StoreUnavailable:
+        if supervisor.alive(program):
+            raise  # slow, not dead: what the check found is the news
+        lines = [line.strip() for line in supervisor.last_lines(program) if line.strip()]
+        raise StoreUnavailable(
+            f"{program} ended each time it was started",
+            expected="a server that stays",
+            found=" | ".join(lines[-3:])[-600:] or "an empty log",
+            next=f"bilten logs {program}",
+        ) from None
 
 
 def dagster_checks(settings: Settings) -> dict[str, Callable[[], str]]:

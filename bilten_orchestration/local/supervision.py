@@ -126,6 +126,14 @@ class Supervisor:
         state = self.states().get(program)
         return state is not None and state.state not in ("FATAL", "STOPPED", "EXITED", "UNKNOWN")
 
+    def last_lines(self, program: str, size_bytes: int = 4000) -> list[str]:
+        """The end of a program's log."""
+        try:
+            text = self.layout.log(program).read_bytes()[-size_bytes:]
+        except FileNotFoundError:
+            return []
+        return text.decode(errors="replace").splitlines()
+
     def shut_down(self) -> list[str]:
         """End all programs in an orderly way, then supervisord. Returns the names of what ran."""
         ran = sorted(name for name, state in self.states().items() if state.running)
