@@ -11,11 +11,13 @@ from bilten_orchestration.cli import output
 
 if TYPE_CHECKING:
     from bilten_orchestration.demo.load import LoadReport
+    from bilten_orchestration.demo.traffic import TrafficReport
 
 
 def register(app: typer.Typer) -> None:
     demo = typer.Typer(help="Data that looks like the trade, and traffic on top of it.", no_args_is_help=True)
     demo.command("load")(load)
+    demo.command("traffic")(traffic)
     app.add_typer(demo, name="demo")
 
 
@@ -52,6 +54,54 @@ def load(
             progress=output.say,
         )
         output.finish("demo load", report, as_json=as_json, human=lambda: _show(report))
+
+
+def traffic(
+    rate: Annotated[float, typer.Option("--rate", help="Changes a second.")],
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0, help="Default: until interrupted.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Which changes are chosen.")] = 7,
+    as_json: output.Json = False,
+) -> None:
+    """Keep living changes going: purchases, edits, refunds, disputes, check-ins, transfers, page views.
+
+    Ends with the totals on SIGINT and SIGTERM. Exits 1 when the database refused a change.
+    """
+    with output.errors("demo traffic", as_json=as_json):
+        import signal
+        import threading
+
+        from bilten_orchestration.demo import traffic as engine
+        from bilten_orchestration.settings import load_settings
+
+        stop = threading.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: stop.set())
+        report = engine.run(
+            load_settings(), rate_per_second=rate, seconds=seconds, seed=seed, progress=output.say, stop=stop
+        )
+        output.finish(
+            "demo traffic",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_traffic(report),
+        )
+
+
+def _show_traffic(report: TrafficReport) -> None:
+    for name, count in report.done.items():
+        print(
+            f"{count:>9,}  {name}"
+            + (f" ({n:,} without effect)" if (n := report.nothing_to_do.get(name)) else "")
+        )
+    print(f"{report.clicks_written:>9,}  clicks, {report.clicks_rejected:,} refused as malformed")
+    print(
+        f"{report.achieved_per_second:g} changes a second of {report.rate_per_second:g} over {report.seconds:.0f} s;"
+        f" greatest lag {report.greatest_lag_seconds:.2f} s; {report.retried} retried, {report.dropped} dropped,"
+        f" {report.reconnects} reconnects"
+    )
 
 
 def _show(report: LoadReport) -> None:

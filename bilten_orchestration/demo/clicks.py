@@ -34,8 +34,8 @@ from bilten_orchestration.demo.plan import (
 )
 from bilten_orchestration.demo.sales import Sales, sales
 
-BLOCKS_PER_BATCH = 4
-"""Blocks sorted by time together, so that an insert meets few monthly partitions: 800,000 rows, 250 MB."""
+BLOCKS_PER_BATCH = 2
+"""Blocks sorted by time together, so that an insert meets few monthly partitions: 400,000 rows."""
 SITE = "https://tickets.example.com"
 
 # utm_source, utm_medium, utm_campaign, referrer; share of sessions
