@@ -8,21 +8,23 @@ with zones as (
     left join users.organizations o on o.id = e.organization_id
 ),
 -- a payment counts once it is captured, whatever became of it; a soft-deleted one never
-sales as (
-    select (p.captured_at at time zone z.zone)::date as metric_date, p.event_id, p.currency::text as currency,
-           sum(p.amount) as gross_sales, sum(p.fee_amount) as fees, sum(p.tax_amount) as tax, count(*) as paid_orders
+paid as materialized (
+    select p.id, (p.captured_at at time zone z.zone)::date as metric_date, p.event_id, p.currency::text as currency,
+           p.amount, p.fee_amount, p.tax_amount
     from payments.payments p
     join zones z on z.event_id = p.event_id
     where p.deleted_at is null and p.captured_at is not null and {in_days:p.captured_at}
+),
+sales as (
+    select metric_date, event_id, currency,
+           sum(amount) as gross_sales, sum(fee_amount) as fees, sum(tax_amount) as tax, count(*) as paid_orders
+    from paid
     group by 1, 2, 3
 ),
 face as (
-    select (p.captured_at at time zone z.zone)::date as metric_date, p.event_id, p.currency::text as currency,
-           sum(i.amount) as ticket_face_sales
-    from payments.payments p
-    join zones z on z.event_id = p.event_id
+    select p.metric_date, p.event_id, p.currency, sum(i.amount) as ticket_face_sales
+    from paid p
     join payments.payment_items i on i.payment_id = p.id and i.item_type = 'ticket'
-    where p.deleted_at is null and p.captured_at is not null and {in_days:p.captured_at}
     group by 1, 2, 3
 ),
 -- posted once refunded_at is set, posted back once reversed_at is; the status of neither row matters
@@ -64,12 +66,9 @@ chargebacks_reversed as (
 ),
 -- the first of a transfer is the one that was sold
 sold_paid as (
-    select (p.captured_at at time zone z.zone)::date as metric_date, p.event_id, p.currency::text as currency,
-           count(*) as tickets_sold
-    from payments.payments p
-    join zones z on z.event_id = p.event_id
+    select p.metric_date, p.event_id, p.currency, count(*) as tickets_sold
+    from paid p
     join tickets.tickets t on t.payment_id = p.id and t.transferred_from is null
-    where p.deleted_at is null and p.captured_at is not null and {in_days:p.captured_at}
     group by 1, 2, 3
 ),
 given as (

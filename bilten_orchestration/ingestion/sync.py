@@ -30,11 +30,12 @@ dropped, and equal keys with equal versions are one row.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import UTC, date
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -55,7 +56,7 @@ from bilten_orchestration.ingestion.report import Kind, ReconcileReport, SyncRep
 from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
 from bilten_orchestration.ingestion.tables import BY_SOURCE, TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Moved, Reader, drop_stage, make_stage
+from bilten_orchestration.ingestion.transfer import Moved, Reader, empty_stage
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
@@ -149,7 +150,7 @@ class _Batch:
             half_applied = before.batch if before.applying_batch is not None else None
             reader = Reader(self.settings, self.client, batch, reading, snapshot)
 
-            make_stage(self.client)
+            empty_stage(self.client)
             if whole:
                 self._stage_whole(reader, plans)  # 3
                 if not first:
@@ -187,7 +188,7 @@ class _Batch:
             )  # 9
             self.progress(f"batch {batch} applied")
             clickstream_relocation.settle(self.client, clicks)
-            drop_stage(self.client)
+            empty_stage(self.client)
             comparison = (
                 compare(
                     reading, self.client, plans, batch=batch, as_of=snapshot.as_of, progress=self.progress
@@ -389,10 +390,20 @@ class _Batch:
             for table in TABLES
             if (count := self.rows.get(table.source, 0) + self.deletes.get(table.source, 0))
         }
-        self.client.insert(
+        row = {
+            "batch": batch,
+            "kind": kind,
+            "mark": snapshot.mark,
+            "epoch": epoch.as_json(),
+            "as_of": f"{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}",
+            "rows_by_table": sent,
+            "touched_days": days,
+        }
+        self.client.raw_insert(
             "analytics.sync_batches",
-            [[batch, kind, snapshot.mark, epoch.as_json(), snapshot.as_of, sent, days]],
-            column_names=["batch", "kind", "mark", "epoch", "as_of", "rows_by_table", "touched_days"],
+            column_names=list(row),
+            insert_block=json.dumps(row).encode(),
+            fmt="JSONEachRow",
             settings={"insert_deduplication_token": f"{batch}:sync_batches"},
         )
         self.progress(f"batch {batch} is whole in ClickHouse")

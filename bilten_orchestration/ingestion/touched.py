@@ -41,7 +41,7 @@ _PARENTS = {
     ),
     "tickets.ticket_types": ("event_id", "currency"),
     "tickets.ticket_type_capacity_log": ("ticket_type_id", "quantity", "valid_from", "valid_from_date"),
-    "events.events": ("organization_id", "organizer_id", "start_local_date"),
+    "events.events": ("organization_id", "organizer_id"),
 }
 
 _PAYMENTS, _TICKETS = "payments_payments", "tickets_tickets"
@@ -71,58 +71,69 @@ def days(
     for table in TABLES:
         if not staged(table):
             continue
-        for fact in table.facts:
-            if first_load:
+        if first_load:
+            for fact in table.facts:
                 add(
                     table.source,
-                    f"select distinct {fact.date} from {table.stage} where {fact.date} is not null and is_deleted = 0",
+                    f"select distinct {fact.date} from {table.stage} where {fact.date} is not null",
                 )
-            else:
-                columns = (fact.date, *fact.columns)
-                add(table.source, _changed(table, columns, f"distinct {fact.date}", whole, fact.date))
-    if not first_load:
-        for source, columns in _PARENTS.items():
-            if staged(BY_SOURCE[source]):
-                _mark_parents(client, BY_SOURCE[source], columns, whole)
-                for query in _CHILDREN[source]:
-                    add(f"{source} (parent)", query)
-        moved = list(moved_events)
-        if moved:
-            _insert_ids(client, "moved_events", moved)
-            for query in _event_days(f"select id from {STAGE}.moved_events"):
-                add("time zone or organization", query)
+            continue
+        parent = _PARENTS.get(table.source, ())
+        if not (table.facts or parent):
+            continue
+        _keep_both_sides(client, table, parent, whole)
+        for fact in table.facts:
+            changed = _on_one_side(table, (fact.date, *fact.columns))
+            add(table.source, f"select distinct {fact.date} from {changed} where {fact.date} is not null")
+        if parent and _keep_changed(client, table, parent):
+            for query in _CHILDREN[table.source]:
+                add(f"{table.source} (parent)", query)
+    moved = list(moved_events)
+    if moved and not first_load:
+        _insert_ids(client, "moved_events", moved)
+        for query in _event_days(f"select id from {STAGE}.moved_events"):
+            add("time zone or organization", query)
     return {day: ", ".join(sorted(reasons)) for day, reasons in sorted(found.items())}
 
 
-def _changed(
-    table: SyncedTable, columns: tuple[str, ...], wanted: str, whole: bool, not_null: str | None = None
-) -> str:
-    """`wanted` of the rows that are in one of before and after alone, seen through `columns`."""
-    shown = ", ".join(dict.fromkeys((*table.key, *columns)))
-    condition = f"where {not_null} is not null" if not_null else ""
-    keys = "" if whole else f"where ({table.key_list}) in (select {table.key_list} from {table.stage})"
-    return (
-        f"select {wanted} from (select {shown} from {table.raw} final {keys} "
-        f"union all select {shown} from {table.stage} final) {condition} group by {shown} having count() = 1"
+def _keep_both_sides(client: Client, table: SyncedTable, parent: tuple[str, ...], whole: bool) -> None:
+    """The staged rows and the same rows as ClickHouse shows them, in one small table that is asked often."""
+    columns = dict.fromkeys([*table.key, *parent, *(c for f in table.facts for c in (f.date, *f.columns))])
+    shown = ", ".join(columns)
+    # prewhere: a condition on the sort key alone may come before FINAL, and makes it three times faster
+    keys = "" if whole else f"prewhere ({table.key_list}) in (select {table.key_list} from {table.stage})"
+    _create(
+        client,
+        f"both_sides_{table.target}",
+        f"select {shown} from {table.raw} final {keys} union all select {shown} from {table.stage} final",
     )
 
 
-def _mark_parents(client: Client, table: SyncedTable, columns: tuple[str, ...], whole: bool) -> None:
-    """Keep the changed parents, before and after, in a stage table named after theirs."""
-    name = f"{STAGE}.changed_{table.target}"
+def _on_one_side(table: SyncedTable, columns: tuple[str, ...]) -> str:
+    """Rows that, seen through `columns`, are in one of before and after alone."""
     shown = ", ".join(dict.fromkeys((*table.key, *columns)))
-    client.command(f"drop table if exists {name} sync")
+    return f"(select {shown} from {STAGE}.both_sides_{table.target} group by {shown} having count() = 1)"
+
+
+def _keep_changed(client: Client, table: SyncedTable, columns: tuple[str, ...]) -> bool:
+    """Keep the changed parents, before and after; False when there are none."""
+    name = f"changed_{table.target}"
+    _create(client, name, f"select * from {_on_one_side(table, columns)}")
+    return bool(client.query(f"select 1 from {STAGE}.{name} limit 1").result_rows)
+
+
+def _create(client: Client, name: str, query: str) -> None:
+    client.command(f"drop table if exists {STAGE}.{name} sync")
     client.command(
-        f"create table {name} engine = MergeTree order by tuple() as "
-        + _changed(table, columns, shown, whole),
-        settings=_SPILLING,
+        f"create table {STAGE}.{name} engine = MergeTree order by tuple() as {query}", settings=_SPILLING
     )
 
 
 def _insert_ids(client: Client, name: str, ids: list[UUID]) -> None:
     client.command(f"drop table if exists {STAGE}.{name} sync")
     client.command(f"create table {STAGE}.{name} (id UUID) engine = MergeTree order by id")
-    client.insert(f"{STAGE}.{name}", [[each] for each in ids], column_names=["id"])
+    body = "".join(f"{each}\n" for each in ids).encode()
+    client.raw_insert(f"{STAGE}.{name}", column_names=["id"], insert_block=body, fmt="TabSeparated")
 
 
 def _both(target: str, columns: str) -> str:

@@ -19,7 +19,7 @@ from psycopg import sql
 from bilten_orchestration.ingestion import source
 from bilten_orchestration.ingestion.schema import OWN_COLUMNS, TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
-from bilten_orchestration.ingestion.tables import STAGE, TABLES, SyncedTable
+from bilten_orchestration.ingestion.tables import RAW, STAGE, TABLES, SyncedTable
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.postgres import Connection
 
@@ -38,19 +38,34 @@ class Moved:
         return Moved(self.rows + other.rows, self.bytes + other.bytes)
 
 
-def make_stage(client: Client) -> None:
-    """Empty stage tables with the structure of the raw ones; what a killed batch left is dropped."""
-    drop_stage(client)
-    for table in TABLES:
-        client.command(f"create table {table.stage} as {table.raw}")
+def empty_stage(client: Client) -> None:
+    """Stage tables with the structure of the raw ones, and nothing in them, whatever a killed batch left.
 
-
-def drop_stage(client: Client) -> None:
-    left = client.query(
-        "select name from system.tables where database = {database:String}", parameters={"database": STAGE}
-    ).result_rows
-    for (name,) in left:
-        client.command(f"drop table if exists {STAGE}.`{name}` sync")
+    They are kept between batches: making fourteen tables takes longer than most batches.
+    """
+    shape: dict[tuple[str, str], tuple[str, ...]] = {}
+    filled: set[tuple[str, str]] = set()
+    for database, name, engine, rows, columns in client.query(
+        "select t.database, t.name, t.engine_full, t.total_rows, c.columns from system.tables t left join "
+        "(select database, table, groupArray((name, type)) as columns from "
+        "(select * from system.columns where database in {databases:Array(String)} order by position) "
+        "group by database, table) c on c.database = t.database and c.table = t.name "
+        "where t.database in {databases:Array(String)}",
+        parameters={"databases": [RAW, STAGE]},
+    ).result_rows:
+        shape[database, name] = (engine, *map(str, columns))
+        if rows:
+            filled.add((database, name))
+    wanted = {table.target: table for table in TABLES}
+    for database, name in shape:
+        if database == STAGE and name not in wanted:
+            client.command(f"drop table if exists {STAGE}.`{name}` sync")
+    for name, table in wanted.items():
+        if shape.get((STAGE, name)) != shape.get((RAW, name)):
+            client.command(f"drop table if exists {table.stage} sync")
+            client.command(f"create table {table.stage} as {table.raw}")
+        elif (STAGE, name) in filled:
+            client.command(f"truncate table {table.stage} sync")
 
 
 @dataclass(frozen=True, slots=True)
