@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress
@@ -82,16 +83,27 @@ def missing_days(settings: Settings, today: date | None) -> tuple[date, date] | 
     return (missing[0], missing[-1]) if missing else None
 
 
-def metrics(settings: Settings, days: tuple[date, date] | None, progress: Progress) -> Outcome:
-    """Build the days that are missing. Raises Mismatch when a day was refused; the others are published."""
-    if days is None:
+def metrics(
+    settings: Settings, days: tuple[date, date] | None, unfinished: Path, progress: Progress
+) -> Outcome:
+    """Build the days that are missing, and what is built as a whole after them.
+
+    The file `unfinished` is there from before the build until its good end: days have verdicts of their
+    own, but that dimensions and reports were built is written nowhere else. Raises Mismatch when a day
+    was refused; the others are published.
+    """
+    if days is None and not unfinished.exists():
         return f"the last {METRIC_DAYS} days are built", False
     from bilten_orchestration.metrics.build import build
 
-    report = build(settings, *days, progress=progress)
+    last = datetime.now(UTC).date() - timedelta(days=1)
+    first, last = days or (last, last)
+    unfinished.touch(mode=0o600)
+    report = build(settings, first, last, progress=progress)
+    unfinished.unlink()
     if report.problems:
         raise Mismatch(report.problems)
-    return f"built {days[0]} to {days[1]}", True
+    return f"built {first} to {last}", True
 
 
 def _demo_plan(settings: Settings) -> tuple[int, float] | None:

@@ -102,7 +102,7 @@ def up(
         loaded = phase(load)
         days = phases.missing_days(settings, today)
         phase(lambda: phases.sync(settings, needed=loaded or days is not None, progress=engine))
-        phase(lambda: phases.metrics(settings, days, engine))
+        phase(lambda: phases.metrics(settings, days, places.home / "metrics-unfinished", engine))
         phase(lambda: _dagster(settings, supervisor))
     return UpReport(
         ui=ui(settings),

@@ -1,0 +1,307 @@
+"""`bilten up` as a user calls it: from nothing to numbers, again, after kills, beside another one.
+
+One stack for the module, in a directory and on ports of its own. Its demo data are small.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bilten_orchestration.local import postgres, privileges
+from bilten_orchestration.settings import CHECKOUT
+
+SCALE = "0.02"
+PROGRAMS = {
+    "postgres",
+    "clickhouse",
+    "redis",
+    "object-store",
+    "dagster-code",
+    "dagster-webserver",
+    "dagster-daemon",
+}
+
+
+class Stack:
+    """A state directory, and `bilten` called on it by a child process."""
+
+    def __init__(self, home: Path, user: privileges.ServerUser | None = None) -> None:
+        self.home = home
+        self.user = user
+
+    def run(
+        self, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BILTEN_")}
+        result = subprocess.run(
+            [sys.executable, "-m", "bilten_orchestration.cli.main", *arguments],
+            env=inherited | {"BILTEN_HOME": str(self.home), "PYTHONPATH": str(CHECKOUT)} | environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            **({"user": self.user.uid, "group": self.user.gid, "extra_groups": []} if self.user else {}),
+        )
+        assert not check or result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def up(self, *arguments: str, **environment: str) -> dict[str, Any]:
+        document = json.loads(self.run("up", "--json", "--scale", SCALE, *arguments, **environment).stdout)
+        assert document["ok"] is True
+        return dict(document["result"])
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        document = json.loads(self.run("status", "--json", check=False).stdout)
+        return {program["name"]: program for program in document["result"]["programs"]}
+
+    def secrets(self) -> list[str]:
+        lines = (self.home / "stack.env").read_text().splitlines()
+        pairs = [line.split("=", 1) for line in lines if "=" in line]
+        return [value for name, value in pairs if name.endswith(("PASSWORD", "KEY", "KEY_ID"))]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Stack]:
+    base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))
+    base.chmod(0o755)
+    stack = Stack(base / ".bilten")
+    try:
+        stack.up()
+        yield stack
+    finally:
+        stack.run("down", check=False)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def test_everything_answers(running: Stack) -> None:
+    programs = running.status()
+    assert set(programs) == PROGRAMS
+    assert [name for name, program in programs.items() if not program["ok"]] == []
+    idle = sum(program["memory_bytes"] for program in programs.values())
+    print(f"memory of the stack: {idle / (1 << 20):.0f} MiB")
+    assert idle < 3.5 * (1 << 30)
+
+
+def test_numbers_are_there_and_dagster_shows_the_graph(running: Stack) -> None:
+    port = running.status()["dagster-webserver"]["where"].rsplit(":", 1)[1]
+    query = {"query": "{repositoriesOrError{... on RepositoryConnection{nodes{assetNodes{id}}}}}"}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/graphql", json.dumps(query).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        nodes = json.load(answer)["data"]["repositoriesOrError"]["nodes"]
+    assert len(nodes[0]["assetNodes"]) > 20
+    result = running.run(
+        "sql",
+        "--format",
+        "json",
+        "select count() as n, uniqExact(metric_date) as days from marts.fct_event_sales_daily",
+    )
+    assert '"n"' in result.stdout
+
+
+def test_second_up_is_fast_and_changes_nothing(running: Stack) -> None:
+    before = {name: program["pid"] for name, program in running.status().items()}
+    written = (running.home / "stack.env").stat().st_mtime_ns
+    started = time.monotonic()
+    report = running.up()
+    seconds = time.monotonic() - started
+    print(f"second up: {seconds:.1f} s")
+    assert seconds < 20
+    assert [phase["name"] for phase in report["phases"] if phase["changed"]] == []
+    assert {name: program["pid"] for name, program in running.status().items()} == before
+    assert (running.home / "stack.env").stat().st_mtime_ns == written
+
+
+def test_no_secret_is_in_a_log_a_configuration_or_an_argument(running: Stack) -> None:
+    secrets = running.secrets()
+    assert len(secrets) == 10
+    readable = [
+        path.read_text(errors="replace")
+        for pattern in ("logs/*", "supervisord.conf", "dagster/*.yaml")
+        for path in running.home.glob(pattern)
+    ]
+    arguments = []
+    for process in psutil.process_iter(["cmdline"]):
+        arguments.append(" ".join(process.info["cmdline"] or []))
+    assert any(str(running.home) in line for line in arguments)
+    assert [secret for secret in secrets if any(secret in text for text in readable + arguments)] == []
+    for path in (
+        running.home / "stack.env",
+        running.home / "supervisord.conf",
+        *running.home.glob("programs/*"),
+    ):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_any_server_comes_back_after_sigkill(running: Stack, name: str) -> None:
+    pid = running.status()[name]["pid"]
+    psutil.Process(pid).kill()
+    running.up()
+    program = running.status()[name]
+    assert program["ok"]
+    assert program["pid"] != pid
+
+
+def test_everything_comes_back_after_sigkill_of_everything(running: Stack) -> None:
+    pids = [program["pid"] for program in running.status().values()]
+    pids.append(int((running.home / "supervisord.pid").read_text()))
+    pids.sort(key=lambda pid: psutil.Process(pid).ppid() != 1)  # supervisord first: it restarts what dies
+    for pid in pids:
+        psutil.Process(pid).kill()
+    report = running.up()
+    assert [phase["name"] for phase in report["phases"] if phase["changed"]] == ["servers"]
+    assert all(program["ok"] for program in running.status().values())
+
+
+def test_a_killed_supervisord_leaves_no_orphan(running: Stack) -> None:
+    pids = {program["pid"] for program in running.status().values()}
+    psutil.Process(int((running.home / "supervisord.pid").read_text())).kill()
+    running.up()
+    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+
+
+def test_a_second_stack_beside_it(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))
+    base.chmod(0o755)
+    other = Stack(base / ("long" * 30) / ".bilten")  # sockets cannot lie there
+    other.home.parent.mkdir()
+    before = running.status()
+    try:
+        with socket.socket() as squatter:
+            squatter.bind(("127.0.0.1", 0))
+            squatter.listen()
+            port = squatter.getsockname()[1]
+            refused = other.run("up", "--no-demo", check=False, BILTEN_REDIS__PORT=str(port))
+            assert refused.returncode == 1
+            assert f"pid {os.getpid()}" in refused.stderr
+            assert "BILTEN_REDIS__PORT" in refused.stderr
+        report = other.up("--no-demo")
+        taken = {program["where"] for program in before.values()} - {""}
+        assert not taken & {f"127.0.0.1:{port}" for port in report["ports"].values()}
+        assert any("is taken by" in note for note in report["notes"])
+        assert other.run("down").returncode == 0
+        assert {name: program["pid"] for name, program in running.status().items()} == {
+            name: program["pid"] for name, program in before.items()
+        }
+        assert (other.home / "data" / "postgres" / "PG_VERSION").exists()
+        assert other.run("status", check=False).returncode == 1
+    finally:
+        other.run("down", check=False)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def test_two_ups_at_once_wait_for_each_other(running: Stack) -> None:
+    command = [sys.executable, "-m", "bilten_orchestration.cli.main", "up", "--json", "--scale", SCALE]
+    environment = os.environ | {"BILTEN_HOME": str(running.home), "PYTHONPATH": str(CHECKOUT)}
+    both = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert sum("waiting for `bilten up`, pid" in err for _, err in ends) == 1
+
+
+def test_env_connects_other_clients(running: Stack) -> None:
+    variables = json.loads(running.run("env", "--json").stdout)["result"]
+    assert {"PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGPASSWORD", "CLICKHOUSE_URL", "REDIS_URL"} <= set(
+        variables
+    )
+    assert {"AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "DAGSTER_HOME", "DAGSTER_URL"} <= set(variables)
+    user = privileges.server_user()
+    psql = postgres.binaries(running.home, user) / "psql"
+    answer = subprocess.run(
+        [
+            "/bin/sh",
+            "-c",
+            f'eval "$1"; exec {psql} -XAtc "select current_user"',
+            "sh",
+            running.run("env").stdout,
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.strip() == "bilten_owner"
+
+
+def test_logs_of_a_server_and_of_a_stranger(running: Stack) -> None:
+    assert "database system is ready" in running.run("logs", "postgres", "-n", "5000").stdout
+    unknown = running.run("logs", "mysql", check=False)
+    assert unknown.returncode == 2
+    assert "postgres" in unknown.stderr
+
+
+def test_down_stops_only_its_own(running: Stack) -> None:
+    stranger = subprocess.Popen(["sleep", "600"], env={**os.environ, "BILTEN_HOME": str(running.home)})
+    try:
+        pids = {name: program["pid"] for name, program in running.status().items()}
+        document = json.loads(running.run("down", "--json").stdout)
+        assert set(document["result"]["stopped"]) == PROGRAMS
+        assert not any(
+            psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids.values()
+        )
+        assert stranger.poll() is None
+    finally:
+        stranger.send_signal(signal.SIGKILL)
+        stranger.wait()
+    report = running.up()
+    assert [phase["name"] for phase in report["phases"] if phase["changed"]] == ["servers"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
+def test_as_an_ordinary_user() -> None:
+    entry = pwd.getpwnam("daemon")
+    somebody = privileges.ServerUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    if not all(
+        privileges.reachable(path, somebody) for path in (Path(sys.executable).resolve().parent, CHECKOUT)
+    ):
+        pytest.skip(f"{somebody.name} can read neither the interpreter nor the checkout here")
+    base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))
+    os.chown(base, somebody.uid, somebody.gid)
+    other = Stack(base / ".bilten", user=somebody)
+    try:
+        other.up("--no-demo")
+        programs = other.status()
+        assert all(program["ok"] for program in programs.values())
+        owners = {psutil.Process(program["pid"]).uids().real for program in programs.values()}
+        assert owners == {somebody.uid}
+        assert other.run("down").returncode == 0
+    finally:
+        other.run("down", check=False)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers become somebody else")
+def test_as_root_in_a_home_that_only_root_may_enter(running: Stack) -> None:
+    base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))  # 0700
+    other = Stack(base / ".bilten")
+    outside = privileges.outside_directory(other.home)
+    try:
+        other.up("--no-demo")
+        programs = other.status()
+        assert all(program["ok"] for program in programs.values())
+        assert psutil.Process(programs["postgres"]["pid"]).uids().real != 0
+        assert (outside / "data" / "postgres" / "PG_VERSION").exists()
+    finally:
+        other.run("down", check=False)
+        shutil.rmtree(base, ignore_errors=True)
+        shutil.rmtree(outside, ignore_errors=True)
