@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 HOME_VARIABLE = "BILTEN_HOME"
-PROGRAM_VARIABLE = "BILTEN_STACK_PROGRAM"
+PROGRAM_VARIABLE = "STACK_PROGRAM"  # not BILTEN_: those are settings, and unknown ones are refused
 
 
 def of_stack(home: Path) -> Iterator[psutil.Process]:
