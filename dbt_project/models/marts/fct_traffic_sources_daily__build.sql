@@ -7,17 +7,15 @@
     pre_hook="{{ forget_verdicts() }}",
 ) }}
 {%- set touch_days = 30 %}
-with touches as (
+-- The clickstream is read twice: two days for the sessions of the run, and the 30 days before for the buyers.
+with session_sources as (
     select
         session_id,
-        any(visitor_id) as visitor_id,
-        max(user_id) as user_id,
-        min(parts.touched_at) as touched_at,
-        argMin(source, parts.touched_at) as source,
-        argMin(medium, parts.touched_at) as medium,
-        argMin(campaign, parts.touched_at) as campaign
-    from {{ ref('int_session_touches') }} as parts
-    where {{ around_run_days('created_date', back=touch_days) }}
+        argMin(source, touched_at) as source,
+        argMin(medium, touched_at) as medium,
+        argMin(campaign, touched_at) as campaign
+    from {{ ref('int_session_touches') }}
+    where {{ around_run_days('created_date', back=1) }}
     group by session_id
 ),
 
@@ -51,33 +49,41 @@ payments as (
     where posting_type = 'payment' and {{ in_run_days('metric_date') }}
 ),
 
-browsers_of_buyers as (
-    select distinct
-        user_id,
-        visitor_id
-    from touches
-    where user_id in (select user_id from payments) and user_id <> {{ zero_uuid() }}
+-- a browser belongs to whoever logged in with it; its touches before the login count too
+browsers as (
+    select
+        visitor_id,
+        groupUniqArrayIf(user_id, user_id <> {{ zero_uuid() }}) as users,
+        groupArrayIf((touched_at, source, medium, campaign), source <> '(direct)') as touches
+    from {{ ref('int_session_touches') }}
+    where {{ around_run_days('created_date', back=touch_days) }}
+    group by visitor_id
+    having notEmpty(users) and notEmpty(touches)
 ),
 
-touches_of_buyers as (
+touches_of_users as (
     select
-        browsers.user_id as user_id,
-        touches.touched_at as touched_at,
-        (touches.source, touches.medium, touches.campaign) as touch
-    from touches
-    inner join browsers_of_buyers as browsers on touches.visitor_id = browsers.visitor_id
-    where touches.source <> '(direct)'
+        user_id,
+        touch.1 as touched_at,
+        (touch.2, touch.3, touch.4) as touch_source
+    from (
+        select
+            arrayJoin(users) as user_id,
+            touches
+        from browsers
+    )
+    array join touches as touch
 ),
 
 attributed as (
     select
         payments.payment_id as payment_id,
-        argMax(touches_of_buyers.touch, (touches_of_buyers.touched_at, touches_of_buyers.touch)) as touch
+        argMax(touches.touch_source, (touches.touched_at, touches.touch_source)) as touch
     from payments
-    inner join touches_of_buyers on payments.user_id = touches_of_buyers.user_id
+    inner join touches_of_users as touches on payments.user_id = touches.user_id
     where
-        touches_of_buyers.touched_at <= payments.posted_at
-        and touches_of_buyers.touched_at >= payments.posted_at - interval {{ touch_days }} day
+        touches.touched_at <= payments.posted_at
+        and touches.touched_at >= payments.posted_at - interval {{ touch_days }} day
     group by payments.payment_id
 ),
 
@@ -87,16 +93,16 @@ facts as (
         visits.organization_id as organization_id,
         visits.organizer_id as organizer_id,
         visits.event_id as event_id,
-        touches.source as source,
-        touches.medium as medium,
-        touches.campaign as campaign,
+        sources.source as source,
+        sources.medium as medium,
+        sources.campaign as campaign,
         -- ISO 4217 for "no currency": visits have none, and must not be repeated once for each
         'XXX' as currency,
         1 as sessions,
         0 as paid_orders,
         toDecimal64(0, 3) as gross_sales
     from visits
-    inner join touches on visits.session_id = touches.session_id
+    inner join session_sources as sources on visits.session_id = sources.session_id
 
     union all
 

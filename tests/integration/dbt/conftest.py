@@ -1,0 +1,30 @@
+"""One ClickHouse with the analytics schema, emptied for each test; one parsed project for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clickhouse_connect.driver.client import Client
+
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores.clickhouse import connect
+from tests.integration.dbt.project import Project
+
+
+@pytest.fixture(scope="session")
+def target_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dbt")
+
+
+@pytest.fixture
+def project(settings: Settings, target_directory: Path) -> Project:
+    return Project(target_directory, settings)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    found = connect(settings.clickhouse)
+    yield found
+    found.close()

@@ -1,0 +1,81 @@
+"""Runs the dbt project as its users do: a process of its own, settings by environment alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bilten_orchestration.settings import CHECKOUT, Settings
+
+PROJECT = CHECKOUT / "dbt_project"
+LIMIT_SECONDS = 300
+
+#: The first build on an empty server: the views below the marts as well.
+FROM_NOTHING = (
+    "build", "--select", "path:models/staging", "path:models/intermediate", "tag:daily",
+    "--exclude-resource-type", "unit_test",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one `dbt build` ended. `statuses` maps the name of a node to success, pass, warn, fail, error or skipped."""
+
+    exit_code: int
+    output: str
+    statuses: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Project:
+    """One target directory for a whole test module, so that files are parsed once."""
+
+    target: Path
+    settings: Settings
+    port: int | None = None
+
+    def environment(self) -> dict[str, str]:
+        clickhouse = self.settings.clickhouse
+        outside = {name: text for name, text in os.environ.items() if not name.startswith(("BILTEN_", "DBT_"))}
+        return outside | {
+            "BILTEN_CLICKHOUSE__HOST": str(clickhouse.host),
+            "BILTEN_CLICKHOUSE__PORT": str(self.port or clickhouse.port),
+            "BILTEN_CLICKHOUSE__USER": clickhouse.user,
+            "DBT_ENV_SECRET_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
+            "DBT_TARGET_PATH": str(self.target),
+            "DBT_LOG_PATH": str(self.target / "logs"),
+            "DBT_PROFILES_DIR": str(PROJECT),
+            "DBT_USE_COLORS": "false",
+        }
+
+    def start(self, *arguments: str, **variables: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [
+                str(Path(sys.executable).with_name("dbt")),
+                *(arguments or ("build", "--selector", "daily")),
+                "--project-dir",
+                str(PROJECT),
+                "--vars",
+                json.dumps(variables),
+            ],
+            env=self.environment(),
+            cwd=self.target,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def build(self, *arguments: str, **variables: object) -> Outcome:
+        results = self.target / "run_results.json"
+        results.unlink(missing_ok=True)
+        process = self.start(*arguments, **variables)
+        output, _ = process.communicate(timeout=LIMIT_SECONDS)
+        statuses = {}
+        if results.exists():
+            for result in json.loads(results.read_text())["results"]:
+                statuses[result["unique_id"].split(".")[2]] = result["status"]
+        return Outcome(process.returncode, output, statuses)
