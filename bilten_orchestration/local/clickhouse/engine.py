@@ -153,9 +153,9 @@ class Connection:
 
     def stream(self, sql: str, output_format: str, params: Mapping[str, str], write_fd: int) -> Totals:
         """Run a statement that answers with rows into the pipe; returns when all of it is written."""
-        _, at = statement.output_clause(sql.encode().decode("latin-1"))
-        raw = sql.encode()
-        head, tail = raw[:at].decode(), raw[at:].decode()
+        raw = sql.encode("utf-8", "surrogateescape").decode("latin-1")
+        _, at = statement.output_clause(raw)
+        head, tail = statement.utf8(raw[:at]), statement.utf8(raw[at:])
         routed = f"{head}\nINTO OUTFILE '/proc/self/fd/{write_fd}' TRUNCATE {tail}"
         try:
             return self.run(routed, output_format, params)
@@ -171,7 +171,7 @@ class Connection:
         """A streaming INSERT; what is not finished when the block ends is cancelled."""
         started = time.monotonic()
         try:
-            handle = self._raw.send_insert(head.statement.encode("latin-1").decode(), head.format)
+            handle = self._raw.send_insert(statement.utf8(head.statement), head.format)
         except RuntimeError as error:
             raise EngineError.of(error) from None
         insert = Insert(self._raw, handle, started)
@@ -236,18 +236,21 @@ class Engine:
         # Half a second and 250 MB: only the process that runs the engine pays for it.
         from chdb import _chdb
 
-        self._connect: Callable[[str], Any] = _chdb.connect
+        engine: Any = _chdb
+        self._connect: Callable[[str], Any] = engine.connect
         # The engine must not take SIGTERM from the HTTP server.
-        _chdb.set_signal_handlers_enabled(False)
+        engine.set_signal_handlers_enabled(False)
         self._config = config
         self._path = engine_path(config)
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
         config_file = write_engine_config(config)
         self._root = Connection(self._connect(f"{self._path}?config-file={config_file}"))
         self._root_lock = threading.Lock()
+        self._settings: frozenset[str] = frozenset()
         self._bootstrap()
 
     def _bootstrap(self) -> None:
+        self._settings = frozenset(self._root.own("SELECT name FROM system.settings").decode().split())
         self._root.own("SYSTEM FLUSH LOGS")
         self._root.own(
             f"""CREATE OR REPLACE VIEW system.query_log AS
@@ -268,7 +271,13 @@ class Engine:
     def open(self, settings: Mapping[str, str], *, analyst: bool = False) -> Connection:
         """A new session with these settings; an analyst's takes the narrow role and cannot change settings."""
         wanted = self.defaults() | dict(settings)
-        inline = {name: value for name, value in wanted.items() if _PLAIN_VALUE.fullmatch(value)}
+        # The connection string is the cheap way, but it ignores unknown names and takes no "&": what it
+        # cannot carry, SET does, with the engine's own errors.
+        inline = {
+            name: value
+            for name, value in wanted.items()
+            if name in self._settings and _PLAIN_VALUE.fullmatch(value)
+        }
         arguments = "&".join(f"{name}={value}" for name, value in inline.items())
         try:
             connection = Connection(self._connect(f"{self._path}?{arguments}"))

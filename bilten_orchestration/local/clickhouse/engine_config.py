@@ -9,13 +9,13 @@ import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from bilten_orchestration.local.clickhouse.config import EndpointConfig
 from bilten_orchestration.local.clickhouse.grants import (
     BEHIND_VIEWS,
     INFORMATION_SCHEMAS,
     READABLE_DATABASES,
     READABLE_SYSTEM_TABLES,
 )
-from bilten_orchestration.local.clickhouse.config import EndpointConfig
 
 #: Roles inside the engine. Its one user, `default`, holds both; a connection takes the one it needs.
 ETL_ROLE = "bilten_etl"

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,21 @@ Send = Callable[[Message], Awaitable[None]]
 
 # Above this a chunk is compressed in a thread: a megabyte of gzip would hold the event loop for 20 ms.
 _INLINE_BYTES = 64 * 1024
+_STALLED_SECONDS = 300
 
 
 class ClientGone(Exception):
     """The client closed its connection; nobody is there to answer."""
+
+
+@contextlib.asynccontextmanager
+async def _patience() -> AsyncIterator[None]:
+    """A client that neither sends nor takes anything for so long is gone, and its place free."""
+    try:
+        async with asyncio.timeout(_STALLED_SECONDS):
+            yield
+    except TimeoutError:
+        raise ClientGone from None
 
 
 class Body:
@@ -43,7 +54,8 @@ class Body:
         if self._pushed_back:
             return self._pushed_back.pop()
         while not self.complete:
-            message = await self._receive()
+            async with _patience():
+                message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             self.complete = not message.get("more_body", False)
@@ -137,7 +149,8 @@ class Answer:
                 data = self._compressor.compress(data)
         if data:
             self.sent_bytes += len(data)
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            async with _patience():
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
         tail = self._compressor.flush() if self._compressor is not None else b""
@@ -171,7 +184,7 @@ class Spool:
     """Bytes of a whole answer (wait_end_of_query): in memory up to 4 MiB, in a file of the data directory after."""
 
     def __init__(self, directory: Path) -> None:
-        self._file = tempfile.SpooledTemporaryFile(max_size=4 << 20, dir=directory)  # noqa: SIM115
+        self._file = tempfile.SpooledTemporaryFile(max_size=4 << 20, dir=str(directory))  # noqa: SIM115
 
     async def write(self, data: bytes) -> None:
         await asyncio.to_thread(self._file.write, data)

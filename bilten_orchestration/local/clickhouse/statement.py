@@ -82,6 +82,11 @@ def tokens(text: str) -> Iterator[Token]:
             depth += 1
 
 
+def utf8(text: str) -> str:
+    """The text as the client meant it; bytes that are no UTF-8 survive as surrogates."""
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
 def kind_of(text: str) -> Kind:
     """How the statement is to be run; of a WITH, whether a SELECT or an INSERT follows it."""
     first: Token | None = None
@@ -119,8 +124,6 @@ def insert_head(text: str, complete: bool) -> InsertHead | None:
                     return None
                 return InsertHead(text[: token.start], "Values", token.end)
             if previous is not None and previous.is_word("FORMAT") and token.kind == "word":
-                if token.end >= len(text) - 1 and not complete:
-                    return None
                 offset = token.end
                 while text[offset : offset + 1] in (" ", "\t", "\f"):
                     offset += 1
@@ -128,6 +131,8 @@ def insert_head(text: str, complete: bool) -> InsertHead | None:
                     offset += 1
                 if text[offset : offset + 1] == "\n":
                     offset += 1
+                if offset >= len(text) and not text.endswith("\n") and not complete:
+                    return None  # the name, or the line end after it, may go on in the next chunk
                 return InsertHead(text[: previous.start], token.text, offset)
         previous = token
     return None

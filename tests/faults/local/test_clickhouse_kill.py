@@ -66,14 +66,16 @@ def test_kill_9_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path) -
             (int(writer), int(batch)): (int(rows), int(distinct))
             for writer, batch, rows, distinct in (
                 line.split("\t")
-                for line in client.run("SELECT writer, batch, count(), uniqExact(n) FROM d.t GROUP BY ALL").splitlines()
+                for line in client.run(
+                    "SELECT writer, batch, count(), uniqExact(n) FROM d.t GROUP BY ALL"
+                ).splitlines()
             )
         }
         assert acknowledged - set(found) == set(), "acknowledged rows are gone"
         # What was not acknowledged may be there, but whole: one INSERT of this size is one part.
         assert {key: value for key, value in found.items() if value != (ROWS, ROWS)} == {}
         assert set(found) <= sent
-        assert client.run("CHECK TABLE d.t") == "1"
+        assert client.run("CHECK TABLE d.t", check_query_single_value_result=1) == "1"
         assert client.run("SELECT count() FROM system.detached_parts WHERE database = 'd'") == "0"
         assert "did not end cleanly" in endpoint.log_file.read_text()
     assert endpoint.stop() == 0
@@ -93,7 +95,9 @@ def test_kill_9_during_ddl_and_merges_starts_again(tmp_path: Path) -> None:
                 name = f"d.t{endpoint_turn}_{number}"
                 try:
                     client = Http(endpoint)
-                    client.run(f"CREATE TABLE {name} (a UInt32) ENGINE = MergeTree ORDER BY a PARTITION BY a % 3")
+                    client.run(
+                        f"CREATE TABLE {name} (a UInt32) ENGINE = MergeTree ORDER BY a PARTITION BY a % 3"
+                    )
                     for _ in range(3):
                         client.run(f"INSERT INTO {name} SELECT number FROM numbers(100)")
                     client.run(f"OPTIMIZE TABLE {name} FINAL")

@@ -57,7 +57,11 @@ class Http:
         headers: dict[str, str] | None = None,
         **parameters: str | int,
     ) -> Reply:
-        sent = {"X-ClickHouse-User": self.user[0], "X-ClickHouse-Key": self.user[1]} if headers is None else headers
+        sent = (
+            {"X-ClickHouse-User": self.user[0], "X-ClickHouse-Key": self.user[1]}
+            if headers is None
+            else headers
+        )
         with contextlib.closing(self.connect()) as connection:
             connection.request(
                 method,

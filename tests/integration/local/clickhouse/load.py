@@ -30,7 +30,9 @@ class Outcome:
 
 def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcome:
     """Selects, inserts, DDL, sessions, errors, aborted and compressed requests, by turns."""
-    Http(endpoint).run("CREATE OR REPLACE TABLE scratch.load (thread UInt8, n UInt32, s String) ENGINE = MergeTree ORDER BY n")
+    Http(endpoint).run(
+        "CREATE OR REPLACE TABLE scratch.load (thread UInt8, n UInt32, s String) ENGINE = MergeTree ORDER BY n"
+    )
     process = psutil.Process(endpoint.process.pid)
     errors: list[str] = []
 
@@ -44,10 +46,21 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
                 match chance.randrange(9):
                     case 0 | 1:
                         rows = chance.randrange(1, 2000)
-                        assert len(client.query(f"SELECT number, toString(number) FROM numbers({rows})").result_rows) == rows
+                        assert (
+                            len(
+                                client.query(
+                                    f"SELECT number, toString(number) FROM numbers({rows})"
+                                ).result_rows
+                            )
+                            == rows
+                        )
                     case 2:
                         rows = chance.randrange(1, 50)
-                        client.insert("load", [[thread, i, "x" * i] for i in range(rows)], column_names=["thread", "n", "s"])
+                        client.insert(
+                            "load",
+                            [[thread, i, "x" * i] for i in range(rows)],
+                            column_names=["thread", "n", "s"],
+                        )
                         inserted += rows
                     case 3:
                         assert client.command(f"SELECT count() FROM load WHERE thread = {thread}") == inserted
@@ -66,7 +79,9 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
                         plain.run(f"CREATE TABLE {name} (a Int) ENGINE = Memory")
                         plain.run(f"DROP TABLE {name} SYNC")
                     case 8:
-                        body = plain.run("SELECT number FROM numbers(100000) FORMAT RowBinary") if False else ""
+                        body = (
+                            plain.run("SELECT number FROM numbers(100000) FORMAT RowBinary") if False else ""
+                        )
                         reply = plain.send("SELECT number FROM numbers(20000) FORMAT RowBinary")
                         assert len(reply.body) == 160_000, body
             except Exception as error:

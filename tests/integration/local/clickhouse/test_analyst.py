@@ -230,9 +230,12 @@ REFUSED = {
 # What is refused for another reason than missing rights: no such syntax, a setting, an outfile.
 SYNTAX, SETTING, OUTFILE, DENIED = 62, 452, 358, 497
 OTHER_CODES = {
-    **dict.fromkeys(("three parts", "two statements", "two reads", "watch", "implicit select", "exit"), SYNTAX),
     **dict.fromkeys(
-        ("dangerous setting", "readonly off", "dialect", "explain settings", "additional result filter"), SETTING
+        ("three parts", "two statements", "two reads", "watch", "implicit select", "exit"), SYNTAX
+    ),
+    **dict.fromkeys(
+        ("dangerous setting", "readonly off", "dialect", "explain settings", "additional result filter"),
+        SETTING,
     ),
     **dict.fromkeys(("into outfile", "into outfile after format", "into outfile in comments"), OUTFILE),
 }
@@ -246,7 +249,8 @@ def test_reading_works(analyst: Http, sql: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sql", "code"), [pytest.param(sql, OTHER_CODES.get(name, DENIED), id=name) for name, sql in REFUSED.items()]
+    ("sql", "code"),
+    [pytest.param(sql, OTHER_CODES.get(name, DENIED), id=name) for name, sql in REFUSED.items()],
 )
 def test_everything_else_is_refused(analyst: Http, http_client: Http, sql: str, code: int) -> None:
     reply = analyst.send(sql)
@@ -314,5 +318,17 @@ def test_the_engine_alone_would_refuse_too(http_client: Http) -> None:
     """The second wall by itself: what the role cannot do even if a statement slipped through."""
     grants = http_client.run("SHOW GRANTS FOR bilten_analyst")
     assert "SELECT ON marts.*" in grants
-    for word in ("FILE", "URL", "S3", "REMOTE", "POSTGRES", "INSERT", "CREATE", "SYSTEM", "dictGet", "KILL", "ALL"):
+    for word in (
+        "FILE",
+        "URL",
+        "S3",
+        "REMOTE",
+        "POSTGRES",
+        "INSERT",
+        "CREATE",
+        "SYSTEM",
+        "dictGet",
+        "KILL",
+        "ALL",
+    ):
         assert word not in grants.split(), word

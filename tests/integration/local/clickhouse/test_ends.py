@@ -71,7 +71,9 @@ def test_an_insert_ends_when_its_client_leaves_and_writes_nothing(http_client: H
     config = http_client.endpoint.config
     connection = socket.create_connection((config.host, config.port), timeout=30)
     path = http_client.url(user=ETL[0], password=ETL[1], query="INSERT INTO scratch.half FORMAT TSV")
-    connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n1\n2\n3\n".encode())
+    connection.sendall(
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n1\n2\n3\n".encode()
+    )
     await_that(lambda: count_running(http_client, "scratch.half") == 1)
     connection.close()
     await_that(lambda: count_running(http_client, "scratch.half") == 0)
@@ -113,7 +115,11 @@ def test_memory_stays_flat_when_much_is_read_and_written(http_client: Http) -> N
     watcher = threading.Thread(target=watch)
     watcher.start()
     connection = http_client.connect()
-    connection.request("POST", http_client.url(user=ETL[0], password=ETL[1]), "SELECT number, toString(number) FROM numbers(30000000) FORMAT RowBinary")
+    connection.request(
+        "POST",
+        http_client.url(user=ETL[0], password=ETL[1]),
+        "SELECT number, toString(number) FROM numbers(30000000) FORMAT RowBinary",
+    )
     response = connection.getresponse()
     size = 0
     while chunk := response.read(1 << 20):
@@ -124,7 +130,9 @@ def test_memory_stays_flat_when_much_is_read_and_written(http_client: Http) -> N
     connection = http_client.connect()
     connection.request(
         "POST",
-        http_client.url(user=ETL[0], password=ETL[1], query="INSERT INTO FUNCTION null('a UInt64, b String') FORMAT TSV"),
+        http_client.url(
+            user=ETL[0], password=ETL[1], query="INSERT INTO FUNCTION null('a UInt64, b String') FORMAT TSV"
+        ),
         iter([block] * 150),
         encode_chunked=True,
         headers={"Transfer-Encoding": "chunked"},
@@ -139,14 +147,18 @@ def test_memory_stays_flat_when_much_is_read_and_written(http_client: Http) -> N
 
 
 def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
-    config = endpoint_config(tmp_path / "small", max_concurrent_queries=1, max_waiting_queries=1, max_wait_seconds=2)
+    config = endpoint_config(
+        tmp_path / "small", max_concurrent_queries=1, max_waiting_queries=1, max_wait_seconds=2
+    )
     with running(config) as endpoint:
         client = Http(endpoint)
         held = open_request(client, "SELECT count() FROM system.numbers")
         outcomes: list[int] = []
         await_that(lambda: client.send("SELECT 1", max_execution_time=1).code == 202)
         started = time.monotonic()
-        threads = [threading.Thread(target=lambda: outcomes.append(client.send("SELECT 1").code)) for _ in range(3)]
+        threads = [
+            threading.Thread(target=lambda: outcomes.append(client.send("SELECT 1").code)) for _ in range(3)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -206,5 +218,3 @@ def test_a_readable_or_wrong_configuration_is_refused_by_name(tmp_path: Path) ->
     assert outcome.returncode == 2
     for name in ("port", "data_dir", "nonsense", "users"):
         assert name in outcome.stderr
-
-

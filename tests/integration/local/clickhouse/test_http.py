@@ -60,7 +60,11 @@ def test_the_query_may_stand_in_the_url_the_body_or_both(http_client: Http) -> N
 
 
 def test_get_changes_nothing(http_client: Http) -> None:
-    for sql in ("CREATE TABLE scratch.g (a Int) ENGINE = Memory", "INSERT INTO scratch.g VALUES (1)", "SYSTEM FLUSH LOGS"):
+    for sql in (
+        "CREATE TABLE scratch.g (a Int) ENGINE = Memory",
+        "INSERT INTO scratch.g VALUES (1)",
+        "SYSTEM FLUSH LOGS",
+    ):
         assert http_client.send(method="GET", query=sql).code == 164
     assert http_client.run("EXISTS TABLE scratch.g") == "0"
 
@@ -69,10 +73,18 @@ def test_get_changes_nothing(http_client: Http) -> None:
     ("sql", "content_type", "body"),
     [
         ("SELECT 1 AS a", "text/tab-separated-values; charset=UTF-8", b"1\n"),
-        ("SELECT 1 AS a FORMAT TSVWithNamesAndTypes", "text/tab-separated-values; charset=UTF-8", b"a\nUInt8\n1\n"),
+        (
+            "SELECT 1 AS a FORMAT TSVWithNamesAndTypes",
+            "text/tab-separated-values; charset=UTF-8",
+            b"a\nUInt8\n1\n",
+        ),
         ("SELECT 1 AS a FORMAT CSVWithNames", "text/csv; charset=UTF-8; header=present", b'"a"\n1\n'),
         ("SELECT 1 AS a FORMAT JSONEachRow", "application/x-ndjson; charset=UTF-8", b'{"a":1}\n'),
-        ("SELECT 1 AS a FORMAT RowBinaryWithNamesAndTypes", "application/octet-stream", b"\x01\x01a\x05UInt8\x01"),
+        (
+            "SELECT 1 AS a FORMAT RowBinaryWithNamesAndTypes",
+            "application/octet-stream",
+            b"\x01\x01a\x05UInt8\x01",
+        ),
         ("SELECT 1 AS a FORMAT Native", "application/octet-stream", b"\x01\x01\x01a\x05UInt8\x01"),
         ("SELECT 1 AS a FORMAT Null", "text/plain; charset=UTF-8", b""),
     ],
@@ -81,20 +93,28 @@ def test_formats(http_client: Http, sql: str, content_type: str, body: bytes) ->
     reply = http_client.send(sql)
     assert reply.body == body
     assert reply.headers["Content-Type"] == content_type
-    assert reply.headers["X-ClickHouse-Format"] == (sql.split("FORMAT ")[1] if "FORMAT" in sql else "TabSeparated")
+    assert reply.headers["X-ClickHouse-Format"] == (
+        sql.split("FORMAT ")[1] if "FORMAT" in sql else "TabSeparated"
+    )
 
 
-@pytest.mark.parametrize("output_format", ["JSON", "JSONCompact", "Arrow", "ArrowStream", "Parquet", "XML", "PrettyCompact"])
+@pytest.mark.parametrize(
+    "output_format", ["JSON", "JSONCompact", "Arrow", "ArrowStream", "Parquet", "XML", "PrettyCompact"]
+)
 def test_formats_with_head_and_foot_are_whole_when_streamed(http_client: Http, output_format: str) -> None:
     """Many blocks, one header and one footer."""
-    body = http_client.send(f"SELECT number, toString(number) AS s FROM numbers(300000) FORMAT {output_format}").body
+    body = http_client.send(
+        f"SELECT number, toString(number) AS s FROM numbers(300000) FORMAT {output_format}"
+    ).body
     if output_format.startswith("JSON"):
         document = json.loads(body)
         assert len(document["data"]) == document["rows"] == 300_000
     elif output_format.startswith("Arrow"):
         import pyarrow
 
-        reader = pyarrow.ipc.open_stream(body) if output_format == "ArrowStream" else pyarrow.ipc.open_file(body)
+        reader = (
+            pyarrow.ipc.open_stream(body) if output_format == "ArrowStream" else pyarrow.ipc.open_file(body)
+        )
         assert reader.read_all().num_rows == 300_000
     elif output_format == "Parquet":
         import pyarrow.parquet
@@ -108,7 +128,10 @@ def test_formats_with_head_and_foot_are_whole_when_streamed(http_client: Http, o
 
 def test_default_format_and_its_header(http_client: Http) -> None:
     assert http_client.run("SELECT 1 AS a", default_format="JSONEachRow") == '{"a":1}'
-    reply = http_client.send("SELECT 1 AS a", headers={"X-ClickHouse-User": ETL[0], "X-ClickHouse-Key": ETL[1], "X-ClickHouse-Format": "CSV"})
+    reply = http_client.send(
+        "SELECT 1 AS a",
+        headers={"X-ClickHouse-User": ETL[0], "X-ClickHouse-Key": ETL[1], "X-ClickHouse-Format": "CSV"},
+    )
     assert reply.headers["X-ClickHouse-Format"] == "CSV"
     assert http_client.run("SELECT 'FORMAT x' AS f FORMAT CSV SETTINGS max_threads = 1") == '"FORMAT x"'
 
@@ -157,18 +180,34 @@ def test_errors_have_the_servers_status_and_code(http_client: Http, sql: str, st
     assert reply.text.startswith(f"Code: {code}. DB::Exception: ")
 
 
+@pytest.mark.parametrize("session", [{}, {"session_id": "settings"}])
+def test_unknown_and_wrong_settings_are_errors(http_client: Http, session: dict[str, str]) -> None:
+    assert http_client.send("SELECT 1", nosuchsetting=1, **session).code == 115
+    assert http_client.send("SELECT 1", max_threads="many", **session).code == 27
+    assert http_client.send("SELECT 1", **{"config-file": "/nosuch"}, **session).code == 115
+    assert http_client.run("SELECT getSetting('max_block_size')", max_block_size=77, **session) == "77"
+    assert http_client.run("SELECT getSetting('max_block_size')", **session) != "77"
+
+
 def test_parameters(http_client: Http) -> None:
     assert http_client.run("SELECT {a:UInt8} + 1, {b:String}, {c:Array(String)}, {d:Nullable(String)}", param_a=1,
                            param_b="it's\\t<tab>", param_c="['x','y']", param_d="\\N") == "2\tit\\'s\\t<tab>\t['x','y']\t\\N"  # fmt: skip
     assert http_client.send("SELECT {missing:UInt8}").code == 456
     http_client.run("CREATE OR REPLACE TABLE scratch.p (a UInt8) ENGINE = MergeTree ORDER BY a")
-    http_client.run("INSERT INTO {t:Identifier} SELECT {a:UInt8}", param_t="scratch.p".split(".")[1], param_a=7, database="scratch")
+    http_client.run(
+        "INSERT INTO {t:Identifier} SELECT {a:UInt8}",
+        param_t="scratch.p".split(".")[1],
+        param_a=7,
+        database="scratch",
+    )
     assert http_client.run("SELECT a FROM scratch.p") == "7"
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lz4", "zstd", "deflate"])
 def test_compression(http_client: Http, codec: str) -> None:
-    reply = http_client.send("SELECT number FROM numbers(100000)", headers=basic(*ETL) | {"Accept-Encoding": codec})
+    reply = http_client.send(
+        "SELECT number FROM numbers(100000)", headers=basic(*ETL) | {"Accept-Encoding": codec}
+    )
     assert reply.headers["Content-Encoding"] == codec
     plain = "".join(f"{n}\n" for n in range(100_000)).encode()
     assert len(reply.body) < len(plain)
@@ -178,7 +217,9 @@ def test_compression(http_client: Http, codec: str) -> None:
         assert lz4.frame.decompress(reply.body) == plain
     elif codec == "zstd":
         assert zstandard.ZstdDecompressor().decompressobj().decompress(reply.body) == plain
-    off = http_client.send("SELECT 1", headers=basic(*ETL) | {"Accept-Encoding": codec}, enable_http_compression=0)
+    off = http_client.send(
+        "SELECT 1", headers=basic(*ETL) | {"Accept-Encoding": codec}, enable_http_compression=0
+    )
     assert "Content-Encoding" not in off.headers
 
 
@@ -192,7 +233,9 @@ def test_compressed_bodies(http_client: Http, encoding: str, pack: object) -> No
     assert http_client.send(pack(b"SELECT 41 + 1"), headers=headers).text == "42\n"
     http_client.run("CREATE OR REPLACE TABLE scratch.b (a UInt64) ENGINE = MergeTree ORDER BY a")
     rows = "\n".join(str(n) for n in range(200_000)).encode()
-    assert http_client.send(pack(rows), headers=headers, query="INSERT INTO scratch.b FORMAT TSV").status == 200
+    assert (
+        http_client.send(pack(rows), headers=headers, query="INSERT INTO scratch.b FORMAT TSV").status == 200
+    )
     assert http_client.run("SELECT count(), sum(a) FROM scratch.b") == f"200000\t{200_000 * 199_999 // 2}"
     assert http_client.send(b"not compressed at all", headers=headers).code != 0
 
@@ -210,7 +253,7 @@ def test_insert_splits_statement_and_data(http_client: Http) -> None:
         "INSERT INTO scratch.i FORMAT CSV\n1,one\n",
         "INSERT INTO scratch.i (a, b) FORMAT TSV 2\ttwo\n",
         "INSERT INTO scratch.i VALUES (3, 'three; -- FORMAT'), (4, concat('fo', 'ur'))",
-        "/* why */ INSERT INTO scratch.i SETTINGS max_threads = 1 FORMAT JSONEachRow {\"a\":5,\"b\":\"five\"}",
+        '/* why */ INSERT INTO scratch.i SETTINGS max_threads = 1 FORMAT JSONEachRow {"a":5,"b":"five"}',
         "insert into scratch.i(a, b) values (6,'six');",
     ):
         reply = http_client.send(body)
@@ -251,9 +294,7 @@ def test_sessions_belong_to_their_user(http_client: Http, analyst: Http) -> None
 def test_a_running_query_id_is_not_taken_twice(http_client: Http) -> None:
     import threading
 
-    thread = threading.Thread(
-        target=lambda: http_client.run("SELECT sleep(2)", query_id="twice")
-    )
+    thread = threading.Thread(target=lambda: http_client.run("SELECT sleep(2)", query_id="twice"))
     thread.start()
     running = "SELECT count() FROM system.processes WHERE query LIKE 'SELECT sleep(2)%'"
     while http_client.run(running) == "0":
@@ -268,7 +309,9 @@ def test_kill_query_by_http_id(http_client: Http) -> None:
 
     replies = []
     thread = threading.Thread(
-        target=lambda: replies.append(http_client.send("SELECT count() FROM system.numbers", query_id="to-kill"))
+        target=lambda: replies.append(
+            http_client.send("SELECT count() FROM system.numbers", query_id="to-kill")
+        )
     )
     thread.start()
     deadline = time.monotonic() + 20
@@ -294,7 +337,10 @@ def test_wait_end_of_query_has_the_error_in_the_status(http_client: Http) -> Non
 
 
 def test_progress_headers_if_asked(http_client: Http) -> None:
-    reply = http_client.send("SELECT sum(sleepEachRow(0.02)) FROM numbers(50) SETTINGS max_block_size = 5", send_progress_in_http_headers=1)
+    reply = http_client.send(
+        "SELECT sum(sleepEachRow(0.02)) FROM numbers(50) SETTINGS max_block_size = 5",
+        send_progress_in_http_headers=1,
+    )
     steps = [json.loads(value) for value in reply.headers.get_all("X-ClickHouse-Progress")]
     assert steps
     rows = [int(step["read_rows"]) for step in steps]
@@ -302,7 +348,9 @@ def test_progress_headers_if_asked(http_client: Http) -> None:
 
 
 def test_memory_of_one_query_is_bounded(http_client: Http) -> None:
-    reply = http_client.send("SELECT groupArray(number) FROM numbers(1000000000)", max_memory_usage=50_000_000)
+    reply = http_client.send(
+        "SELECT groupArray(number) FROM numbers(1000000000)", max_memory_usage=50_000_000
+    )
     assert reply.code == 241
 
 

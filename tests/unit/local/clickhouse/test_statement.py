@@ -1,0 +1,130 @@
+"""The lexer: what is quoted, commented or bracketed never counts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bilten_orchestration.local.clickhouse import statement
+from bilten_orchestration.local.clickhouse.statement import InsertHead, insert_head, kind_of, output_clause
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("SELECT 1", "rows"),
+        ("  /* INSERT */ -- INSERT\n select 1", "rows"),
+        ("WITH x AS (SELECT 1) SELECT * FROM x", "rows"),
+        ("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", "other"),
+        ("WITH x AS (SELECT 'INSERT') SELECT 1", "rows"),
+        ("(SELECT 1)", "rows"),
+        ("FROM t SELECT 1", "rows"),
+        ("SHOW TABLES", "rows"),
+        ("INSERT INTO t VALUES (1)", "insert"),
+        ("CREATE TABLE t (a Int)", "other"),
+        ("ALTER TABLE t DELETE WHERE 1", "other"),
+        ("", "empty"),
+        ("-- only a comment", "empty"),
+        ("/* never closed", "empty"),
+    ],
+)
+def test_kind(text: str, kind: str) -> None:
+    assert kind_of(text) == kind
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [
+        ("INSERT INTO t FORMAT CSV\n1,2\n", InsertHead("INSERT INTO t ", "CSV", 25)),
+        ("INSERT INTO t FORMAT CSV\r\n1", InsertHead("INSERT INTO t ", "CSV", 26)),
+        ("INSERT INTO t FORMAT CSV  1", InsertHead("INSERT INTO t ", "CSV", 26)),
+        ("INSERT INTO t FORMAT CSV\n\n1", InsertHead("INSERT INTO t ", "CSV", 25)),
+        ("INSERT INTO t VALUES (1)", InsertHead("INSERT INTO t ", "Values", 20)),
+        ("INSERT INTO `FORMAT x` (`VALUES`) FORMAT TSV\n", InsertHead("INSERT INTO `FORMAT x` (`VALUES`) ", "TSV", 45)),
+        ("INSERT INTO t /* FORMAT CSV */ FORMAT TSV\n1", InsertHead("INSERT INTO t /* FORMAT CSV */ ", "TSV", 42)),
+        ("INSERT INTO t SELECT 1 FORMAT CSV", None),
+        ("INSERT INTO t (a) WITH 1 AS x SELECT x", None),
+        ("INSERT INTO t FROM INFILE 'x' FORMAT CSV", None),
+        ("INSERT INTO t", None),
+    ],
+)
+def test_where_data_begins(text: str, head: InsertHead | None) -> None:
+    assert insert_head(text, complete=True) == head
+
+
+@pytest.mark.parametrize("cut", range(len("INSERT INTO t FORMAT TSVWithNames\r\nx")))
+def test_a_head_that_may_go_on_waits_for_more(cut: int) -> None:
+    whole = "INSERT INTO t FORMAT TSVWithNames\r\nx"
+    found = insert_head(whole[:cut], complete=False)
+    assert found in (None, insert_head(whole, complete=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "rest"),
+    [
+        ("SELECT 1", None, ""),
+        ("SELECT 1 -- end", None, " -- end"),
+        ("SELECT 1 FORMAT JSON", "JSON", "FORMAT JSON"),
+        ("SELECT 1 FORMAT JSON SETTINGS a = 1", "JSON", "FORMAT JSON SETTINGS a = 1"),
+        ("SELECT 1 SETTINGS a = 1 FORMAT CSV", "CSV", "FORMAT CSV"),
+        ("SELECT 1 AS format FROM (SELECT 2 FORMAT x)", None, ""),
+        ("SELECT 'FORMAT CSV'", None, ""),
+        ("SELECT format FROM t", None, ""),
+    ],
+)
+def test_format_clause(text: str, name: str | None, rest: str) -> None:
+    found, at = output_clause(text)
+    assert (found, text[at:]) == (name, rest)
+
+
+def test_second_statements_are_found_and_last_semicolons_are_not() -> None:
+    assert statement.without_semicolon("SELECT ';' ; -- x\n;") == "SELECT ';' "
+    assert statement.without_semicolon("SELECT $$;$$") == "SELECT $$;$$"
+    for text in ("SELECT 1; SELECT 2", "SELECT 1;/* */x", "SELECT '\\'';DROP TABLE t"):
+        with pytest.raises(ValueError, match=r"SELECT|x|DROP"):
+            statement.without_semicolon(text)
+
+
+def test_outfile() -> None:
+    assert statement.names_outfile("SELECT 1 into /* */ OutFile 'x'")
+    assert not statement.names_outfile("SELECT 'INTO OUTFILE' AS `INTO OUTFILE`")
+
+
+def test_columns_are_replaced_outside_literals_only() -> None:
+    text = "KILL QUERY WHERE query_id = 'query_id' AND `user` = \"user\""
+    assert statement.with_columns(text, {"query_id": "Q", "user": "U"}) == "KILL QUERY WHERE Q = 'query_id' AND U = U"
+
+
+def test_log_lines_hold_no_literal() -> None:
+    text = "SELECT 'secret', $$hidden$$, x FROM\n t -- remark"
+    assert statement.redacted(text) == "SELECT '...' , '...' , x FROM t"
+    assert len(statement.redacted("SELECT " + "a, " * 10_000)) < 320
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        ["SELECT", " ", "\n", "'", '"', "`", "\\", ";", "--", "/*", "*/", "#", "# ", "$$", "$a$", "(", ")", "FORMAT",
+         "x", "1", "INTO", "OUTFILE", "é", "\x00"]
+    ),
+    max_size=30,
+).map("".join)  # fmt: skip
+
+
+@given(PIECES)
+def test_tokens_cover_the_text_in_order_and_never_overlap(text: str) -> None:
+    latin = text.encode().decode("latin-1")
+    end = 0
+    for token in statement.tokens(latin):
+        assert token.start >= end
+        assert latin[token.start : token.end] == token.text
+        end = token.end
+    assert statement.utf8(latin) == text
+
+
+@given(st.text(max_size=50))
+def test_a_literal_is_one_token(text: str) -> None:
+    literal = "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    latin = f"SELECT {literal} FORMAT CSV".encode("utf-8", "surrogatepass").decode("latin-1")
+    assert [token.kind for token in statement.tokens(latin)] == ["word", "quoted", "word", "word"]
+    assert output_clause(latin)[0] == "CSV"
