@@ -43,6 +43,7 @@ def load(
     """Fill an empty, migrated database; the same command again finishes a load that was interrupted."""
     with output.errors("demo load", as_json=as_json):
         from bilten_orchestration.demo import load as engine
+        from bilten_orchestration.demo.parts import PARTS
         from bilten_orchestration.settings import load_settings
 
         report = engine.load(
@@ -50,7 +51,7 @@ def load(
             seed=seed,
             scale=scale,
             today=today.date() if today else None,
-            parts=() if operational_only else engine.PARTS,
+            parts=() if operational_only else PARTS,
             progress=output.say,
         )
         output.finish("demo load", report, as_json=as_json, human=lambda: _show(report))
@@ -98,9 +99,9 @@ def _show_traffic(report: TrafficReport) -> None:
         )
     print(f"{report.clicks_written:>9,}  clicks, {report.clicks_rejected:,} refused as malformed")
     print(
-        f"{report.achieved_per_second:g} changes a second of {report.rate_per_second:g} over {report.seconds:.0f} s;"
-        f" greatest lag {report.greatest_lag_seconds:.2f} s; {report.retried} retried, {report.dropped} dropped,"
-        f" {report.reconnects} reconnects"
+        f"{report.achieved_per_second:g} changes a second of {report.rate_per_second:g}"
+        f" over {report.seconds:.0f} s; greatest lag {report.greatest_lag_seconds:.2f} s;"
+        f" {report.retried} retried, {report.dropped} dropped, {report.reconnects} reconnects"
     )
 
 

@@ -9,37 +9,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
+from bilten_orchestration.demo.buying import World, abandoned_cart, one, point
 from bilten_orchestration.stores.postgres import Connection
-
-SAMPLE = 4_000
-
-_ON_SALE = """
-    select y.id, y.event_id, e.organizer_id, y.price, y.currency, c.minor_unit
-    from tickets.ticket_types y join events.events e on e.id = y.event_id
-    join financial.currencies c on c.code = y.currency
-    where y.is_active and y.deleted_at is null and e.status = 'published' and e.deleted_at is null
-      and y.sold + y.reserved < y.quantity and now() < y.sales_end and now() >= y.sales_start
-    order by y.id limit %s
-"""
-_DOORS = """
-    select id, organizer_id from events.events where status = 'published' and deleted_at is null and end_date > now()
-    order by start_date limit 20
-"""
-_PEOPLE = "select id from users.users where id >= %s and status = 'active' and deleted_at is null order by id limit %s"
 
 # The one definition of a payment's state, the same as the rule in validate.py.
 _SETTLE = """
     update payments.payments p set status = (case
-        when exists (select from payments.chargebacks b where b.payment_id = p.id and b.status <> 'won') then 'disputed'
+        when exists (select from payments.chargebacks b where b.payment_id = p.id
+            and b.status <> 'won') then 'disputed'
         when r.amount = p.amount then 'refunded'
         when r.amount > 0 then 'partially_refunded'
         else 'captured' end)::payments.payment_status
-    from (select coalesce(sum(amount), 0) as amount from payments.refunds where payment_id = %(id)s and status = 'succeeded') r
+    from (select coalesce(sum(amount), 0) as amount from payments.refunds where payment_id = %(id)s
+        and status = 'succeeded') r
     where p.id = %(id)s
 """
 _RELEASE = """
@@ -47,173 +32,23 @@ _RELEASE = """
         update tickets.tickets set status = 'refunded', cancelled_at = clock_timestamp()
         where {which} and status = 'active' returning ticket_type_id)
     update tickets.ticket_types y set sold = y.sold - g.seats
-    from (select ticket_type_id, count(*) as seats from gone group by 1 order by 1) g where y.id = g.ticket_type_id
+    from (select ticket_type_id, count(*) as seats from gone group by 1 order by 1) g
+        where y.id = g.ticket_type_id
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """A ticket type on sale when it was last looked."""
-
-    type: UUID
-    event: UUID
-    organizer: UUID
-    price: Decimal
-    currency: str
-    minor_unit: int
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a worker chooses from; read again now and then."""
-
-    offers: list[Offer]
-    doors: list[tuple[UUID, UUID]]
-    people: list[UUID]
-
-
-def look_around(connection: Connection, rng: random.Random) -> World:
-    """Ticket types on sale, the next events, and some people."""
-    offers = [Offer(*row) for row in connection.execute(_ON_SALE, (SAMPLE,)).fetchall()]
-    doors = [(row[0], row[1]) for row in connection.execute(_DOORS).fetchall()]
-    people = [row[0] for row in connection.execute(_PEOPLE, (_point(rng), SAMPLE)).fetchall()]
-    if not people:
-        people = [row[0] for row in connection.execute(_PEOPLE, (UUID(int=0), SAMPLE)).fetchall()]
-    return World(offers, doors, people)
-
-
-def _point(rng: random.Random) -> UUID:
-    """A random place to start looking in the order of ids: cheap at any size."""
-    return UUID(int=rng.getrandbits(128))
-
-
-def _one(
-    connection: Connection, query: str, parameters: Mapping[str, Any] | None = None
-) -> tuple[Any, ...] | None:
-    return connection.execute(query.encode(), parameters).fetchone()
-
-
-def purchase(connection: Connection, rng: random.Random, world: World, offer: Offer, buyer: UUID) -> bool:
-    """Payment, items, tickets and the counter of sold seats, together or not at all."""
-    count = rng.choices((1, 2, 3, 4), (4, 4, 1, 1))[0]
-    taken = _one(
-        connection,
-        """
-        update tickets.ticket_types y set sold = sold + %(count)s
-        where y.id = %(type)s and y.is_active and y.deleted_at is null and y.sold + y.reserved + %(count)s <= y.quantity
-          and exists (select from events.events e where e.id = y.event_id and e.status = 'published' and e.deleted_at is null)
-        returning y.price
-        """,
-        {"count": count, "type": offer.type},
-    )
-    if taken is None:
-        return False
-    price: Decimal = taken[0]
-    if price == 0:
-        _tickets(connection, offer, buyer, None, count)
-        return True
-    payment = _payment(connection, rng, offer, buyer, price, count, captured=True)
-    tickets = _tickets(connection, offer, buyer, payment[0], count)
-    _items(connection, payment, price, tickets)
-    return True
-
-
-def abandoned_cart(connection: Connection, rng: random.Random, world: World) -> bool:
-    """A payment that is never taken; its tickets are cancelled and hold no seat."""
-    if not world.offers or not world.people:
-        return False
-    offer, buyer = rng.choice(world.offers), rng.choice(world.people)
-    if offer.price == 0:
-        return False
-    payment = _payment(connection, rng, offer, buyer, offer.price, 1, captured=False)
-    tickets = _tickets(connection, offer, buyer, payment[0], 1, status="cancelled")
-    _items(connection, payment, offer.price, tickets)
-    return True
-
-
-def _payment(
-    connection: Connection,
-    rng: random.Random,
-    offer: Offer,
-    buyer: UUID,
-    price: Decimal,
-    count: int,
-    *,
-    captured: bool,
-) -> tuple[UUID, Decimal, Decimal]:
-    unit = Decimal(1).scaleb(-offer.minor_unit)
-    fee = (price * count * Decimal("0.05")).quantize(unit, ROUND_HALF_UP)
-    tax = ((price * count + fee) * Decimal("0.10")).quantize(unit, ROUND_HALF_UP)
-    row = connection.execute(
-        """
-        insert into payments.payments (user_id, event_id, amount, fee_amount, tax_amount, currency, payment_method,
-                                       status, transaction_id, captured_at)
-        values (%s, %s, %s, %s, %s, %s, %s, %s, %s, case when %s then clock_timestamp() end) returning id
-        """,
-        (
-            buyer, offer.event, price * count + fee + tax, fee, tax, offer.currency, rng.choice(("card", "wallet")),
-            "captured" if captured else rng.choice(("pending", "failed")), f"tr_{uuid4().hex}", captured,
-        ),
-    ).fetchone()  # fmt: skip
-    assert row is not None
-    return row[0], fee, tax
-
-
-def _tickets(
-    connection: Connection,
-    offer: Offer,
-    holder: UUID,
-    payment: UUID | None,
-    count: int,
-    status: str = "active",
-) -> list[UUID]:
-    tickets = [uuid4() for _ in range(count)]
-    for ticket in tickets:
-        connection.execute(
-            """
-            insert into tickets.tickets (id, ticket_type_id, event_id, user_id, payment_id, ticket_number, status, cancelled_at)
-            values (%s, %s, %s, %s, %s, %s, %s::tickets.ticket_status, case when %s = 'cancelled' then clock_timestamp() end)
-            """,
-            (
-                ticket,
-                offer.type,
-                offer.event,
-                holder,
-                payment,
-                f"T-{ticket.hex[:20].upper()}",
-                status,
-                status,
-            ),
-        )
-    return tickets
-
-
-def _items(
-    connection: Connection, payment: tuple[UUID, Decimal, Decimal], price: Decimal, tickets: list[UUID]
-) -> None:
-    number, fee, tax = payment
-    rows: list[tuple[UUID, UUID | None, str, Decimal]] = [
-        (number, ticket, "ticket", price) for ticket in tickets
-    ]
-    rows += [(number, None, kind, amount) for kind, amount in (("fee", fee), ("tax", tax)) if amount]
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "insert into payments.payment_items (payment_id, ticket_id, item_type, amount) values (%s, %s, %s, %s)",
-            rows,
-        )
 
 
 def _captured_payment(connection: Connection, rng: random.Random) -> tuple[Any, ...] | None:
     """A captured payment from which nothing was given back yet, locked."""
-    return _one(
+    return one(
         connection,
         """
         select id, amount, fee_amount, tax_amount from payments.payments p
         where id >= %(point)s and status = 'captured' and deleted_at is null
-          and not exists (select from payments.refunds r where r.payment_id = p.id and r.status in ('pending', 'succeeded'))
+          and not exists (select from payments.refunds r where r.payment_id = p.id
+              and r.status in ('pending', 'succeeded'))
         order by id limit 1 for update skip locked
         """,
-        {"point": _point(rng)},
+        {"point": point(rng)},
     )
 
 
@@ -225,7 +60,7 @@ def refund(connection: Connection, rng: random.Random, world: World) -> bool:
     payment, amount, fee, tax = paid
     ticket = None
     if rng.random() < 0.5:
-        row = _one(
+        row = one(
             connection,
             """
             select t.id, i.amount from tickets.tickets t
@@ -240,7 +75,8 @@ def refund(connection: Connection, rng: random.Random, world: World) -> bool:
         ticket, amount, fee, tax = row[0], row[1], 0, 0
     connection.execute(
         """
-        insert into payments.refunds (payment_id, ticket_id, amount, fee_amount, tax_amount, status, reason, refunded_at)
+        insert into payments.refunds (payment_id, ticket_id, amount, fee_amount, tax_amount, status,
+            reason, refunded_at)
         values (%s, %s, %s, %s, %s, 'succeeded', 'requested by buyer', clock_timestamp())
         """,
         (payment, ticket, amount, fee, tax),
@@ -253,16 +89,18 @@ def refund(connection: Connection, rng: random.Random, world: World) -> bool:
 
 def reversal(connection: Connection, rng: random.Random, world: World) -> bool:
     """A refund that failed after it was posted."""
-    row = _one(
+    row = one(
         connection,
-        "select id, payment_id from payments.refunds where id >= %(point)s and status = 'succeeded' order by id limit 1",
-        {"point": _point(rng)},
+        "select id, payment_id from payments.refunds where id >= %(point)s and status = 'succeeded'"
+        " order by id limit 1",
+        {"point": point(rng)},
     )
     if row is None:
         return False
     connection.execute("select from payments.payments where id = %s for update", (row[1],))
     changed = connection.execute(
-        "update payments.refunds set status = 'reversed', reversed_at = clock_timestamp() where id = %s and status = 'succeeded'",
+        "update payments.refunds set status = 'reversed', reversed_at = clock_timestamp()"
+        " where id = %s and status = 'succeeded'",
         (row[0],),
     ).rowcount
     connection.execute(_SETTLE, {"id": row[1]})
@@ -287,10 +125,11 @@ def chargeback(connection: Connection, rng: random.Random, world: World) -> bool
 
 def ruling(connection: Connection, rng: random.Random, world: World) -> bool:
     """An open dispute is won or lost."""
-    row = _one(
+    row = one(
         connection,
-        "select id, payment_id from payments.chargebacks where id >= %(point)s and status = 'open' order by id limit 1",
-        {"point": _point(rng)},
+        "select id, payment_id from payments.chargebacks where id >= %(point)s and status = 'open'"
+        " order by id limit 1",
+        {"point": point(rng)},
     )
     if row is None:
         return False
@@ -298,7 +137,8 @@ def ruling(connection: Connection, rng: random.Random, world: World) -> bool:
     won = rng.random() < 0.5
     changed = connection.execute(
         """
-        update payments.chargebacks set status = case when %(won)s then 'won' else 'lost' end::payments.chargeback_status,
+        update payments.chargebacks
+            set status = case when %(won)s then 'won' else 'lost' end::payments.chargeback_status,
             reversed_at = case when %(won)s then clock_timestamp() end
         where id = %(id)s and status = 'open'
         """,
@@ -316,11 +156,12 @@ def check_in(connection: Connection, rng: random.Random, world: World) -> bool:
     return (
         connection.execute(
             """
-            update tickets.tickets set status = 'checked_in', checked_in_at = clock_timestamp(), checked_in_by = %s
+            update tickets.tickets
+                set status = 'checked_in', checked_in_at = clock_timestamp(), checked_in_by = %s
             where id = (select id from tickets.tickets where event_id = %s and status = 'active' and id >= %s
                         order by id limit 1 for update skip locked)
             """,
-            (organizer, event, _point(rng)),
+            (organizer, event, point(rng)),
         ).rowcount
         == 1
     )
@@ -330,22 +171,24 @@ def transfer(connection: Connection, rng: random.Random, world: World) -> bool:
     """The old ticket ends, a new one of somebody else begins; the seat stays taken."""
     if not world.offers or not world.people:
         return False
-    row = _one(
+    row = one(
         connection,
         """
         update tickets.tickets set status = 'transferred'
-        where id = (select id from tickets.tickets where event_id = %(event)s and status = 'active' and id >= %(point)s
+        where id = (select id from tickets.tickets where event_id = %(event)s and status = 'active'
+            and id >= %(point)s
                     order by id limit 1 for update skip locked)
         returning id, ticket_type_id, event_id, is_complimentary
         """,
-        {"event": rng.choice(world.offers).event, "point": _point(rng)},
+        {"event": rng.choice(world.offers).event, "point": point(rng)},
     )
     if row is None:
         return False
     ticket = uuid4()
     connection.execute(
         """
-        insert into tickets.tickets (id, ticket_type_id, event_id, user_id, ticket_number, is_complimentary, transferred_from)
+        insert into tickets.tickets (id, ticket_type_id, event_id, user_id, ticket_number,
+            is_complimentary, transferred_from)
         values (%s, %s, %s, %s, %s, %s, %s)
         """,
         (ticket, row[1], row[2], rng.choice(world.people), f"T-{ticket.hex[:20].upper()}", row[3], row[0]),
@@ -358,11 +201,12 @@ def comp(connection: Connection, rng: random.Random, world: World) -> bool:
     if not world.offers:
         return False
     if rng.random() < 0.3:
-        row = _one(
+        row = one(
             connection,
             """
             delete from tickets.tickets t where id = (
-                select id from tickets.tickets c where is_complimentary and status = 'active' and transferred_from is null
+                select id from tickets.tickets c where is_complimentary and status = 'active'
+                    and transferred_from is null
                   and event_id = %(event)s order by id limit 1 for update skip locked)
             returning ticket_type_id
             """,
@@ -418,7 +262,7 @@ def edit_venue(connection: Connection, rng: random.Random, world: World) -> bool
             update events.venues set capacity = greatest(capacity + %s, 1) where id = (
                 select id from events.venues where id >= %s and deleted_at is null order by id limit 1)
             """,
-            (rng.randint(-5, 5), _point(rng)),
+            (rng.randint(-5, 5), point(rng)),
         ).rowcount
         == 1
     )
@@ -437,13 +281,14 @@ def edit_capacity(connection: Connection, rng: random.Random, world: World) -> b
 
 def forget_failed_payment(connection: Connection, rng: random.Random, world: World) -> bool:
     """A payment that was never taken is deleted, with its items and tickets."""
-    row = _one(
+    row = one(
         connection,
         """
-        select id from payments.payments p where id >= %(point)s and status = 'failed' and created_at < now() - interval '1 second'
+        select id from payments.payments p where id >= %(point)s and status = 'failed'
+            and created_at < now() - interval '1 second'
         order by id limit 1 for update skip locked
         """,
-        {"point": _point(rng)},
+        {"point": point(rng)},
     )
     if row is None:
         return False

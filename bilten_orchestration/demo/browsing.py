@@ -1,7 +1,8 @@
 """Page views of the living traffic: rows for the clickstream writer, counters in Redis.
 
-Rows are collected and sent once a second by the caller. Some come late (a phone that was offline, up to 72 h),
-some are delivered again a second later with the same click_id, a few are malformed and must be refused.
+Rows are collected and sent once a second by the caller. Some come late (a phone that was offline, up to
+72 h), some are delivered again a second later with the same click_id, a few are
+malformed and must be refused.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from bilten_orchestration.demo import words
-from bilten_orchestration.demo.actions import Offer
+from bilten_orchestration.demo.buying import Offer
 from bilten_orchestration.demo.cache import DETAILS_SECONDS, LIVE_SECONDS, SESSION_SECONDS
 from bilten_orchestration.ingestion.clickstream import ClickstreamReport, write
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Row = dict[str, object]
 HELD_AT_MOST = 200_000
 """Rows kept while ClickHouse does not answer; the oldest are then lost, and counted."""
-_SOURCES = (
+_SOURCES: tuple[dict[str, str], ...] = (
     {},
     {},
     {"utm_source": "newsletter", "utm_medium": "email"},

@@ -18,7 +18,7 @@ from uuid import UUID
 import numpy as np
 
 from bilten_orchestration.demo import words
-from bilten_orchestration.demo.background import PEOPLE_PER_BLOCK, recent_sessions
+from bilten_orchestration.demo.accounts import PEOPLE_PER_BLOCK, recent_sessions
 from bilten_orchestration.demo.catalogue import Catalogue
 from bilten_orchestration.demo.people import Buyers
 from bilten_orchestration.demo.plan import DAY, Bytes, Plan
@@ -61,8 +61,8 @@ def keys(plan: Plan, offer: Catalogue, people: Buyers) -> Iterator[tuple[str, st
         yield f"event:details:{event}", details, DETAILS_SECONDS
         for metric in LIVE_METRICS:
             yield f"analytics:live:{event}:{metric}", str(int(rng.integers(0, 200))), LIVE_SECONDS
-    for number in range(len(offer.organizers.ids)):
-        organizer = _text(offer.organizers.ids, number)
+    for organizer_number in range(len(offer.organizers.ids)):
+        organizer = _text(offer.organizers.ids, organizer_number)
         colour = f"#{int(rng.integers(0, 1 << 24)):06x}"
         yield (
             f"branding:settings:{organizer}",

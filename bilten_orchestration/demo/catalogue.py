@@ -1,6 +1,6 @@
 """What is offered: organizations, their organizers, venues, events and ticket types.
 
-Held in memory whole (30,000 events at scale 20); what depends on sales (sold, quantity, capacity) is not here.
+Held in memory whole (30,000 events at scale 20); what depends on sales (sold, quantity) is not here.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class TicketTypes:
-    """Laid out event by event: those of event e are first[e] .. first[e] + count[e]. Prices in minor units."""
+    """Laid out event by event: those of event e begin at first[e] and are count[e]. Prices in minor units."""
 
     ids: Bytes
     event: Ints
@@ -137,7 +137,8 @@ _STEPS = np.array([words.CURRENCIES[code][1] for code in words.CODES], dtype=np.
 def minor_units(dollars: Floats, currency: Ints) -> Ints:
     """Prices in dollars as round prices in minor units of each currency, at least one step."""
     exact = dollars * _RATES[currency] * 1000 / _THOUSANDTHS[currency]
-    return np.maximum(np.round(exact / _STEPS[currency]).astype(np.int64), 1) * _STEPS[currency]
+    prices: Ints = np.maximum(np.round(exact / _STEPS[currency]).astype(np.int64), 1) * _STEPS[currency]
+    return prices
 
 
 def catalogue(plan: Plan) -> Catalogue:

@@ -158,4 +158,5 @@ def _along_the_week(rng: np.random.Generator, moments: Ints) -> Ints:
     moved = day - (day + 3) % 7 + pick(rng, WEEKDAYS, len(moments))
     weekend = (moved + 3) % 7 >= 5
     hour = np.where(weekend, pick(rng, HOURS_WEEKEND, len(moments)), pick(rng, HOURS_WEEKDAY, len(moments)))
-    return moved * DAY + hour * HOUR + (rng.random(len(moments)) * HOUR).astype(np.int64)
+    shaped: Ints = moved * DAY + hour * HOUR + (rng.random(len(moments)) * HOUR).astype(np.int64)
+    return shaped

@@ -35,8 +35,8 @@ FILLED = (
     "users.organizations", "users.users", "events.venues", "events.events", "tickets.ticket_types",
     "tickets.ticket_type_capacity_log", "payments.payments", "tickets.tickets", "payments.payment_items",
     "payments.refunds", "payments.chargebacks", "financial.exchange_rates", "financial.payouts",
-    "branding.brand_settings", "users.user_preferences", "authentication.sessions", "authentication.login_attempts",
-    "assets.files",
+    "branding.brand_settings", "users.user_preferences", "authentication.sessions",
+    "authentication.login_attempts", "assets.files",
 )  # fmt: skip
 PARTITIONED = ("users.user_behavior", "events.event_analytics")
 
@@ -83,7 +83,7 @@ def fill(
         progress(f"{len(verdicts)} rules hold, {time.monotonic() - at:.1f} s")
         done = record.Operational(
             digest=copier.digest,
-            rows=copier.rows,
+            rows=dict(sorted(copier.rows.items())),
             late_changes=late_changes,
             rules={verdict.rule: verdict.offenders for verdict in verdicts},
             seconds=round(time.monotonic() - started, 3),

@@ -17,7 +17,7 @@ from bilten_orchestration.demo.plan import DAY, HOUR, Bytes, Ints, Plan, instant
 
 @dataclass(frozen=True, slots=True)
 class Buyers:
-    """`first[c]` .. `first[c] + count[c]` live in city c, in order of `created`. `visitor` is their main cookie."""
+    """`count[c]` from `first[c]` on live in city c, in order of `created`. `visitor` is their main cookie."""
 
     ids: Bytes
     visitor: Bytes

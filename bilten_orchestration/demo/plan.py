@@ -114,7 +114,8 @@ def uuids(rng: np.random.Generator, count: int) -> Bytes:
 def pick(rng: np.random.Generator, weights: npt.ArrayLike, count: int) -> Ints:
     """`count` indexes drawn by weight."""
     cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
-    return np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right").astype(np.int64)
+    drawn: Ints = np.searchsorted(cumulative, rng.random(count) * cumulative[-1], side="right")
+    return drawn
 
 
 def starts_of(counts: Ints) -> Ints:

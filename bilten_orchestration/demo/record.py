@@ -24,7 +24,8 @@ _TABLE = """
         finished jsonb not null default '{}',
         loaded_at timestamptz not null default now()
     );
-    comment on table system.demo_loads is 'The demo load that filled this database, and which of its parts are done'
+    comment on table system.demo_loads is 'The demo load that filled this database,
+    and which of its parts are done'
 """
 
 
@@ -81,7 +82,8 @@ def admit(
 ) -> Admission:
     """Decide what this load is, before anything is touched.
 
-    Raises UsageError (scale, seed, day), Refused (no schema, rows that are not ours, another plan, production).
+    Raises UsageError (scale, seed, day), Refused (no schema, rows that are not ours, another plan,
+    production).
     """
     if not 0 < scale <= 1000:
         raise UsageError(
@@ -100,7 +102,7 @@ def admit(
     row = connection.execute(
         "select to_regclass('events.events') is not null, to_regclass('system.demo_loads') is not null"
     ).fetchone()
-    assert row is not None
+    assert row is not None  # noqa: S101 (for the type checker)
     if not row[0]:
         raise Refused(
             "the database has no schema",
@@ -111,7 +113,7 @@ def admit(
     found = connection.execute(
         "select exists (select from events.events), exists (select from users.users)"
     ).fetchone()
-    assert found is not None
+    assert found is not None  # noqa: S101 (for the type checker)
     record: tuple[Any, ...] | None = None
     if row[1] and any(found):
         record = connection.execute(
@@ -119,7 +121,8 @@ def admit(
         ).fetchone()
     if record is None and any(found):
         raise Refused(
-            f"{settings.postgres.database} already holds {'events' if found[0] else 'users'} that no demo load wrote",
+            f"{settings.postgres.database} already holds {'events' if found[0] else 'users'}"
+            " that no demo load wrote",
             expected="an empty, migrated database",
             found=f"rows in {'events.events' if found[0] else 'users.users'}",
             next="use another database: BILTEN_POSTGRES__DATABASE",

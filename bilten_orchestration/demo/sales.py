@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from bilten_orchestration.demo import words
-from bilten_orchestration.demo.localtime import by_zone, order_times, zone
 from bilten_orchestration.demo.catalogue import (
     CANCELLED,
     FREE,
@@ -21,6 +20,7 @@ from bilten_orchestration.demo.catalogue import (
     Catalogue,
     minor_units,
 )
+from bilten_orchestration.demo.localtime import by_zone, order_times, zone
 from bilten_orchestration.demo.people import Buyers, choose
 from bilten_orchestration.demo.plan import (
     DAY,
@@ -28,6 +28,7 @@ from bilten_orchestration.demo.plan import (
     MINUTE,
     NONE,
     SECOND,
+    Bools,
     Bytes,
     Floats,
     Ints,
@@ -118,7 +119,7 @@ def sales(plan: Plan, offer: Catalogue, people: Buyers, block: int, low: int, hi
     order = np.lexsort((created, event))
     event, created = event[order], created[order]
     buyer = choose(rng, people, events.city[event], created)
-    count = 1 + pick(rng, (34, 42, 9, 10, 2.2, 1.8), len(event))
+    count = 1 + pick(rng, (38, 42, 8, 8, 2, 1.5), len(event))
     groups = rng.random(len(event)) < 0.014
     count = np.where(groups, rng.integers(8, 21, len(event)), count)
     second_count = np.where((rng.random(len(event)) < 0.13) & ~groups, rng.integers(1, 3, len(event)), 0)
@@ -147,7 +148,7 @@ def join(one: Tickets, other: Tickets) -> Tickets:
 
 
 def _moments(plan: Plan, offer: Catalogue, rng: np.random.Generator, event: Ints) -> Ints:
-    """When orders are placed (UTC): along the local day and week, some at midnight and around clock changes."""
+    """When orders are placed (UTC): along the local day and week, some at midnight, some at clock changes."""
     events = offer.events
     city = events.city[event]
     closes = np.minimum(events.closes, plan.cutoff)[event]
@@ -176,7 +177,7 @@ def _moments(plan: Plan, offer: Catalogue, rng: np.random.Generator, event: Ints
 def _types(
     offer: Catalogue, rng: np.random.Generator, event: Ints, created: Ints, second: Ints
 ) -> tuple[Ints, Ints]:
-    """Two different types per order, among those on offer at the time; the first is never free, -1 is none."""
+    """Two different types per order, of those on offer at the time; the first is never free, -1 is none."""
     types = offer.types
     widest = int(types.count.max())
     number = types.first[event][:, None] + np.arange(widest)
@@ -198,7 +199,8 @@ def _types(
 def _draw(rng: np.random.Generator, weights: Floats) -> Ints:
     cumulative = np.cumsum(weights, axis=1)
     threshold = rng.random(len(weights)) * cumulative[:, -1]
-    return np.minimum((cumulative <= threshold[:, None]).sum(axis=1), weights.shape[1] - 1)
+    drawn: Ints = np.minimum((cumulative <= threshold[:, None]).sum(axis=1), weights.shape[1] - 1)
+    return drawn
 
 
 def _money(
@@ -281,7 +283,7 @@ def _money(
 
 
 def _rows(
-    payment: Ints, ticket: Ints, kind: int, amount: Ints, wanted: Ints, note: Ints | None = None
+    payment: Ints, ticket: Ints, kind: int, amount: Ints, wanted: Bools, note: Ints | None = None
 ) -> tuple[Ints, ...]:
     chosen = np.flatnonzero(wanted)
     notes = np.full(len(chosen), -1, dtype=np.int64) if note is None else note[chosen]
@@ -348,7 +350,7 @@ def _given_away(
     possible = np.isin(events.kind[low:high], (NORMAL, CANCELLED, POSTPONED, FREE)) & (open_for > 2 * DAY)
     typical = plan.payments / plan.events
     registered = (
-        rng.gamma(1.6, typical * 1.1, len(number)) * (events.kind[low:high] == FREE) * possible
+        rng.gamma(1.6, typical * 0.9, len(number)) * (events.kind[low:high] == FREE) * possible
     ).astype(np.int64)
     parties = np.repeat(number, registered)
     size = 1 + pick(rng, (60, 28, 8, 4), len(parties))

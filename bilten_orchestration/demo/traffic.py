@@ -23,9 +23,9 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from bilten_orchestration.demo import actions
-from bilten_orchestration.demo.actions import ACTIONS, Offer, World
+from bilten_orchestration.demo.actions import ACTIONS, PAGE_VIEW_WEIGHT, PURCHASE_WEIGHT
 from bilten_orchestration.demo.browsing import Clicks, count_views
+from bilten_orchestration.demo.buying import Offer, World, look_around, purchase
 from bilten_orchestration.errors import Problem, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
@@ -168,7 +168,7 @@ class _Traffic:
         self._redis = redis.connect(settings.redis)
         self._failure: BaseException | None = None
         with connect(settings) as connection:
-            world = actions.look_around(connection, random.Random(seed))
+            world = look_around(connection, random.Random(seed))  # noqa: S311
         if not world.offers or not world.people:
             raise Refused(
                 "there is nothing to sell",
@@ -232,7 +232,8 @@ class _Traffic:
             turns = self._tally.done.total() + self._tally.nothing.total()
             lag, self._tally.lag = self._tally.lag, 0.0
         self._progress(
-            f"{elapsed:5.0f} s  {turns / elapsed:6.1f}/s of {self._rate:g}  lag {lag * 1000:4.0f} ms  {turns} changes,"
+            f"{elapsed:5.0f} s  {turns / elapsed:6.1f}/s of {self._rate:g}  lag {lag * 1000:4.0f} ms"
+            f"  {turns} changes,"
             f" {self._tally.done['purchase']} purchases, {self._tally.other['clicks written']} clicks"
         )
 
@@ -252,18 +253,18 @@ class _Traffic:
 
     def _work(self, number: int) -> None:
         try:
-            self._take_turns(random.Random(self._seed * 1_000 + number))
+            self._take_turns(random.Random(self._seed * 1_000 + number))  # noqa: S311
         except BaseException as error:  # noqa: BLE001 (raised again by run)
             self._failure = self._failure or error
             self._stop.set()
 
     def _take_turns(self, rng: random.Random) -> None:
         connection = connect(self._settings)
-        world, looked = actions.look_around(connection, rng), time.monotonic()
+        world, looked = look_around(connection, rng), time.monotonic()
         names = ["purchase", "page_view", *ACTIONS]
         weights = [
-            actions.PURCHASE_WEIGHT,
-            actions.PAGE_VIEW_WEIGHT,
+            PURCHASE_WEIGHT,
+            PAGE_VIEW_WEIGHT,
             *(weight for weight, _ in ACTIONS.values()),
         ]
         try:
@@ -279,7 +280,7 @@ class _Traffic:
                 name = rng.choices(names, weights)[0]
                 try:
                     if time.monotonic() - looked > LOOK_AGAIN_SECONDS:
-                        world, looked = actions.look_around(connection, rng), time.monotonic()
+                        world, looked = look_around(connection, rng), time.monotonic()
                     self._turn(connection, rng, world, name)
                 except _BROKEN:
                     connection.close()
@@ -301,7 +302,7 @@ class _Traffic:
                 return
             offer, buyer = rng.choice(world.offers), rng.choice(world.people)
             self._look(rng, world, buying=(offer, buyer))
-            change: Callable[[], bool] = lambda: actions.purchase(connection, rng, world, offer, buyer)  # noqa: E731
+            change: Callable[[], bool] = lambda: purchase(connection, rng, offer, buyer)  # noqa: E731
         else:
             action = ACTIONS[name][1]
             change = lambda: action(connection, rng, world)  # noqa: E731

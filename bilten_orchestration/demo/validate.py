@@ -50,7 +50,8 @@ RULES = (
         select r.id::text from payments.refunds r join payments.payments p on p.id = r.payment_id
         join financial.currencies c on c.code = p.currency
         where (r.amount, r.fee_amount, r.tax_amount)
-           <> (round(r.amount, c.minor_unit), round(r.fee_amount, c.minor_unit), round(r.tax_amount, c.minor_unit))
+           <> (round(r.amount, c.minor_unit), round(r.fee_amount, c.minor_unit), round(r.tax_amount,
+           c.minor_unit))
         """,
     ),
     Rule(
@@ -66,7 +67,8 @@ RULES = (
         """
         select p.id::text from payments.payments p join (
             select payment_id, sum(amount) as amount, sum(fee_amount) as fee, sum(tax_amount) as tax
-            from payments.refunds where status not in ('failed', 'reversed') group by payment_id) r on r.payment_id = p.id
+            from payments.refunds
+                where status not in ('failed', 'reversed') group by payment_id) r on r.payment_id = p.id
         where r.amount > p.amount or r.fee > p.fee_amount or r.tax > p.tax_amount
         """,
     ),
@@ -125,7 +127,8 @@ RULES = (
         "sold counts the tickets that hold a seat",
         """
         select y.id::text from tickets.ticket_types y left join (
-            select ticket_type_id, count(*) as held from tickets.tickets where status in ('active', 'checked_in')
+            select ticket_type_id, count(*) as held from tickets.tickets
+                where status in ('active', 'checked_in')
             group by ticket_type_id) t on t.ticket_type_id = y.id
         where y.sold <> coalesce(t.held, 0)
         """,
@@ -142,7 +145,8 @@ RULES = (
         "a transferred ticket has one successor, of the same type and unpaid",
         """
         select coalesce(o.id, n.id)::text from (select * from tickets.tickets where status = 'transferred') o
-        full join (select * from tickets.tickets where transferred_from is not null) n on n.transferred_from = o.id
+        full join (select * from tickets.tickets
+            where transferred_from is not null) n on n.transferred_from = o.id
         where o.id is null or n.id is null or o.ticket_type_id <> n.ticket_type_id or n.payment_id is not null
            or n.purchased_at < o.purchased_at or o.is_complimentary <> n.is_complimentary
         """,
@@ -184,7 +188,8 @@ RULES = (
             where greatest(created_at, updated_at, charged_back_at, reversed_at) > clock_timestamp()
         union all select id::text from tickets.tickets
             where greatest(purchased_at, checked_in_at, cancelled_at, updated_at) > clock_timestamp()
-        union all select id::text from events.events where greatest(created_at, updated_at) > clock_timestamp()
+        union all select id::text from events.events
+            where greatest(created_at, updated_at) > clock_timestamp()
         """,
     ),
     Rule(
@@ -210,9 +215,10 @@ def examine(connection: Connection, progress: Progress = silent) -> tuple[Verdic
     for rule in RULES:
         started = time.monotonic()
         row = connection.execute(
-            f"select count(*), (array_agg(key order by key))[:{SAMPLE}] from ({rule.offenders}) as o (key)".encode()
+            f"select count(*), (array_agg(key order by key))[:{SAMPLE}]"
+            f" from ({rule.offenders}) as o (key)".encode()
         ).fetchone()
-        assert row is not None
+        assert row is not None  # noqa: S101 (for the type checker)
         verdict = Verdict(rule.name, row[0], tuple(row[1] or ()), time.monotonic() - started)
         verdicts.append(verdict)
         if verdict.seconds > 2:
