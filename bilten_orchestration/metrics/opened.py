@@ -9,8 +9,8 @@ The steps, and what a kill leaves behind at each:
  4. dead builds in the journal are settled                their rows ended or still open: the next build
                                                           settles them again, from analytics.mart_days
  5. leftover build tables are dropped                     fewer of them
- 6. views below the marts are made, if any is missing     some of them; made again
- 7. the journal says `planned`                            rows of a dead build: resumed or abandoned by 4
+ 6. the journal says `planned`                            rows of a dead build: resumed or abandoned by 4
+ 7. dbt makes views below the marts, if any is missing    some of them; made again
  8. dbt builds marts.<mart>__build_<id>                   tables that nobody reads; dropped by 5
  9. gates write analytics.mart_verdicts                   verdicts that the next attempt deletes first (dbt)
 10. a swap, day by day: restatements, then the partition, then analytics.mart_days
@@ -79,6 +79,7 @@ class Build:
     all_marts: tuple[Mart, ...]
     days: tuple[date, ...]
     generations: Mapping[date, int]
+    views: Sequence[str]
     now: datetime
     connection: Connection
     client: Client
@@ -119,6 +120,7 @@ class Build:
             "build",
             "--select",
             *selection,
+            *self.views,
             "--exclude-resource-type",
             "unit_test",
             variables=self.variables,
@@ -135,6 +137,8 @@ class Build:
         outcomes = verdicts.mart_days(self.client, names, days=self.days, run_id=self.build_id)
         results = dbt_call.results(dbt_call.runs_directory(self.settings) / self.build_id)
         self._refuse_missing(outcomes, results)
+        if self.views and not any(node.broke for node in results):
+            whole.views_made(self.settings)
         refused = [outcome for outcome in outcomes if outcome.verdict == "refused"]
         refusals = verdicts.refusals(
             refused,
@@ -260,7 +264,8 @@ def open_build(
     if problems := evidence.refuse_days(wanted, first=None, now=moment):
         raise Refused(problems)
     started = time.monotonic()
-    all_marts = manifest.daily_marts(settings, progress)
+    graph = manifest.read(manifest.prepare(settings, progress=progress))
+    all_marts = manifest.marts(graph)
     chosen = _chosen(all_marts, marts)
     name = f"bilten build {run_id[:8]}" if run_id else "bilten build"
     with told("the build"), ExitStack() as stack:
@@ -277,7 +282,6 @@ def open_build(
         generations = {
             found.day: found.generation for found in dirty.dirty_days(connection) if found.day in set(wanted)
         }
-        whole.ensure_views(settings, client, progress)
         names = [mart.name for mart in chosen]
         start = resume.begin(
             connection,
@@ -299,6 +303,7 @@ def open_build(
             all_marts=all_marts,
             days=wanted,
             generations={**generations, **start.seen},
+            views=whole.views_to_make(settings, client, graph),
             now=moment,
             connection=connection,
             client=client,

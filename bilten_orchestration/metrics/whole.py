@@ -50,6 +50,9 @@ def call(settings: Settings, batch: Batch, name: str, select: Sequence[str]) -> 
         "build",
         "--select",
         *select,
+        "--exclude",  # what judges daily marts belongs to their builds
+        "config.meta.gate:true",
+        "test_name:no_day_refused",
         "--indirect-selection",
         "buildable",
         "--exclude-resource-type",
@@ -62,52 +65,45 @@ def call(settings: Settings, batch: Batch, name: str, select: Sequence[str]) -> 
     )
 
 
-def ensure_views(settings: Settings, client: Client, progress: Progress) -> None:
-    """Make the views that daily marts read, when one is missing or the project has changed since.
+def views_to_make(settings: Settings, client: Client, graph: Mapping[str, Any]) -> list[str]:
+    """Names of the views that daily marts read, when one is missing or the project has changed; else none.
 
-    What state of the project this server's views have is remembered beside the manifest.
+    What state of the project this server's views have is remembered beside the manifest (`views_made`).
     """
-    marker = _marker(settings)
-    wanted = views_below_marts(manifest.read(manifest.prepare(settings, progress=progress)))
+    wanted = views_below_marts(graph)
     there = {
         (database, name)
         for database, name in client.query(
             "select database, name from system.tables where engine = 'View'"
         ).result_rows
     }
-    if marker.exists() and wanted <= there:
-        return
-    progress(f"dbt: making {len(wanted)} views below the marts")
-    dbt = dbt_call.call(
-        settings, "views", "run", "--select", f"+tag:{manifest.DAILY},config.materialized:view"
-    )
-    if dbt_call.run(dbt, progress) != 0:
-        broke = [
-            f"{node.unique_id.split('.')[2]}: {node.message}"
-            for node in dbt_call.results(dbt.target)
-            if node.broke
-        ]
-        raise dbt_call.broken("dbt could not make the views below the marts", broke, dbt)
+    return [] if _marker(settings).exists() and wanted.keys() <= there else sorted(wanted.values())
+
+
+def views_made(settings: Settings) -> None:
+    """Remember that the views have the project's present state."""
+    marker = _marker(settings)
     for old in marker.parent.glob("views-*"):
         old.unlink(missing_ok=True)
     marker.touch()
 
 
-def views_below_marts(graph: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """(database, name) of every view that a daily mart reads, at any depth."""
+def views_below_marts(graph: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Every view that a daily mart or one of its gates reads, at any depth: (database, table) to model name."""
     nodes = graph["nodes"]
+    gates = {gate for mart in manifest.marts(graph) for gate in mart.gates}
     waiting = [mart.build_id for mart in manifest.marts(graph)]
+    waiting += [unique_id for unique_id, node in nodes.items() if node["name"] in gates]
     seen: set[str] = set()
     while waiting:
-        unique_id = waiting.pop()
-        for parent in nodes[unique_id]["depends_on"]["nodes"]:
+        for parent in nodes[waiting.pop()]["depends_on"]["nodes"]:
             if parent in nodes and parent not in seen:
                 seen.add(parent)
                 waiting.append(parent)
     return {
-        (nodes[unique_id]["schema"], nodes[unique_id]["alias"])
-        for unique_id in seen
-        if nodes[unique_id]["config"].get("materialized") == "view"
+        (node["schema"], node["alias"]): node["name"]
+        for node in (nodes[unique_id] for unique_id in seen)
+        if node["config"].get("materialized") == "view"
     }
 
 
