@@ -56,7 +56,8 @@ _INTEGER = re.compile(r"(?:LowCardinality\()?(?:Nullable\()?U?Int\d+")
 _CODE = re.compile(r"Code:\s*(\d+)")
 _WIRE: Final = "JSONCompactEachRowWithNamesAndTypes"
 _NOISE = re.compile(
-    rf"\s*\(for url [^)]*\)|\s*\(version [^)]*\)|\s*FORMAT {_WIRE}|\. Expected one of:[^()]*|__exception__\s+\S*\s*|\n\d+ \w{16}\s*\Z"
+    rf"\s*\(for url [^)]*\)|\s*\(version [^)]*\)|\s*FORMAT {_WIRE}|\. Expected one of:[^()]*"
+    r"|__exception__\s+\S*\s*|\n\d+ \w{16}\s*\Z"  # the frame of an error after the first rows
 )
 
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
