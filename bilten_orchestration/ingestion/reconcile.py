@@ -87,7 +87,7 @@ class _Table:
         by_name = {column.name: column for column in columns}
         self.key = {side: _joined([by_name[name] for name in key], clickhouse=side) for side in (False, True)}
         self.row = {side: _joined(columns, clickhouse=side) for side in (False, True)}
-        self.dates = [computed.name for computed in self.plan.table.local_dates]
+        self.dates = list(dict.fromkeys(fact.date for fact in self.plan.table.facts))
         self.from_postgres = f"from {self.plan.table.source} t {self.plan.table.zone_joins}"
         self.from_clickhouse = f"from {self.plan.table.raw} final"
 
