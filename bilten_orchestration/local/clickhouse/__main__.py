@@ -2,7 +2,6 @@
 
 import argparse
 import faulthandler
-import logging
 import os
 import sys
 from pathlib import Path
@@ -35,7 +34,6 @@ def main() -> int:
 
         return serve(config, _LOGGING)
     except BiltenError as error:
-        logging.getLogger("bilten.clickhouse").error("%s", error)
         print(error, file=sys.stderr)
         return error.exit_code
 

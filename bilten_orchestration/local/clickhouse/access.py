@@ -30,7 +30,7 @@ _EXPRESSIONS = frozenset(
     ColumnsExceptTransformer ColumnsReplaceTransformer ColumnsReplaceTransformerReplacement
     ColumnsApplyTransformer TablesInSelectQuery TablesInSelectQueryElement TableExpression TableIdentifier
     TableJoin ArrayJoin SampleRatio OrderByElement InterpolateElement WindowDefinition WindowListElement
-    QueryParameter SetQuery""".split()
+    QueryParameter SetQuery""".split()  # noqa: SIM905
 )
 _ROOTS = frozenset(
     {"SelectWithUnionQuery", "ExplainQuery", "ShowTablesQuery", "ShowColumnsQuery", "ShowIndexesQuery"}
@@ -40,19 +40,22 @@ _EXPLAINS = frozenset(
 )
 _SHOWN = frozenset(
     """type databases settings changed full like not_like case_insensitive_like where_expression limit_length
-    from format_ast settings_ast""".split()
+    from format_ast settings_ast""".split()  # noqa: SIM905
 )
 _IN = re.compile(r"^(global)?(not)?(null)?in(ignoreset)?$", re.IGNORECASE)
 # Forms of EXPLAIN AST for statements without a JSON tree; names are checked, nothing else may follow.
 _TABLE_QUERY = re.compile(
-    r"(?:ExistsTableQuery|ExistsViewQuery|ShowCreateTableQuery|ShowCreateViewQuery) (?P<head>\S*) (?P<table>\w+)"
+    r"(?:ExistsTableQuery|ExistsViewQuery|ShowCreateTableQuery|ShowCreateViewQuery)"
+    r" (?P<head>\S*) (?P<table>\w+)"
     r" \(children [12]\)(?:\n Identifier \w+){1,2}(?:\n Identifier (?P<format>\w+))?\n?"
 )
 _DATABASE_QUERY = re.compile(
-    r"(?:ExistsDatabaseQuery|ShowCreateDatabaseQuery) (?P<database>\w+)  \(children [12]\)\n Identifier \w+(?:\n Identifier \w+)?\n?"
+    r"(?:ExistsDatabaseQuery|ShowCreateDatabaseQuery) (?P<database>\w+)  \(children [12]\)"
+    r"\n Identifier \w+(?:\n Identifier \w+)?\n?"
 )
 _DESCRIBE = re.compile(
-    r"DescribeQuery \(children [12]\)\n TableExpression \(children 1\)\n  TableIdentifier (?P<name>\w+(?:\.\w+)?)"
+    r"DescribeQuery \(children [12]\)\n TableExpression \(children 1\)"
+    r"\n  TableIdentifier (?P<name>\w+(?:\.\w+)?)"
     r"(?:\n Identifier \w+)?\n?"
 )
 _FUNCTIONS = re.compile(r"ShowFunctions(?: \(children 1\)\n Identifier \w+)?\n?")

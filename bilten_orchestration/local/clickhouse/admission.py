@@ -30,7 +30,8 @@ class Admission:
         if call.query_id in self._running:
             raise EngineError(
                 protocol.QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING,
-                f"Query with id = {call.query_id} is already running. (QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)",
+                f"Query with id = {call.query_id} is already running."
+                " (QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING)",
             )
         if self.closing:
             raise EngineError(236, "The server is shutting down (ABORTED)")

@@ -76,19 +76,8 @@ class Endpoint:
             answer = Answer(send, call.accept_encoding, tag)
             client = "{}:{}".format(*(scope.get("client") or ("?", 0)))
             user = await self.authentication.check(call.user, call.password, client)
+            protocol.check_supported(call, headers)
             base.append((b"x-clickhouse-query-id", call.query_id.encode("utf-8", "replace")))
-            if call.native_compression:
-                raise EngineError(
-                    protocol.NOT_IMPLEMENTED,
-                    "compress and decompress (native framing) are not supported by this endpoint; use"
-                    " Content-Encoding and Accept-Encoding with lz4, zstd or gzip (NOT_IMPLEMENTED)",
-                )
-            if headers.get("content-type", "").lower().startswith("multipart/form-data"):
-                raise EngineError(
-                    protocol.NOT_IMPLEMENTED,
-                    "multipart/form-data (external tables) is not supported by this endpoint; use a temporary"
-                    " table in a session (NOT_IMPLEMENTED)",
-                )
             body = Body(receive, call.content_encoding)
             running = Running(call, user, answer, body, base)
         except EngineError as error:
@@ -147,6 +136,8 @@ class Endpoint:
                     running, lambda: connection.run(running.text, call.default_format, call.parameters)
                 )
                 await self.execution.whole(running, running.totals.body)
+        # Only now, when id, session and place are free again: who has read the end may ask again at once.
+        await running.answer.end()
 
     async def _statement(self, running: Running) -> statement.InsertHead | statement.Kind:
         """Read as much of the body as it takes to know what is asked."""
@@ -170,7 +161,8 @@ class Endpoint:
             if len(head) > _STATEMENT_BYTES:
                 raise EngineError(
                     protocol.QUERY_IS_TOO_LARGE,
-                    f"Query is larger than {_STATEMENT_BYTES} bytes and has no inline data (QUERY_IS_TOO_LARGE)",
+                    f"Query is larger than {_STATEMENT_BYTES} bytes and has no inline data"
+                    " (QUERY_IS_TOO_LARGE)",
                 )
         return await self._lexed(self._prepare, running, head)
 
@@ -232,7 +224,8 @@ class Endpoint:
     def _log(self, running: Running) -> None:
         call = running.call
         access_log.info(
-            "query_id=%s user=%s ms=%d read_rows=%d written_rows=%d sent_bytes=%d code=%d status=%d statement=%r",
+            "query_id=%s user=%s ms=%d read_rows=%d written_rows=%d sent_bytes=%d code=%d status=%d"
+            " statement=%r",
             call.query_id[:64],
             call.user,
             (time.monotonic() - running.started) * 1000,

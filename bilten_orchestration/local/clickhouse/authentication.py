@@ -42,7 +42,8 @@ class Authentication:
             suffix = "AUTHENTICATION_FAILED" if password else "REQUIRED_PASSWORD"
             raise EngineError(
                 code,
-                f"{name[:64]}: Authentication failed: password is incorrect, or there is no user with such name."
+                f"{name[:64]}: Authentication failed: password is incorrect, or there is no user"
+                " with such name."
                 f" ({suffix})",
             )
         self._verified[name] = digest

@@ -101,7 +101,8 @@ class EndpointConfig(BaseModel):
     )
     extra_engine_config: Path | None = Field(
         None,
-        description="XML fragment (<clickhouse>...</clickhouse>) merged into the engine's configuration: disks, backups.",
+        description="XML fragment (<clickhouse>...</clickhouse>) merged into the engine's"
+        " configuration: disks, backups.",
     )
 
 
@@ -114,7 +115,8 @@ def load_config(path: Path) -> EndpointConfig:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if stat.S_IMODE(mode) & 0o077:
         raise ConfigError(
-            f"{path} is readable by others (mode {stat.S_IMODE(mode):04o}); expected 0600, run: chmod 600 {path}"
+            f"{path} is readable by others (mode {stat.S_IMODE(mode):04o}); expected 0600,"
+            f" run: chmod 600 {path}"
         )
     try:
         config = EndpointConfig.model_validate(json.loads(text))

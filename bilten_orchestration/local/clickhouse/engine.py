@@ -51,6 +51,9 @@ def quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+#: What the endpoint adds to a statement, to be left out of the log; a regular expression in a literal.
+_OUTFILE = r"\\n?INTO OUTFILE ''/proc/self/fd/[0-9]+'' TRUNCATE ?"
+
 #: The HTTP query id and user inside the tag, as SQL over a Settings map.
 _TAG = f"Settings['{TAG_SETTING}']"
 QUERY_ID = f"substring({_TAG}, position({_TAG}, ':') + 1)"
@@ -259,7 +262,7 @@ class Engine:
                 if({_TAG} = '', initial_user, {USER}) AS initial_user,
                 if({_TAG} = '', query_id, {QUERY_ID}) AS query_id,
                 if({_TAG} = '', initial_query_id, {QUERY_ID}) AS initial_query_id,
-                replaceRegexpOne(query, '\\\\n?INTO OUTFILE ''/proc/self/fd/[0-9]+'' TRUNCATE ?', '') AS query,
+                replaceRegexpOne(query, '{_OUTFILE}', '') AS query,
                 mapFilter((name, value) -> name != '{TAG_SETTING}', Settings) AS Settings)
             FROM system.{QUERY_LOG_STORE}
             WHERE NOT startsWith(query, '{_OWN.strip()}')"""
@@ -269,7 +272,7 @@ class Engine:
         return _SERVER_DEFAULTS | {"max_memory_usage": str(self._config.max_query_memory_bytes)}
 
     def open(self, settings: Mapping[str, str], *, analyst: bool = False) -> Connection:
-        """A new session with these settings; an analyst's takes the narrow role and cannot change settings."""
+        """A new session with these settings; an analyst's takes the narrow role and can set nothing."""
         wanted = self.defaults() | dict(settings)
         # The connection string is the cheap way, but it ignores unknown names and takes no "&": what it
         # cannot carry, SET does, with the engine's own errors.
@@ -310,7 +313,8 @@ class Engine:
     def progress(self, tag: str) -> Totals | None:
         """What a running query did so far."""
         row = self.control(
-            "SELECT read_rows, read_bytes, written_rows, written_bytes, toUInt64(elapsed * 1e9) FROM system.processes"
+            "SELECT read_rows, read_bytes, written_rows, written_bytes, toUInt64(elapsed * 1e9)"
+            " FROM system.processes"
             f" WHERE Settings['{TAG_SETTING}'] = {quoted(tag)} LIMIT 1"
         ).split()
         if not row:

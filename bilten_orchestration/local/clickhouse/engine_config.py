@@ -56,7 +56,7 @@ def engine_config(config: EndpointConfig, users_file: Path) -> ET.Element:
     root = ET.Element("clickhouse")
     for path, value in {
         "path": f"{data}/",
-        "tmp_path": f"{data}/tmp/",
+        "tmp_path": f"{data / 'tmp'}/",
         "user_files_path": f"{data}/user_files/",
         "format_schema_path": f"{data}/format_schemas/",
         "users_config": users_file,

@@ -181,7 +181,7 @@ class Answer:
 
 
 class Spool:
-    """Bytes of a whole answer (wait_end_of_query): in memory up to 4 MiB, in a file of the data directory after."""
+    """Bytes of a whole answer (wait_end_of_query): in memory up to 4 MiB, then in a file."""
 
     def __init__(self, directory: Path) -> None:
         self._file = tempfile.SpooledTemporaryFile(max_size=4 << 20, dir=str(directory))  # noqa: SIM115

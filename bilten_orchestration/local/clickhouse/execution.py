@@ -120,7 +120,6 @@ class Execution:
                 await spool.drain_to(answer)
             # What takes no INTO OUTFILE answered in memory.
             await answer.write(bytes(held) or (b"" if answer.sent_bytes else running.totals.body))
-            await answer.end()
 
         job = asyncio.ensure_future(self._call(work))
         moving = asyncio.ensure_future(move())
@@ -171,7 +170,6 @@ class Execution:
             headers.append((b"x-clickhouse-format", running.call.default_format.encode()))
         await running.answer.begin(200, headers, compress=bool(body))
         await running.answer.write(body)
-        await running.answer.end()
 
     async def insert(
         self,

@@ -64,7 +64,8 @@ class EndpointProcess:
             return self.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             raise StoreUnavailable(
-                f"the ClickHouse endpoint (pid {self.process.pid}) did not end within {timeout_seconds:g} s of SIGTERM",
+                f"the ClickHouse endpoint (pid {self.process.pid}) did not end"
+                f" within {timeout_seconds:g} s of SIGTERM",
                 next=f"its last lines:\n{self.last_lines()}",
             ) from None
 

@@ -23,6 +23,7 @@ from bilten_orchestration.local.clickhouse.engine import EngineError, Totals
 SYNTAX_ERROR = 62
 UNKNOWN_EXCEPTION = 1002
 BAD_ARGUMENTS = 36
+UNKNOWN_FORMAT = 73
 NOT_IMPLEMENTED = 48
 UNKNOWN_COMPRESSION = 89
 ACCESS_DENIED = 497
@@ -150,7 +151,7 @@ class Call:
 
 
 def credentials(values: Mapping[str, str], headers: Mapping[str, str]) -> tuple[str, str]:
-    """User and password from X-ClickHouse-User/-Key, Basic, or the URL; mixing them is refused as by the server."""
+    """User and password from X-ClickHouse headers, Basic, or the URL; a mixture is refused."""
     authorization = headers.get("authorization", "")
     in_headers = "x-clickhouse-user" in headers or "x-clickhouse-key" in headers
     in_url = "user" in values or "password" in values
@@ -158,7 +159,8 @@ def credentials(values: Mapping[str, str], headers: Mapping[str, str]) -> tuple[
     if sum((in_headers, in_url, in_basic)) > 1:
         raise EngineError(
             AUTHENTICATION_FAILED,
-            "Invalid authentication: use one of X-ClickHouse-User headers, Authorization header, URL parameters."
+            "Invalid authentication: use one of X-ClickHouse-User headers, Authorization header,"
+            " URL parameters."
             " (AUTHENTICATION_FAILED)",
         )
     if in_headers:
@@ -221,6 +223,26 @@ def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) ->
         native_compression=_flag(values, "compress") or _flag(values, "decompress"),
         progress_headers=_flag(values, "send_progress_in_http_headers"),
     )
+
+
+def check_supported(call: Call, headers: Mapping[str, str]) -> None:
+    """Refuse by name what a server can and this endpoint cannot, and values that would break a header."""
+    if call.native_compression:
+        raise EngineError(
+            NOT_IMPLEMENTED,
+            "compress and decompress (native framing) are not supported by this endpoint; use"
+            " Content-Encoding and Accept-Encoding with lz4, zstd or gzip (NOT_IMPLEMENTED)",
+        )
+    if headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise EngineError(
+            NOT_IMPLEMENTED,
+            "multipart/form-data (external tables) is not supported by this endpoint; use a temporary"
+            " table in a session (NOT_IMPLEMENTED)",
+        )
+    if not call.default_format.isidentifier():
+        raise EngineError(UNKNOWN_FORMAT, f"Unknown format {call.default_format!r} (UNKNOWN_FORMAT)")
+    if not call.query_id.isprintable():
+        raise EngineError(BAD_ARGUMENTS, f"Invalid query id {call.query_id!r} (BAD_ARGUMENTS)")
 
 
 class Compressor(Protocol):

@@ -1,4 +1,4 @@
-"""The endpoint's process: the data directory's lock, the listening socket, uvicorn, the order of their end."""
+"""The endpoint's process: the data directory's lock, the socket, uvicorn, the order of their end."""
 
 import fcntl
 import logging

@@ -90,7 +90,8 @@ class Sessions:
             if len(self._open) >= self._config.max_sessions:
                 raise EngineError(
                     protocol.TOO_MANY_SIMULTANEOUS_QUERIES,
-                    f"Too many sessions: {len(self._open)} are open, max_sessions is {self._config.max_sessions}",
+                    f"Too many sessions: {len(self._open)} are open, max_sessions is"
+                    f" {self._config.max_sessions}",
                 )
             session = self._open[key] = Session(timeout)
         elif session.busy:

@@ -58,7 +58,7 @@ class Token:
 
 @dataclass(frozen=True)
 class InsertHead:
-    """`INSERT INTO t (...) FORMAT X` and where its data begins; an offset past the end means no inline data."""
+    """`INSERT INTO t (...) FORMAT X` and where its data begins; past the end if there is none."""
 
     statement: str
     format: str

@@ -209,6 +209,8 @@ def test_summary_holds_real_numbers(client: Client) -> None:
 def test_external_data_is_refused_by_name(client: Client) -> None:
     from clickhouse_connect.driver.external import ExternalData
 
-    data = ExternalData(file_name="people.csv", data=b"1,ann\n", fmt="CSV", structure=["id UInt32", "name String"])
+    data = ExternalData(
+        file_name="people.csv", data=b"1,ann\n", fmt="CSV", structure=["id UInt32", "name String"]
+    )
     with pytest.raises(DatabaseError, match="external tables.*temporary table"):
         client.query("SELECT name FROM people", external_data=data)

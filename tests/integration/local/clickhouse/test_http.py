@@ -381,3 +381,30 @@ def test_defaults_are_a_servers(http_client: Http) -> None:
         "SELECT groupArray(name) FROM (SELECT name FROM system.settings WHERE value != default ORDER BY name)"
     )
     assert changed == "['chdb_client_name','database','max_memory_usage']"
+
+
+def test_no_header_can_be_smuggled_in(http_client: Http) -> None:
+    for parameters in ({"query_id": "x\r\nX-Evil: 1"}, {"default_format": "CSV\r\nX-Evil: 1"}):
+        reply = http_client.send("SELECT 1", **parameters)
+        assert reply.code in (36, 73)
+        assert "X-Evil" not in reply.headers
+
+
+def test_an_insert_token_counts_once(http_client: Http) -> None:
+    http_client.run(
+        "CREATE OR REPLACE TABLE scratch.once (a UInt8) ENGINE = MergeTree ORDER BY a"
+        " SETTINGS non_replicated_deduplication_window = 100"
+    )
+    for token in ("one", "one", "two"):
+        http_client.send(
+            "1\n2\n", query="INSERT INTO scratch.once FORMAT TSV", insert_deduplication_token=token
+        )
+        http_client.run("INSERT INTO scratch.once SELECT 3", insert_deduplication_token=f"select {token}")
+    assert http_client.run("SELECT a, count() FROM scratch.once GROUP BY a ORDER BY a") == "1\t2\n2\t2\n3\t2"
+
+
+def test_what_is_answered_is_free_again(http_client: Http) -> None:
+    """The end of an answer comes after the session, the query id and the place are released."""
+    for _ in range(100):
+        assert http_client.run("SELECT 1", session_id="again", query_id="again-and-again") == "1"
+        assert http_client.run("SET max_threads = 1", session_id="again", query_id="again-and-again") == ""

@@ -24,22 +24,36 @@ FUNCTIONS = Functions(
 )
 
 
-@pytest.mark.parametrize("name", ["sum", "SUM", "sumIf", "uniqStateIf", "sumArrayIf", "plus", "lower", "LOWER", "lcase"])
+@pytest.mark.parametrize(
+    "name", ["sum", "SUM", "sumIf", "uniqStateIf", "sumArrayIf", "plus", "lower", "LOWER", "lcase"]
+)
 def test_functions_that_compute_are_allowed(name: str) -> None:
     assert FUNCTIONS.allow(name)
 
 
-@pytest.mark.parametrize("name", ["file", "FILE", "fileIf", "plusIf", "Plus", "sneaky", "If", "", "nosuch", "sumNosuch"])
+@pytest.mark.parametrize(
+    "name", ["file", "FILE", "fileIf", "plusIf", "Plus", "sneaky", "If", "", "nosuch", "sumNosuch"]
+)
 def test_others_are_not(name: str) -> None:
     assert not FUNCTIONS.allow(name)
 
 
 def select(**parts: Any) -> dict[str, Any]:
-    return {"type": "SelectWithUnionQuery", "list_of_selects": {"type": "ExpressionList", "children": [{"type": "SelectQuery", **parts}]}}
+    return {
+        "type": "SelectWithUnionQuery",
+        "list_of_selects": {"type": "ExpressionList", "children": [{"type": "SelectQuery", **parts}]},
+    }
 
 
 def table(*parts: str) -> dict[str, Any]:
-    return {"type": "TableExpression", "database_and_table_name": {"type": "TableIdentifier", "name": ".".join(parts), "name_parts": list(parts)}}
+    return {
+        "type": "TableExpression",
+        "database_and_table_name": {
+            "type": "TableIdentifier",
+            "name": ".".join(parts),
+            "name_parts": list(parts),
+        },
+    }
 
 
 def judge(tree: dict[str, Any], database: str = "default") -> Judgement:
@@ -79,14 +93,19 @@ def test_one_change_one_refusal(tree: dict[str, Any]) -> None:
 
 
 def test_settings_of_the_statement_come_back_or_are_refused() -> None:
-    change = {"type": "SetQuery", "changes": [{"name": "max_threads", "value": {"field_type": "UInt64", "value": 1}}]}
+    change = {
+        "type": "SetQuery",
+        "changes": [{"name": "max_threads", "value": {"field_type": "UInt64", "value": 1}}],
+    }
     assert judge(select(settings=change)).settings == {"max_threads": "1"}
     change["changes"][0]["name"] = "allow_ddl"  # type: ignore[index]
     with pytest.raises(EngineError):
         judge(select(settings=change))
 
 
-@pytest.mark.parametrize("name", ["format_schema", "format_template_row", "dialect", "max_memory_usage", "user_scripts_path", ""])
+@pytest.mark.parametrize(
+    "name", ["format_schema", "format_template_row", "dialect", "max_memory_usage", "user_scripts_path", ""]
+)
 def test_dangerous_settings(name: str) -> None:
     with pytest.raises(EngineError):
         check_setting(name)

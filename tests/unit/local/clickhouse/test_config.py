@@ -18,7 +18,11 @@ from bilten_orchestration.local.clickhouse.config import (
     verify_password,
     write_config,
 )
-from bilten_orchestration.local.clickhouse.engine_config import engine_config, users_config, write_engine_config
+from bilten_orchestration.local.clickhouse.engine_config import (
+    engine_config,
+    users_config,
+    write_engine_config,
+)
 
 
 def config(tmp_path: Path, **changes: Any) -> EndpointConfig:
@@ -44,7 +48,11 @@ def test_written_and_read_again(tmp_path: Path) -> None:
 
 def test_all_problems_at_once_and_no_content(tmp_path: Path) -> None:
     file = tmp_path / "endpoint.json"
-    file.write_text(json.dumps({"port": 99999, "users": {"x": {"password_hash": "plain-secret", "profile": "root"}}, "prot": 1}))
+    file.write_text(
+        json.dumps(
+            {"port": 99999, "users": {"x": {"password_hash": "plain-secret", "profile": "root"}}, "prot": 1}
+        )
+    )
     file.chmod(0o600)
     with pytest.raises(UsageError) as raised:
         load_config(file)

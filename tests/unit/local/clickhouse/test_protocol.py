@@ -11,7 +11,9 @@ from bilten_orchestration.local.clickhouse.engine import EngineError, Totals, id
 
 
 def parse(query: str, get: bool = False, **headers: str) -> protocol.Call:
-    return protocol.parse_call(query.encode(), {name.replace("_", "-"): value for name, value in headers.items()}, get=get)
+    return protocol.parse_call(
+        query.encode(), {name.replace("_", "-"): value for name, value in headers.items()}, get=get
+    )
 
 
 def test_parameters_settings_and_reserved_names_are_told_apart() -> None:
@@ -20,7 +22,12 @@ def test_parameters_settings_and_reserved_names_are_told_apart() -> None:
         "&param_a=1&param_b=%C3%A9&max_threads=2&wait_end_of_query=1&quota_key=k"
     )
     assert (call.query, call.database, call.query_id, call.session_id) == ("SELECT 1", "d", "q", "s")
-    assert (call.session_timeout, call.session_check, call.default_format, call.wait_end) == (5, True, "CSV", True)
+    assert (call.session_timeout, call.session_check, call.default_format, call.wait_end) == (
+        5,
+        True,
+        "CSV",
+        True,
+    )
     assert call.parameters == {"a": "1", "b": "é"}
     assert call.settings == {"max_threads": "2"}
 
@@ -62,7 +69,18 @@ def test_passwords_do_not_show_in_repr() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "status"), [(62, 400), (60, 404), (516, 403), (194, 401), (497, 403), (202, 500), (373, 500), (48, 501), (1002, 500)]
+    ("code", "status"),
+    [
+        (62, 400),
+        (60, 404),
+        (516, 403),
+        (194, 401),
+        (497, 403),
+        (202, 500),
+        (373, 500),
+        (48, 501),
+        (1002, 500),
+    ],
 )
 def test_status_of_codes(code: int, status: int) -> None:
     assert protocol.status_of(code) == status
@@ -72,7 +90,9 @@ def test_exception_block_is_the_servers() -> None:
     block = protocol.exception_block(EngineError(395, "Code: 395. DB::Exception: no"), "abcdefghijklmnop")
     message = b"Code: 395. DB::Exception: no\n"
     assert block == (
-        b"\r\n__exception__\r\nabcdefghijklmnop\r\n" + message + b"%d abcdefghijklmnop\r\n__exception__\r\n" % len(message)
+        b"\r\n__exception__\r\nabcdefghijklmnop\r\n"
+        + message
+        + b"%d abcdefghijklmnop\r\n__exception__\r\n" % len(message)
     )
 
 
@@ -92,7 +112,9 @@ def test_compressors_invert(accepted: str) -> None:
     packed = b"".join(compressor.compress(part) for part in data) + compressor.flush()
     decompressor = protocol.request_decompressor(accepted)
     assert decompressor is not None
-    assert b"".join(decompressor.decompress(packed[n : n + 100]) for n in range(0, len(packed), 100)) == b"".join(data)
+    assert b"".join(
+        decompressor.decompress(packed[n : n + 100]) for n in range(0, len(packed), 100)
+    ) == b"".join(data)
 
 
 def test_quoting() -> None:

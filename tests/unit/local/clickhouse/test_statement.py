@@ -41,8 +41,14 @@ def test_kind(text: str, kind: str) -> None:
         ("INSERT INTO t FORMAT CSV  1", InsertHead("INSERT INTO t ", "CSV", 26)),
         ("INSERT INTO t FORMAT CSV\n\n1", InsertHead("INSERT INTO t ", "CSV", 25)),
         ("INSERT INTO t VALUES (1)", InsertHead("INSERT INTO t ", "Values", 20)),
-        ("INSERT INTO `FORMAT x` (`VALUES`) FORMAT TSV\n", InsertHead("INSERT INTO `FORMAT x` (`VALUES`) ", "TSV", 45)),
-        ("INSERT INTO t /* FORMAT CSV */ FORMAT TSV\n1", InsertHead("INSERT INTO t /* FORMAT CSV */ ", "TSV", 42)),
+        (
+            "INSERT INTO `FORMAT x` (`VALUES`) FORMAT TSV\n",
+            InsertHead("INSERT INTO `FORMAT x` (`VALUES`) ", "TSV", 45),
+        ),
+        (
+            "INSERT INTO t /* FORMAT CSV */ FORMAT TSV\n1",
+            InsertHead("INSERT INTO t /* FORMAT CSV */ ", "TSV", 42),
+        ),
         ("INSERT INTO t SELECT 1 FORMAT CSV", None),
         ("INSERT INTO t (a) WITH 1 AS x SELECT x", None),
         ("INSERT INTO t FROM INFILE 'x' FORMAT CSV", None),
@@ -93,7 +99,10 @@ def test_outfile() -> None:
 
 def test_columns_are_replaced_outside_literals_only() -> None:
     text = "KILL QUERY WHERE query_id = 'query_id' AND `user` = \"user\""
-    assert statement.with_columns(text, {"query_id": "Q", "user": "U"}) == "KILL QUERY WHERE Q = 'query_id' AND U = U"
+    assert (
+        statement.with_columns(text, {"query_id": "Q", "user": "U"})
+        == "KILL QUERY WHERE Q = 'query_id' AND U = U"
+    )
 
 
 def test_log_lines_hold_no_literal() -> None:
