@@ -70,7 +70,7 @@ def fill(
         connection.execute("set local synchronous_commit = on")
         copier = Copier(connection)
         with bare(connection, FILLED, progress):
-            _copy(copier, _generate(plan, offer, people), progress)
+            _copy(copier, generate(plan, offer, people), progress)
             copier.send(objects.file_rows(plan, offer, bucket), digested=False)
         for table in PARTITIONED:
             connection.execute(f"analyze {table}".encode())
@@ -93,7 +93,8 @@ def fill(
     return done
 
 
-def _generate(plan: Plan, offer: Catalogue, people: Buyers) -> Iterator[Tuples]:
+def generate(plan: Plan, offer: Catalogue, people: Buyers) -> Iterator[Tuples]:
+    """Every row of the operational part, in the order that foreign keys ask for."""
     yield from foundation(plan, offer, people)
     months = int(month_numbers(plan, np.array([plan.cutoff]))[0]) + 1
     revenue = np.zeros((plan.organizations, months), dtype=np.int64)

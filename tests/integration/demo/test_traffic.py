@@ -1,0 +1,151 @@
+"""Living traffic keeps every rule, its rate and its head."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from bilten_orchestration.demo import traffic
+from bilten_orchestration.demo.actions import ACTIONS
+from bilten_orchestration.demo.load import load
+from bilten_orchestration.demo.validate import examine, require
+from bilten_orchestration.errors import Refused, UsageError
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres, redis
+from tests import stack
+
+TRACES = {
+    "purchases": "select count(*) from payments.payments where transaction_id like 'tr_%' and captured_at is not null",
+    "audit log": "select count(*) from audit.audit_log where actor = 'bilten_app'",
+    "tombstones": "select count(*) from system.deleted_rows d where d.deleted_at > now() - interval '5 minutes'",
+}
+
+
+def require_rules(settings: Settings) -> None:
+    with postgres.connect(settings.postgres) as connection:
+        require(examine(connection))
+
+
+def count(settings: Settings, query: str) -> int:
+    with postgres.connect(settings.postgres) as connection:
+        row = connection.execute(query.encode()).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_some_seconds_of_traffic_keep_every_rule(settings: Settings) -> None:
+    load(settings, scale=0.05, today=datetime.now(UTC).date(), parts=())
+    before = {name: count(settings, query) for name, query in TRACES.items()}
+    report = traffic.run(settings, rate_per_second=70, seconds=15)
+    require_rules(settings)
+    assert report.problems == ()
+    turns = sum(report.done.values()) + sum(report.nothing_to_do.values())
+    assert turns + report.dropped == pytest.approx(70 * 15, rel=0.1)
+    assert set(report.done) >= {"purchase", "page_view", "refund", "check_in", "transfer", "edit_event", "abandoned_cart"}
+    assert set(report.done) <= {"purchase", "page_view", *ACTIONS}
+    for name, query in TRACES.items():
+        assert count(settings, query) > before[name], name
+    assert count(settings, TRACES["purchases"]) <= report.done["purchase"], "free tickets have no payment"
+
+    client = clickhouse.connect(settings.clickhouse)
+    written = client.query("select count(), countIf(ingested_at > timestamp + interval 5 minute) from analytics.events")
+    assert written.result_rows[0][0] == report.clicks_written > 100
+    assert written.result_rows[0][1] > 0, "some clicks come late"
+    client.close()
+    cache = redis.connect(settings.redis)
+    assert list(cache.scan_iter("event:*:views"))
+    cache.close()
+
+
+def test_it_stops_when_told_and_not_later(settings: Settings) -> None:
+    load(settings, scale=0.02, today=datetime.now(UTC).date(), parts=())
+    stop = threading.Event()
+    threading.Timer(2, stop.set).start()
+    started = time.monotonic()
+    report = traffic.run(settings, rate_per_second=20, stop=stop)
+    assert time.monotonic() - started < 12
+    assert report.seconds < 10
+    assert sum(report.done.values()) > 0
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_totals(
+    settings: Settings, environment: Callable[[Settings], dict[str, str]], name: signal.Signals
+) -> None:
+    load(settings, scale=0.02, today=datetime.now(UTC).date(), parts=())
+    code = (
+        "import typer; from bilten_orchestration.cli import demo;"
+        "app = typer.Typer(pretty_exceptions_enable=False); demo.register(app); app()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "demo", "traffic", "--rate", "20", "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(settings), text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        for line in process.stderr:
+            if " s  " in line and "changes" in line:
+                break
+        process.send_signal(name)
+        out, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    document = json.loads(out)
+    assert document["ok"] is True
+    assert sum(document["result"]["done"].values()) > 0
+    require_rules(settings)
+
+
+def test_it_survives_a_restart_of_postgres(
+    settings: Settings, own_postgres: stack.PostgresServer
+) -> None:
+    from bilten_orchestration.migrations import runner
+
+    settings = settings.model_copy(update={"postgres": own_postgres.settings()})
+    runner.up(settings, store="postgres")
+    load(settings, scale=0.02, today=datetime.now(UTC).date(), parts=())
+    told: list[str] = []
+    stop = threading.Event()
+    reports: list[traffic.TrafficReport] = []
+    runs = threading.Thread(
+        target=lambda: reports.append(traffic.run(settings, rate_per_second=30, progress=told.append, stop=stop))
+    )
+    runs.start()
+    try:
+        _until(lambda: any("changes," in line for line in told))
+        own_postgres.kill()
+        _until(lambda: "PostgreSQL went away; reconnecting" in told)
+        own_postgres.start()
+        _until(lambda: "PostgreSQL is back" in told)
+        bought = count(settings, TRACES["purchases"])
+        _until(lambda: count(settings, TRACES["purchases"]) > bought)
+    finally:
+        stop.set()
+        runs.join(timeout=60)
+    assert reports, told[-3:]
+    assert reports[0].reconnects >= 1
+    assert reports[0].problems == ()
+    require_rules(settings)
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def test_nothing_to_sell_and_production_and_rates_are_refused(settings: Settings) -> None:
+    with pytest.raises(Refused, match="nothing to sell"):
+        traffic.run(settings, rate_per_second=1, seconds=1)
+    with pytest.raises(Refused, match="production"):
+        traffic.run(settings.model_copy(update={"environment": "production"}), rate_per_second=1, seconds=1)
+    for rate in (0, -1, float("nan"), 1e9):
+        with pytest.raises(UsageError):
+            traffic.run(settings, rate_per_second=rate, seconds=1)

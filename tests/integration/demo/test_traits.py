@@ -1,0 +1,176 @@
+"""Every trait of the trade is in the data at scale 0.1: a count per trait with a lower bound."""
+
+from __future__ import annotations
+
+import pytest
+
+from bilten_orchestration.stores.postgres import Connection
+
+SALES = """payments.payments p join events.events e on e.id = p.event_id
+    left join users.organizations o on o.id = e.organization_id"""
+
+TRAITS = {
+    # time and place
+    "zones from UTC-10 to UTC+13": (13, """
+        select count(distinct timezone) from users.organizations"""),
+    "Honolulu, Apia or Tongatapu, and zones of half hours and 45 minutes": (4, """
+        select count(distinct timezone) from users.organizations where timezone in
+        ('Pacific/Honolulu', 'Pacific/Apia', 'Asia/Kolkata', 'Asia/Kathmandu', 'Australia/Adelaide')"""),
+    "events without an organization": (1, "select count(*) from events.events where organization_id is null"),
+    "events on tour, in a zone other than their organization's": (5, """
+        select count(*) from events.events e join users.organizations o on o.id = e.organization_id
+        where o.timezone <> e.timezone"""),
+    "payments within three minutes of the organization's midnight": (20, f"""
+        select count(*) from {SALES} where abs(extract(epoch from
+        (p.captured_at at time zone o.timezone)::time - time '12:00')) > 43020"""),
+    "payments within two hours of a clock change": (20, f"""
+        select count(*) from {SALES} where extract(timezone from p.created_at) = 0 and
+        (p.created_at + interval '1 hour') at time zone e.timezone - (p.created_at - interval '1 hour') at time zone e.timezone
+        <> interval '2 hours'"""),
+    "orders in both runs of a repeated local hour": (1, f"""
+        select count(*) from {SALES} where ((p.created_at at time zone e.timezone) at time zone e.timezone) <> p.created_at"""),
+    "more events in a northern summer month than in a winter one": (1, """
+        select (avg(n) filter (where extract(month from month) in (5, 6, 7))
+              > 1.2 * avg(n) filter (where extract(month from month) in (11, 12, 1, 2)))::int
+        from (select date_trunc('month', start_date) as month, count(*) as n from events.events
+              where timezone like 'Europe/%' or timezone like 'America/%' or timezone like 'Asia/%' group by 1) x"""),
+    "evenings sell more than nights": (1, f"""
+        select (count(*) filter (where h between 19 and 21) > 3 * count(*) filter (where h between 2 and 4))::int
+        from (select extract(hour from p.created_at at time zone e.timezone) h from {SALES}) x"""),
+    "Fridays sell more than Sundays": (1, f"""
+        select (count(*) filter (where d = 5) > 1.2 * count(*) filter (where d = 7))::int
+        from (select extract(isodow from p.created_at at time zone e.timezone) d from {SALES}) x"""),
+    "on-sale spikes: a fifth of an event's orders within two days": (5, """
+        select count(*) from (select y.event_id from payments.payments p join
+            (select event_id, min(sales_start) opens from tickets.ticket_types group by 1) y on y.event_id = p.event_id
+        group by y.event_id having count(*) > 40 and
+        count(*) filter (where p.created_at < y.opens + interval '2 days') > 0.2 * count(*)) x"""),
+    # money
+    "currencies, JPY and KWD among them": (8, """
+        select count(distinct currency) * (bool_or(currency = 'JPY') and bool_or(currency = 'KWD'))::int
+        from payments.payments where captured_at is not null"""),
+    "fils": (20, "select count(*) from payments.payments where currency in ('KWD', 'TND') and amount <> round(amount, 2)"),
+    "fees": (5000, "select count(*) from payments.payment_items where item_type = 'fee'"),
+    "payments without a fee": (100, "select count(*) from payments.payments where fee_amount = 0"),
+    "taxes": (5000, "select count(*) from payments.payment_items where item_type = 'tax'"),
+    "countries without tax": (50, "select count(*) from payments.payments where tax_amount = 0"),
+    "discounts on the order": (100, "select count(*) from payments.payment_items where item_type = 'discount' and ticket_id is null"),
+    "discounts on a ticket": (50, "select count(*) from payments.payment_items where item_type = 'discount' and ticket_id is not null"),
+    "addons on the order": (50, "select count(*) from payments.payment_items where item_type = 'addon' and ticket_id is null"),
+    "addons on a ticket": (50, "select count(*) from payments.payment_items where item_type = 'addon' and ticket_id is not null"),
+    "free tickets in a paid order": (5, """
+        select count(*) from payments.payment_items where item_type = 'ticket' and amount = 0"""),
+    "pending payments": (20, "select count(*) from payments.payments where status = 'pending'"),
+    "failed payments": (100, "select count(*) from payments.payments where status = 'failed'"),
+    "captured days after the order": (100, """
+        select count(*) from payments.payments where captured_at > created_at + interval '12 hours'"""),
+    "soft-deleted payments": (5, "select count(*) from payments.payments where deleted_at is not null"),
+    "returning buyers": (1000, """
+        select count(*) from (select user_id from payments.payments group by 1 having count(*) > 1) x"""),
+    "exchange rates, one a day": (600, "select count(distinct rate_date) from financial.exchange_rates"),
+    "payouts, paid and pending": (2, "select count(distinct status) from financial.payouts where status <> 'failed'"),
+    # what came after
+    "full refunds, weeks later": (20, """
+        select count(*) from payments.refunds r join payments.payments p on p.id = r.payment_id
+        where r.ticket_id is null and r.amount = p.amount and r.refunded_at > p.captured_at + interval '14 days'"""),
+    "refunds with fee and tax parts": (50, "select count(*) from payments.refunds where fee_amount > 0 and tax_amount > 0"),
+    "refunds that keep the fee": (10, """
+        select count(*) from payments.refunds r join payments.payments p on p.id = r.payment_id
+        where r.ticket_id is null and r.fee_amount = 0 and p.fee_amount > 0"""),
+    "refunds of one ticket": (50, "select count(*) from payments.refunds where ticket_id is not null"),
+    "two refunds of one payment": (10, """
+        select count(*) from (select payment_id from payments.refunds where status = 'succeeded' group by 1 having count(*) > 1) x"""),
+    "refunds reversed": (10, "select count(*) from payments.refunds where status = 'reversed'"),
+    "reversed and sent again": (5, "select count(*) from payments.refunds where reason = 'sent again'"),
+    "refunds that failed": (3, "select count(*) from payments.refunds where status = 'failed'"),
+    "disputes won": (10, "select count(*) from payments.chargebacks where status = 'won'"),
+    "disputes lost": (10, "select count(*) from payments.chargebacks where status = 'lost'"),
+    "disputes open": (1, "select count(*) from payments.chargebacks where status = 'open'"),
+    "disputes of a part": (3, """
+        select count(*) from payments.chargebacks b join payments.payments p on p.id = b.payment_id where b.amount < p.amount"""),
+    "refunded in part and disputed": (1, """
+        select count(*) from payments.chargebacks b where exists
+        (select from payments.refunds r where r.payment_id = b.payment_id and r.status = 'succeeded')"""),
+    # events and tickets
+    "cancelled events with mass refunds": (2, """
+        select count(*) from (select p.event_id from payments.refunds r join payments.payments p on p.id = r.payment_id
+        where r.reason = 'event cancelled' group by 1 having count(*) > 5) x"""),
+    "postponed events, sold before and after": (1, """
+        select count(*) from events.events e where metadata ? 'postponed_from' and exists (select from payments.payments p
+        where p.event_id = e.id and p.created_at < (e.metadata ->> 'postponed_from')::timestamptz)"""),
+    "events that never sold": (2, """
+        select count(*) from events.events e where status in ('published', 'completed') and deleted_at is null
+        and not exists (select from tickets.tickets t where t.event_id = e.id)"""),
+    "drafts": (2, "select count(*) from events.events where status = 'draft'"),
+    "soft-deleted events": (1, "select count(*) from events.events where deleted_at is not null"),
+    "free events": (2, """
+        select count(*) from (select event_id from tickets.tickets where payment_id is null and not is_complimentary
+        and transferred_from is null group by 1) x"""),
+    "sold out": (5, "select count(*) from tickets.ticket_types where sold = quantity and sold > 20"),
+    "several ticket types": (50, """
+        select count(*) from (select event_id from tickets.ticket_types group by 1 having count(*) >= 3) x"""),
+    "seats in carts": (5, "select count(*) from tickets.ticket_types where reserved > 0"),
+    "groups": (20, "select count(*) from (select payment_id from tickets.tickets group by 1 having count(*) between 8 and 25) x"),
+    "complimentary tickets": (100, "select count(*) from tickets.tickets where is_complimentary"),
+    "tickets of nobody's account": (20, "select count(*) from tickets.tickets where user_id is null"),
+    "check-ins around the door": (5000, """
+        select count(*) from tickets.tickets t join events.events e on e.id = t.event_id
+        where t.checked_in_at between e.start_date - interval '2 hours' and e.start_date + interval '3 hours'"""),
+    "no-shows": (500, """
+        select count(*) from tickets.tickets t join events.events e on e.id = t.event_id
+        where t.status = 'active' and e.status = 'completed'"""),
+    "transferred": (100, "select count(*) from tickets.tickets where status = 'transferred'"),
+    "transferred twice": (5, """
+        select count(*) from tickets.tickets where status = 'transferred' and transferred_from is not null"""),
+    "transferred and attended": (50, """
+        select count(*) from tickets.tickets where status = 'checked_in' and transferred_from is not null"""),
+    "cancelled before they were refunded": (20, """
+        select count(*) from tickets.tickets where status = 'refunded' and cancelled_at is not null"""),
+    "refunded without a cancellation": (20, """
+        select count(*) from tickets.tickets where status = 'refunded' and cancelled_at is null"""),
+    "abandoned carts": (200, """
+        select count(*) from tickets.tickets t join payments.payments p on p.id = t.payment_id
+        where p.captured_at is null and t.status = 'cancelled'"""),
+    "capacity raised": (5, """
+        select count(*) from tickets.ticket_type_capacity_log a join tickets.ticket_type_capacity_log b
+        on b.ticket_type_id = a.ticket_type_id and b.valid_from > a.valid_from where b.quantity > a.quantity"""),
+    "capacity lowered": (5, """
+        select count(*) from tickets.ticket_type_capacity_log a join tickets.ticket_type_capacity_log b
+        on b.ticket_type_id = a.ticket_type_id and b.valid_from > a.valid_from where b.quantity < a.quantity"""),
+    # after the fact
+    "tombstones of several tables": (6, "select count(distinct table_name) from system.deleted_rows"),
+    "audit of updates and deletes": (2, "select count(distinct action) from audit.audit_log"),
+    "audit masks e-mail": (1, "select count(*) from audit.audit_log where after ->> 'email' like '%***@%'"),
+    "soft-deleted users": (5, "select count(*) from users.users where deleted_at is not null"),
+    "soft-deleted venues": (1, "select count(*) from events.venues where deleted_at is not null"),
+    # around it
+    "brand settings": (10, "select count(*) from branding.brand_settings"),
+    "preferences": (100, "select count(*) from users.user_preferences"),
+    "sessions, some revoked": (10, "select count(*) from authentication.sessions where revoked_at is not null"),
+    "failed logins": (50, "select count(*) from authentication.login_attempts where not succeeded"),
+    "behaviour in many months": (10, "select count(distinct date_trunc('month', created_at)) from users.user_behavior"),
+    "analytics in many months": (15, "select count(distinct date_trunc('month', created_at)) from events.event_analytics"),
+    "files": (50, "select count(*) from assets.files"),
+    "months ready ahead": (4, """
+        select count(*) from pg_class where relname ~ '^audit_log_p' and relkind = 'r'
+        and relname > 'audit_log_p' || to_char(now(), 'YYYYMM')"""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("trait", TRAITS)
+def test_trait(owner: Connection, trait: str) -> None:
+    bound, query = TRAITS[trait]
+    row = owner.execute(query.encode()).fetchone()
+    assert row is not None
+    assert row[0] >= bound, f"{trait}: {row[0]}, wanted at least {bound}"
+
+
+def test_nothing_is_later_than_the_day_it_was_made_for(owner: Connection, today: object) -> None:
+    for column in (
+        "payments.payments.captured_at",
+        "tickets.tickets.checked_in_at",
+        "payments.refunds.refunded_at",
+    ):
+        table, _, name = column.rpartition(".")
+        row = owner.execute(f"select max({name}) < %s from {table}".encode(), (today,)).fetchone()
+        assert row == (True,), column
