@@ -22,6 +22,7 @@ from bilten_orchestration.local.clickhouse.exchange import Answer, Body, ClientG
 T = TypeVar("T")
 
 _PIPE_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
 
 
 class Call(Protocol):
@@ -182,8 +183,15 @@ class Execution:
         stack = contextlib.ExitStack()
         try:
             insert = await self._call(lambda: stack.enter_context(connection.insert(head)))
+            # The HTTP server hands over 64 KiB at most; a thread's turn for each would cost more than they.
+            held = bytearray()
             while data := await body.read():
-                await self._call(insert.append, data)
+                held += data
+                if len(held) >= _CHUNK_BYTES:
+                    await self._call(insert.append, bytes(held))
+                    held.clear()
+            if held:
+                await self._call(insert.append, bytes(held))
             running.totals = await self._call(insert.finish)
         finally:
             await self._call(stack.close)
