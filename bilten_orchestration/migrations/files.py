@@ -87,7 +87,7 @@ def _of_store(directory: Path, store: Store, problems: list[Problem]) -> Iterato
             )
         )
     paths: dict[tuple[int, Direction], list[Path]] = {}
-    for path in sorted(directory.glob("*")):
+    for path in sorted(directory.glob("[!.]*")):  # hidden files are settings of tools, such as .sqlfluff
         match = _NAME.fullmatch(path.name)
         if match is None:
             problems.append(
