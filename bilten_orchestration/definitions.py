@@ -11,17 +11,20 @@ import dagster as dg
 from bilten_orchestration.ingestion import defs as ingestion
 from bilten_orchestration.metrics import defs as metrics
 from bilten_orchestration.partitions import defs as partitions
-from bilten_orchestration.settings import load_settings
+from bilten_orchestration.settings import Settings, load_settings
 from bilten_orchestration.stores.resources import Platform
 
 
-@dg.definitions
-def definitions() -> dg.Definitions:
-    settings = load_settings()
+def assemble(settings: Settings) -> dg.Definitions:
     return dg.Definitions.merge(
         ingestion.definitions(),
         metrics.definitions(settings),
         partitions.definitions(),
         # a process per step costs 3.5 CPU-seconds, and no step here gains from one
-        dg.Definitions(resources={"platform": Platform()}, executor=dg.in_process_executor),
+        dg.Definitions(resources={"platform": Platform(settings)}, executor=dg.in_process_executor),
     )
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    return assemble(load_settings())

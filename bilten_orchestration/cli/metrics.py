@@ -114,8 +114,8 @@ def _show_build(report: BuildReport | None) -> None:
         print("no day is dirty")
         return
     print(
-        f"build {report.build_id}: batch {report.batch}, as of {report.as_of:%F %T} UTC, {report.seconds:.1f} s"
-        + (", gone on with after a kill" if report.resumed else "")
+        f"build {report.build_id}: batch {report.batch}, as of {report.as_of:%F %T} UTC,"
+        f" {report.seconds:.1f} s" + (", gone on with after a kill" if report.resumed else "")
     )
     for mart in sorted({day.mart for day in report.days}):
         days = [day for day in report.days if day.mart == mart]
@@ -128,7 +128,8 @@ def _show_build(report: BuildReport | None) -> None:
         )
     if report.still_dirty:
         print(
-            f"  {len(report.still_dirty)} days reach beyond this range and stay dirty: bilten metrics build --dirty"
+            f"  {len(report.still_dirty)} days stay dirty (refused, or reaching into days not built):"
+            " bilten metrics build --dirty"
         )
 
 

@@ -48,8 +48,8 @@ CLICKS = dg.AssetSpec(
     CLICKSTREAM,
     group_name=GROUP,
     description=(
-        "Clickstream: one row per click, written by the application through the one validating writer; a repeated"
-        " delivery repeats click_id. Up to 72 hours late."
+        "Clickstream: one row per click, written by the application through the one validating writer; a"
+        " repeated delivery repeats click_id. Up to 72 hours late."
     ),
     owners=[face.DATA_PLATFORM],
     kinds={"clickhouse", "table"},
@@ -62,8 +62,8 @@ RAW = [
         deps=[operational_key(table.source)],
         group_name=GROUP,
         description=(
-            f"Copy of {table.source} in ClickHouse ({table.raw}), without personal columns. Version is the number of"
-            " the batch; current rows are read through the staging view."
+            f"Copy of {table.source} in ClickHouse ({table.raw}), without personal columns. Version is the"
+            " number of the batch; current rows are read through the staging view."
         ),
         owners=[face.DATA_PLATFORM],
         kinds={"clickhouse", "table"},
@@ -89,8 +89,8 @@ EVIDENCE = [
     for key, description in (
         (
             CONTROLS,
-            "What PostgreSQL itself computes per local day, event, currency and metric, in the snapshot of each"
-            " batch: the evidence that the gates of the marts compare with.",
+            "What PostgreSQL itself computes per local day, event, currency and metric, in the snapshot of"
+            " each batch: the evidence that the gates of the marts compare with.",
         ),
         (
             CONTROL_DAYS,

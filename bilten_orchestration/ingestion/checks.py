@@ -18,8 +18,8 @@ FAIL_SECONDS = 6 * 3600
     asset=CONTROLS,
     name="sync_lag",
     description=(
-        "How old the last whole batch is. Batches come every 15 minutes: above one hour something holds them up, and"
-        " above six the metrics of the day are at stake."
+        "How old the last whole batch is. Batches come every 15 minutes: above one hour something holds them"
+        " up, and above six the metrics of the day are at stake."
     ),
 )
 def sync_lag(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:

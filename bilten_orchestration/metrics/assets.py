@@ -151,7 +151,7 @@ def _published(context: dg.AssetExecutionContext, report: BuildReport, collected
             common["swap_seconds"] = round(report.model_seconds[mart], 3)
         if mart in report.query_ids:
             common["query_id"] = report.query_ids[mart]
-        by_day = {
+        by_day: dict[str, dict[str, Any]] = {
             str(built.date): {
                 "dagster/partition_row_count": built.rows,
                 "rows": built.rows,
@@ -186,7 +186,7 @@ def _with_sample(check: dg.AssetCheckResult, failed: Mapping[str, list[Verdict]]
     sample = [{"metric_date": str(verdict.day), **row} for verdict in verdicts for row in verdict.sample[:1]]
     return check.with_metadata(
         {
-            **(check.metadata or {}),
+            **dict(check.metadata or {}),
             "failing_partitions": ", ".join(map(str, days[: face.SHOWN_PROBLEMS])),
             "failing_days": len(days),
             "failing_rows": sum(verdict.failures for verdict in verdicts),

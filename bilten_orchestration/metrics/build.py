@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from bilten_orchestration.errors import UsageError
 from bilten_orchestration.metrics import days as day_rules
-from bilten_orchestration.metrics import dbt_call, dirty, manifest, whole
+from bilten_orchestration.metrics import dbt_call, dirty, late, manifest, verdicts, whole
+from bilten_orchestration.metrics.driver_errors import told
 from bilten_orchestration.metrics.opened import open_build
 from bilten_orchestration.metrics.report import BuildReport
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres
 
 
 def build(
@@ -44,14 +46,27 @@ def build_dirty(
     progress: Progress = silent,
     now: datetime | None = None,
 ) -> BuildReport | None:
-    """Build the dirty days (all, or those within the bounds) and all that they reach into.
+    """Build the published days (all, or those within the bounds) whose facts have changed since.
 
-    Returns None when no day is dirty.
+    Returns None when there is none.
     """
-    moment = now or datetime.now(UTC)
-    reach = manifest.reach(manifest.daily_marts(settings, progress))
-    days = dirty.days_to_build(settings, reach, first=first, last=last, now=moment)
-    return build_days(settings, days, progress=progress, now=moment) if days else None
+    marts = manifest.daily_marts(settings, progress)
+    with (
+        told("the look for dirty days"),
+        postgres.connect(settings.postgres, "etl", autocommit=True) as connection,
+    ):
+        causes = dirty.dirty_days(connection)
+        client = clickhouse.connect(settings.clickhouse)
+        try:
+            shown = verdicts.shown_batches(client, [mart.name for mart in marts])
+        finally:
+            client.close()
+    days = [
+        day
+        for day in late.stale_days(causes, shown, manifest.reach(marts))
+        if (first is None or day >= first) and (last is None or day <= last)
+    ]
+    return build_days(settings, days, progress=progress, now=now) if days else None
 
 
 def build_days(

@@ -28,8 +28,8 @@ def key(mart: str) -> dg.AssetKey:
     asset=key(MART),
     name=RECONCILES,
     description=(
-        "Every published day, cell by cell, against PostgreSQL's own totals. A difference in a day that is not dirty"
-        " is a change that the sync did not see."
+        "Every published day, cell by cell, against PostgreSQL's own totals. A difference in a day that is"
+        " not dirty is a change that the sync did not see."
     ),
 )
 def published_days_equal_postgres(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
@@ -51,8 +51,9 @@ def published_days_equal_postgres(platform: dg.ResourceParam[Platform]) -> dg.As
     return dg.AssetCheckResult(
         passed=False,
         description=(
-            f"{first.metric} of event {first.event_id} on {first.day}: expected {first.expected:f} {first.currency},"
-            f" found {first.found:f}. Next: bilten explain {first.day} {first.event_id} {first.metric}; then bilten sync"
+            f"{first.metric} of event {first.event_id} on {first.day}: expected {first.expected:f}"
+            f" {first.currency}, found {first.found:f}."
+            f" Next: bilten explain {first.day} {first.event_id} {first.metric}; then bilten sync"
             f" --full and bilten metrics build --from {days[0]} --to {days[-1]}"
             if first
             else f"{len(found.unproven)} published days have no control totals, from {found.unproven[0]} on."
@@ -76,8 +77,8 @@ def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
                 FRESH,
                 asset=key(mart.name),
                 description=(
-                    "The newest day that is over in every zone is published and final, at the latest two hours after"
-                    " it closed. A refused day does not count."
+                    "The newest day that is over in every zone is published and final, at the latest two"
+                    " hours after it closed. A refused day does not count."
                 ),
             )
             for mart in marts

@@ -80,6 +80,6 @@ class Reach:
     def widest(self, other: Reach) -> Reach:
         return Reach(max(self.back, other.back), max(self.ahead, other.ahead))
 
-    def of(self, day: date, *, first: date, last: date) -> set[date]:
-        """The days whose marts a change on `day` can change, within [first, last]."""
-        return set(span(max(day - DAY * self.back, first), min(day + DAY * self.ahead, last)))
+    def of(self, day: date) -> list[date]:
+        """The days whose marts a change on `day` can change, in order."""
+        return span(day - DAY * self.back, day + DAY * self.ahead)

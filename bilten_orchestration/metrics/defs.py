@@ -27,5 +27,5 @@ def definitions(settings: Settings) -> dg.Definitions:
         asset_checks=[freshness, checks.published_days_equal_postgres],
         jobs=[*jobs],
         schedules=schedules.build_schedules(jobs),
-        sensors=[schedules.late_days_sensor(jobs, manifest.reach(marts))],
+        sensors=[schedules.late_days_sensor(jobs, marts)],
     )

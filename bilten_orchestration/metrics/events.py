@@ -85,13 +85,14 @@ def _read(
     collected: Collected,
     keys: Mapping[str, dg.AssetKey],
 ) -> None:
+    wanted = _selected(context, manifest, translator)
     for event in invocation.stream_raw_events():
         if text := told(event.raw_event):
             context.log.info(text)
         if event.raw_event["info"].get("level") == "error":
             collected.errors.append(str(event.raw_event["info"].get("msg", "")))
         unique_id = event.raw_event["data"].get("node_info", {}).get("unique_id")
-        if unique_id not in manifest["nodes"]:
+        if unique_id not in wanted:
             continue
         for found in event.to_default_asset_events(
             manifest, translator, context, invocation.target_path, project
@@ -102,3 +103,26 @@ def _read(
                     collected.outputs[key] = found
             elif isinstance(found, dg.AssetCheckResult):
                 collected.checks.append(found)
+
+
+def _selected(
+    context: dg.AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
+) -> set[str]:
+    """Ids of the selected models and of the tests attached to them.
+
+    A run may make other nodes as well (missing views, with their tests): they are not its assets.
+    """
+    nodes = manifest["nodes"].items()
+    models = {
+        unique_id
+        for unique_id, node in nodes
+        if node["resource_type"] == "model" and translator.get_asset_key(node) in context.selected_asset_keys
+    }
+    tests = {
+        unique_id
+        for unique_id, node in nodes
+        if node["resource_type"] == "test"
+        and models
+        & ({node["attached_node"]} if node.get("attached_node") else set(node["depends_on"]["nodes"]))
+    }
+    return models | tests

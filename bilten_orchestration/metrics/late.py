@@ -1,13 +1,18 @@
-"""Which closed days have changed late, and in which runs they are built. Rules alone: no store, no Dagster.
+"""Which published days are stale, and in which runs late ones are built. Rules alone: no store, no Dagster.
 
-Open days come by the schedules. A day that is older than everything published was never asked for: it is
-built by hand or by a backfill, and stays dirty until then.
+A published day is stale when a day that reaches into it was touched by a batch newer than the one that it
+shows. A day that was never published is not stale: nobody reads it, and whenever it is built it is built
+from what is there then. A dirty day is clean again when it is published and no published day in its reach
+is stale because of it.
+
+Open days come by the schedules. The sensor takes closed days, and only for what has happened on closed
+days: else each purchase of today would have yesterday built again.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -21,48 +26,80 @@ KEY_LENGTH = 100
 
 @dataclass(frozen=True, slots=True)
 class DirtyDay:
-    """A day that waits to be built, with what touched it last."""
+    """A day whose facts changed: the batch that touched it last, and why."""
 
     day: date
     generation: int
+    batch: int
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LateRun:
-    """One run: a contiguous range, the dirty days in it as `day@generation`, and a key made of them."""
+    """One run: a contiguous range, and the dirty days behind it as `day@generation`."""
 
     days: DayRange
     dirty: str
 
     @property
     def key(self) -> str:
+        """Changes with the generations alone: a range that was refused waits until its facts have changed."""
         if len(self.dirty) <= KEY_LENGTH:
             return self.dirty
         return hashlib.sha256(self.dirty.encode()).hexdigest()
 
 
+def stale_days(
+    dirty: Iterable[DirtyDay], shown: Mapping[date, int], reach: Reach
+) -> dict[date, list[DirtyDay]]:
+    """Stale published days, in order, each with the dirty days behind it.
+
+    `shown`: the batch that each published day shows, the oldest of its marts.
+    """
+    found: dict[date, list[DirtyDay]] = {}
+    for cause in dirty:
+        for day in reach.of(cause.day):
+            if day in shown and shown[day] < cause.batch:
+                found.setdefault(day, []).append(cause)
+    return dict(sorted(found.items()))
+
+
+def needed_batches(dirty: Iterable[DirtyDay], reach: Reach) -> dict[date, int]:
+    """The batch that a day has to show, or a newer one, where dirty days reach into it."""
+    needed: dict[date, int] = {}
+    for cause in dirty:
+        for day in reach.of(cause.day):
+            needed[day] = max(needed.get(day, 0), cause.batch)
+    return needed
+
+
+def clean_days(dirty: Iterable[DirtyDay], shown: Mapping[date, int], reach: Reach) -> list[DirtyDay]:
+    """Those whose changes every published day in their reach shows, themselves included."""
+    return [
+        cause
+        for cause in dirty
+        if cause.day in shown
+        and all(shown.get(day, cause.batch) >= cause.batch for day in reach.of(cause.day))
+    ]
+
+
 def late_runs(
     dirty: Sequence[DirtyDay],
+    shown: Mapping[date, int],
     reach: Reach,
     *,
-    published_from: date,
-    first: date,
     at: datetime,
     longest: int = LONGEST_RUN_DAYS,
     at_most: int = RUNS_PER_TICK,
 ) -> list[LateRun]:
-    """At most `at_most` runs, the newest days first; `first` is the first day that may be built.
-
-    The key changes with the generations alone, so a range that was refused is tried again when its facts
-    have changed, and not before.
-    """
-    late = [found for found in dirty if published_from <= found.day <= day_rules.newest_over(at)]
-    last = day_rules.last_day(at)
-    reached = {day for found in late for day in reach.of(found.day, first=first, last=last)}
+    """At most `at_most` runs over closed days, none longer than `longest` days, the newest first."""
+    closed = day_rules.newest_over(at)
+    stale = stale_days([cause for cause in dirty if cause.day <= closed], shown, reach)
     runs = []
-    for part in sorted(day_rules.ranges(reached, longest=longest), reverse=True):
-        inside = [found for found in late if part.first <= found.day <= part.last]
-        if inside:
-            runs.append(LateRun(part, "+".join(f"{found.day}@{found.generation}" for found in inside)))
+    for part in sorted(
+        day_rules.ranges((day for day in stale if day <= closed), longest=longest), reverse=True
+    ):
+        causes = {cause.day: cause for day in part.days for cause in stale[day]}
+        text = "+".join(f"{day}@{cause.generation}" for day, cause in sorted(causes.items()))
+        runs.append(LateRun(part, text))
     return runs[:at_most]

@@ -24,15 +24,15 @@ The steps, and what a kill leaves behind at each:
 dbt dies with us (dbt_child.py); a statement of it that the server still runs is awaited in step 5, before
 the same id is used again. A build of the same days as a dead one goes on under the dead one's id, with
 the days that had not ended or whose facts have changed since; any other build abandons what was open.
-A day counts as built for `metric_dirty_days` only when all marts of all days that it reaches into are
-published, and only up to the generation seen in step 3.
+A dirty day is clean when every published day in its reach shows the batch that touched it (late.py), and
+only up to the generation seen in step 3.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -45,6 +45,7 @@ from bilten_orchestration.metrics import (
     dirty,
     evidence,
     journal,
+    late,
     leftovers,
     manifest,
     resume,
@@ -54,6 +55,7 @@ from bilten_orchestration.metrics import (
 from bilten_orchestration.metrics.dbt_call import DbtCall, NodeResult
 from bilten_orchestration.metrics.driver_errors import told
 from bilten_orchestration.metrics.evidence import Batch
+from bilten_orchestration.metrics.late import DirtyDay
 from bilten_orchestration.metrics.locks import LockWatch, build_locks
 from bilten_orchestration.metrics.manifest import Mart
 from bilten_orchestration.metrics.report import BuildReport, BuiltDay
@@ -78,7 +80,7 @@ class Build:
     marts: tuple[Mart, ...]
     all_marts: tuple[Mart, ...]
     days: tuple[date, ...]
-    generations: Mapping[date, int]
+    dirty: Sequence[DirtyDay]
     views: Sequence[str]
     now: datetime
     connection: Connection
@@ -196,19 +198,14 @@ class Build:
             for found in outcomes
             if found.verdict == "refused"
         }
-        published = set(self.days) - {found.day for found in outcomes if found.verdict == "refused"}
-        if self.marts != self.all_marts:
-            published = set()  # a day is built when all its marts are
+        names = [mart.name for mart in self.all_marts]
+        shown = verdicts.shown_batches(self.client, names)
+        clean = late.clean_days(self.dirty, shown, manifest.reach(self.all_marts))
         with self.connection.transaction():
             journal.complete(self.connection, self.build_id, outcomes, details)
-            return dirty.mark_built(
-                self.connection,
-                self.generations,
-                published,
-                manifest.reach(self.all_marts),
-                first=self.batch.first_control_day,
-                last=day_rules.last_day(self.now),
-            )
+            dirty.mark_built(self.connection, clean)
+        built = set(self.days)
+        return [cause.day for cause in self.dirty if cause.day in built and cause not in clean]
 
     def _refuse_missing(self, outcomes: Sequence[MartDay], results: Sequence[NodeResult]) -> None:
         # a day that was to be built again has ended only with this batch
@@ -239,7 +236,7 @@ class Build:
 
     def _reasons(self) -> dict[date, str]:
         wanted = set(self.pending)
-        return {found.day: found.reason for found in dirty.dirty_days(self.connection) if found.day in wanted}
+        return {cause.day: cause.reason for cause in self.dirty if cause.day in wanted}
 
 
 @contextmanager
@@ -279,21 +276,21 @@ def open_build(
         batch = evidence.usable_batch(connection, client)
         if problems := evidence.refuse_days(wanted, first=batch.first_control_day, now=moment):
             raise Refused(problems)
-        generations = {
-            found.day: found.generation for found in dirty.dirty_days(connection) if found.day in set(wanted)
-        }
+        dirty_before = dirty.dirty_days(connection)
+        reach = manifest.reach(all_marts)
         names = [mart.name for mart in chosen]
         start = resume.begin(
             connection,
             client,
             names,
             wanted,
-            generations,
+            late.needed_batches(dirty_before, reach),
             run_id or _command_id(moment),
             progress,
             retry_refused=settings.metrics.retry_refused_days,
         )
         if start.pending:
+            generations = {cause.day: cause.generation for cause in dirty_before}
             journal.plan(connection, start.build_id, names, start.pending, batch.number, generations)
         yield Build(
             settings=settings,
@@ -302,7 +299,7 @@ def open_build(
             marts=chosen,
             all_marts=all_marts,
             days=wanted,
-            generations={**generations, **start.seen},
+            dirty=dirty_before,
             views=whole.views_to_make(settings, client, graph),
             now=moment,
             connection=connection,

@@ -59,8 +59,9 @@ _DIFFERENCES = """
             group by control.metric_date
         ),
         cells as (
-            select totals.metric_date as day, totals.event_id as event_id, toString(totals.currency) as currency,
-                   toString(totals.metric) as metric, totals.value as expected, toDecimal128(0, 3) as found
+            select totals.metric_date as day, totals.event_id as event_id,
+                   toString(totals.currency) as currency, toString(totals.metric) as metric,
+                   totals.value as expected, toDecimal128(0, 3) as found
             from (select * from analytics.control_totals final) as totals
             inner join held on totals.metric_date = held.day and totals.batch = held.batch
             where totals.metric in {metrics:Array(String)}
@@ -133,7 +134,9 @@ def compare(client: Client, dirty: Collection[date], *, limit: int) -> Reconcili
     published = client.query(
         """
         select published.day, published.batch, minIf(control.batch, control.batch > 0)
-        from (select day, batch from analytics.mart_days final where mart = {mart:String} and batch > 0) as published
+        from (
+            select day, batch from analytics.mart_days final where mart = {mart:String} and batch > 0
+        ) as published
         left join analytics.control_days as control on control.metric_date = published.day
         group by published.day, published.batch order by published.day
         """,

@@ -30,7 +30,7 @@ class BuildReport:
     """What a build did. `refusals` is empty when every day was published.
 
     `seconds` is wall time, `model_seconds` dbt's time per mart, `query_ids` the statement that swapped
-    each mart; `still_dirty` are days that stay dirty since their reach was not built as a whole;
+    each mart; `still_dirty` are built days that stay dirty (refused, or reaching into days not built);
     `whole` tests that failed on dimensions and reports.
     """
 

@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Under which id a build runs, and the days it has to do. `seen`: generations that ended days hold."""
+    """Under which id a build runs, and the days it has to do."""
 
     build_id: str
     pending: tuple[date, ...]
     resumed: bool
-    seen: Mapping[date, int]
 
 
 def begin(
@@ -35,7 +34,7 @@ def begin(
     client: Client,
     marts: Collection[str],
     days: Sequence[date],
-    generations: Mapping[date, int],
+    needed: Mapping[date, int],
     run_id: str,
     progress: Progress,
     *,
@@ -43,7 +42,8 @@ def begin(
 ) -> Start:
     """Complete the journal of dead builds; resume the newest one of the same days and marts.
 
-    Which mart days have ended is read from ClickHouse, where the swap itself wrote it.
+    `needed`: the batch that a day must show at least. Which mart days have ended is read from
+    ClickHouse, where the swap itself wrote it.
     """
     dead = journal.open_builds(connection)
     leftovers.await_statements(client, dead, progress)
@@ -60,10 +60,10 @@ def begin(
             if start is not None or not same:
                 journal.abandon(connection, build_id, f"killed; build {run_id} came after it")
         if start is None and same:
-            start = _resumed(build_id, entries, found, days, generations, retry_refused=retry_refused)
+            start = _resumed(build_id, entries, found, days, needed, retry_refused=retry_refused)
         else:
             progress(f"build {build_id} was killed; what it had not ended is abandoned")
-    return start or Start(named(run_id), tuple(days), resumed=False, seen={})
+    return start or Start(named(run_id), tuple(days), resumed=False)
 
 
 def named(run_id: str) -> str:
@@ -76,28 +76,26 @@ def _resumed(
     entries: Sequence[Entry],
     found: Sequence[MartDay],
     days: Sequence[date],
-    generations: Mapping[date, int],
+    needed: Mapping[date, int],
     *,
     retry_refused: bool,
 ) -> Start:
     ended = {(day.mart, day.day): day for day in found}
-    pending, seen = [], {}
-    for day in days:
-        of_day = [entry for entry in entries if entry.day == day]
-        held = of_day[0].generation
-        stale = day in generations and generations[day] != held  # its facts have changed since
-        whole = all(_holds(ended.get((entry.mart, day)), entry, retry_refused) for entry in of_day)
-        if stale or not whole:
-            pending.append(day)
-        elif held is not None:
-            seen[day] = held
-    return Start(build_id, tuple(pending), resumed=True, seen=seen)
+    pending = [
+        day
+        for day in days
+        if not all(
+            _holds(ended.get((entry.mart, day)), needed.get(day, 0), retry_refused)
+            for entry in entries
+            if entry.day == day
+        )
+    ]
+    return Start(build_id, tuple(pending), resumed=True)
 
 
-def _holds(found: MartDay | None, entry: Entry, retry_refused: bool) -> bool:
+def _holds(found: MartDay | None, needed: int, retry_refused: bool) -> bool:
     if found is None:
         return False
     if found.verdict == "refused":
         return not retry_refused
-    # of another batch: an earlier attempt of the same build ended it, the last one did not
-    return found.batch == entry.batch
+    return found.batch >= needed  # else its facts have changed since

@@ -13,9 +13,11 @@ from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import SYNCED
 from bilten_orchestration.ingestion.checks import sync_lag
 from bilten_orchestration.metrics import days as day_rules
+from bilten_orchestration.metrics import manifest
 from bilten_orchestration.metrics.checks import published_days_equal_postgres
-from bilten_orchestration.metrics.days import DayRange, Reach
+from bilten_orchestration.metrics.days import DayRange
 from bilten_orchestration.metrics.late import late_runs
+from bilten_orchestration.metrics.manifest import Mart
 from bilten_orchestration.stores.resources import Platform
 
 if TYPE_CHECKING:  # not among the names that dagster exports
@@ -93,8 +95,8 @@ def build_jobs(
             selection=(raw | marts | models)
             - (late - dg.AssetSelection.checks(published_days_equal_postgres)),
             description=(
-                "A sync with fresh control totals, then the day that has closed in every zone, with the three before it"
-                " for late clicks; then dimensions and reports."
+                "A sync with fresh control totals, then the day that has closed in every zone, with the three"
+                " before it for late clicks; then dimensions and reports."
             ),
             tags=help_tag,
         ),
@@ -107,7 +109,7 @@ def build_jobs(
         checks=dg.define_asset_job(
             "data_checks",
             selection=late,
-            description="Lag of the sync, freshness of the marts, equality of published days with PostgreSQL.",
+            description="Lag of the sync, freshness of the marts, published days against PostgreSQL.",
             tags={face.HELP: "the description of a failed check says what to do"},
         ),
     )
@@ -133,8 +135,8 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description=(
-            "An hour after a day has ended in UTC-12. Control totals of the last 60 days are computed afresh before;"
-            " on Sundays those of all days."
+            "An hour after a day has ended in UTC-12. Control totals of the last 60 days are computed afresh"
+            " before; on Sundays those of all days."
         ),
     )
     def final(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
@@ -157,32 +159,29 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
     return [provisional, final, checks]
 
 
-def late_days_sensor(jobs: Jobs, reach: Reach) -> dg.SensorDefinition:
+def late_days_sensor(jobs: Jobs, marts: Sequence[Mart]) -> dg.SensorDefinition:
     @dg.sensor(
         name="metrics_late_days",
         job=jobs.late,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Builds closed days again whose facts have changed: late refunds, corrections, moved zones.",
+        description="Builds closed days again whose facts have changed: corrections, late rows, moved zones.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.SensorResult | dg.SkipReason:
-        from bilten_orchestration.metrics import dirty, evidence, verdicts
+        from bilten_orchestration.metrics import dirty, verdicts
 
         with platform.postgres("late days") as connection:
-            found = dirty.dirty_days(connection)
-        if not found:
+            causes = dirty.dirty_days(connection)
+        if not causes:
             return dg.SkipReason("no day is dirty")
         with platform.clickhouse() as client:
-            first = evidence.first_control_day(client)
-            published_from = verdicts.first_published_day(client)
-        if first is None or published_from is None:
-            return dg.SkipReason("nothing is published yet: bilten metrics build, or a backfill, begins it")
-        runs = late_runs(found, reach, published_from=published_from, first=first, at=datetime.now(UTC))
+            shown = verdicts.shown_batches(client, [mart.name for mart in marts])
+        runs = late_runs(causes, shown, manifest.reach(marts), at=datetime.now(UTC))
         if not runs:
             return dg.SkipReason(
-                f"{len(found)} dirty days: open ones, which the schedules build, or never published ones"
+                f"{len(causes)} days are dirty: open ones, which schedules build, or ones never published"
             )
         return dg.SensorResult(
             run_requests=[

@@ -65,12 +65,14 @@ def mart_days(
     ]
 
 
-def first_published_day(client: Client) -> date | None:
-    """The oldest day that any mart shows; None before the first build."""
-    day, count = client.query(
-        "select min(day), count() from analytics.mart_days final where batch > 0"
-    ).result_rows[0]
-    return day if count else None
+def shown_batches(client: Client, marts: Sequence[str]) -> dict[date, int]:
+    """The batch that each published day shows: the oldest of these marts, 0 where one never had the day."""
+    rows = client.query(
+        "select day, if(count() = {count:UInt32}, min(batch), 0) from analytics.mart_days final"
+        " where mart in {marts:Array(String)} and batch > 0 group by day",
+        {"marts": list(marts), "count": len(marts)},
+    ).result_rows
+    return {day: int(batch) for day, batch in rows}
 
 
 def judged(client: Client, run_id: str, *, failed_only: bool = True) -> list[Verdict]:

@@ -89,7 +89,7 @@ def views_made(settings: Settings) -> None:
 
 
 def views_below_marts(graph: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """Every view that a daily mart or one of its gates reads, at any depth: (database, table) to model name."""
+    """Views that daily marts and their gates read, at any depth: (database, table) to model name."""
     nodes = graph["nodes"]
     gates = {gate for mart in manifest.marts(graph) for gate in mart.gates}
     waiting = [mart.build_id for mart in manifest.marts(graph)]

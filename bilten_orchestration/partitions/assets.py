@@ -23,7 +23,9 @@ OPERATIONAL = [
     dg.AssetSpec(
         operational_key(table.name),
         group_name=GROUP,
-        description=f"The table {table.name} in PostgreSQL, partitioned by {table.interval} of {table.column} (UTC).",
+        description=(
+            f"The table {table.name} in PostgreSQL, partitioned by {table.interval} of {table.column} (UTC)."
+        ),
         owners=[face.DATA_PLATFORM],
         kinds={"postgres", "table"},
         tags={"layer": "operational"},

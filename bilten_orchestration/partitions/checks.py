@@ -18,7 +18,7 @@ from bilten_orchestration.stores.resources import Platform
         dg.AssetCheckSpec(
             "current_and_next_month",
             asset=key(table),
-            description="The partitions of this and the next month exist; without one every write of it fails.",
+            description="The partitions of this and the next month exist; without one every write fails.",
         )
         for table in DECLARED
     ],

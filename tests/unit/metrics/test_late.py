@@ -1,0 +1,87 @@
+"""Stale days: a valid base (everything shown), one change, one consequence."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from bilten_orchestration.metrics.days import DAY, Reach, span
+from bilten_orchestration.metrics.late import (
+    DirtyDay,
+    clean_days,
+    late_runs,
+    needed_batches,
+    stale_days,
+)
+
+FIRST = date(2026, 3, 1)
+SHOWN = dict.fromkeys(span(FIRST, FIRST + DAY * 29), 5)
+NOW = datetime(2026, 6, 1, 13, tzinfo=UTC)
+REACH = Reach(back=1, ahead=2)
+
+
+def day(number: int) -> date:
+    return FIRST + timedelta(days=number)
+
+
+def dirty(number: int, batch: int = 6, generation: int = 1) -> DirtyDay:
+    return DirtyDay(day(number), generation, batch, "payments")
+
+
+def test_a_day_touched_by_the_batch_that_is_shown_is_clean() -> None:
+    assert stale_days([dirty(10, batch=5)], SHOWN, REACH) == {}
+    assert clean_days([dirty(10, batch=5)], SHOWN, REACH) == [dirty(10, batch=5)]
+
+
+def test_a_newer_batch_makes_its_whole_reach_stale() -> None:
+    assert list(stale_days([dirty(10)], SHOWN, REACH)) == [day(9), day(10), day(11), day(12)]
+    assert clean_days([dirty(10)], SHOWN, REACH) == []
+
+
+def test_days_that_were_never_published_are_neither_stale_nor_in_the_way() -> None:
+    assert list(stale_days([dirty(0)], SHOWN, REACH)) == [day(0), day(1), day(2)]
+    rebuilt = SHOWN | {day(0): 6, day(1): 6, day(2): 6}
+    assert clean_days([dirty(0)], rebuilt, REACH) == [dirty(0)]
+
+
+def test_a_dirty_day_that_was_never_published_stays_dirty() -> None:
+    assert clean_days([dirty(-1, batch=5)], SHOWN, REACH) == []
+
+
+def test_one_day_of_the_reach_that_was_refused_keeps_the_day_dirty() -> None:
+    rebuilt = SHOWN | {day(9): 6, day(10): 6, day(11): 6}
+    assert clean_days([dirty(10)], rebuilt, REACH) == []
+
+
+def test_the_batch_needed_is_the_newest_that_reaches_into_a_day() -> None:
+    needed = needed_batches([dirty(10, batch=6), dirty(11, batch=9)], REACH)
+    assert needed[day(10)] == 9
+    assert needed[day(9)] == 6
+    assert day(8) not in needed
+
+
+def test_a_contiguous_range_is_one_run_and_its_key_is_made_of_days_and_generations() -> None:
+    runs = late_runs([dirty(10, generation=3), dirty(12)], SHOWN, REACH, at=NOW)
+    assert [str(run.days) for run in runs] == ["2026-03-10..2026-03-15"]
+    assert runs[0].key == "2026-03-11@3+2026-03-13@1"
+    again = late_runs([dirty(10, generation=4), dirty(12)], SHOWN, REACH, at=NOW)
+    assert again[0].key != runs[0].key
+
+
+def test_runs_are_bounded_in_number_and_length_the_newest_first() -> None:
+    scattered = [dirty(number) for number in (0, 6, 12, 18, 24)]
+    runs = late_runs(scattered, SHOWN, REACH, at=NOW, at_most=2)
+    assert [run.days.first for run in runs] == [day(23), day(17)]
+    everything = [dirty(number) for number in range(30)]
+    assert {len(run.days.days) for run in late_runs(everything, SHOWN, REACH, at=NOW, longest=10)} == {10}
+
+
+def test_long_keys_are_hashed() -> None:
+    [run] = late_runs([dirty(number) for number in range(30)], SHOWN, Reach(), at=NOW)
+    assert len(run.key) == 64
+
+
+def test_open_days_are_left_to_the_schedules_and_so_is_what_they_cause() -> None:
+    at = datetime.combine(day(12), datetime.min.time(), UTC)  # day 10 is the newest that is over
+    assert late_runs([dirty(11)], SHOWN, REACH, at=at) == []
+    [run] = late_runs([dirty(10)], SHOWN, REACH, at=at)
+    assert run.days.last == day(10)

@@ -1,0 +1,147 @@
+"""The code location loads in a fresh interpreter with every store unreachable, and is what it was.
+
+Snapshots are written here by hand on purpose: a change of keys, jobs or crons is a change of contract.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilten_orchestration.metrics import manifest
+from bilten_orchestration.settings import Settings
+
+LOAD = """
+import json, sys, time
+import dagster, dagster_dbt
+before = set(sys.modules)
+started = time.process_time()
+from bilten_orchestration.definitions import definitions
+repository = definitions().get_repository_def()
+jobs = repository.get_all_jobs()
+seconds = time.process_time() - started
+graph = repository.asset_graph
+print(json.dumps({
+    "seconds": seconds,
+    "modules": sorted({name.partition(".")[0] for name in set(sys.modules) - before}),
+    "assets": {
+        key.to_user_string(): {
+            "group": graph.get(key).group_name,
+            "owners": sorted(graph.get(key).owners),
+            "description": graph.get(key).description or "",
+            "kinds": sorted(graph.get(key).kinds),
+            "partitioned": graph.get(key).is_partitioned,
+            "checks": sorted(check.name for check in graph.get(key).check_keys),
+            "parents": sorted(parent.to_user_string() for parent in graph.get(key).parent_keys),
+        }
+        for key in graph.get_all_asset_keys()
+    },
+    "jobs": sorted(job.name for job in jobs if not job.name.startswith("__")),
+    "schedules": {s.name: [s.cron_schedule, s.execution_timezone] for s in repository.schedule_defs},
+    "sensors": sorted(sensor.name for sensor in repository.sensor_defs),
+    "pools": sorted({str(node.pool) for job in jobs for node in job.nodes if getattr(node, "pool", None)}),
+}))
+"""
+HEAVY = {"pandas", "numpy", "pyarrow", "clickhouse_connect", "chdb", "psycopg", "psycopg2", "boto3", "sqlalchemy", "redis"}
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    home = tmp_path_factory.mktemp("home")
+    manifest.prepare(Settings(home=home))
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("BILTEN_")}
+    stores = {
+        "BILTEN_HOME": str(home),
+        "BILTEN_POSTGRES__HOST": "unreachable.invalid",
+        "BILTEN_CLICKHOUSE__HOST": "unreachable.invalid",
+    }
+    found = subprocess.run(
+        [sys.executable, "-c", LOAD],
+        env=outside | stores | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    content: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+    return content
+
+
+def test_nothing_heavy_is_imported_to_load(loaded: dict[str, Any]) -> None:
+    assert HEAVY & set(loaded["modules"]) == set()
+
+
+def test_loading_takes_at_most_a_second_beyond_dagster(loaded: dict[str, Any]) -> None:
+    assert loaded["seconds"] <= 1.0
+
+
+def test_every_asset_is_described_owned_and_grouped_by_its_domain(loaded: dict[str, Any]) -> None:
+    for key, asset in loaded["assets"].items():
+        assert asset["description"], key
+        assert asset["owners"], key
+        assert asset["kinds"], key
+        assert asset["group"] in ("ingestion", "metrics", "partitions"), key
+
+
+def test_marts_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
+    daily = {key: asset for key, asset in loaded["assets"].items() if asset["partitioned"]}
+    assert sorted(daily) == [
+        "marts/fct_event_audience_daily",
+        "marts/fct_event_sales_daily",
+        "marts/fct_organization_audience_daily",
+        "marts/fct_ticket_type_sales_daily",
+        "marts/fct_traffic_sources_daily",
+    ]
+    for asset in daily.values():
+        assert "newest_closed_day_is_final" in asset["checks"]
+    assert {"event_sales_equal_control_totals", "published_days_equal_postgres"} <= set(
+        daily["marts/fct_event_sales_daily"]["checks"]
+    )
+
+
+def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
+    assets = loaded["assets"]
+    assert assets["raw/payments_payments"]["parents"] == ["operational/payments/payments"]
+    assert assets["staging/stg_bilten__payments"]["parents"] == ["raw/payments_payments"]
+    assert "staging/stg_bilten__payments" in assets["intermediate/int_postings"]["parents"]
+    assert "intermediate/int_postings" in assets["marts/fct_event_sales_daily"]["parents"]
+    assert not [key for key in assets if "__build" in key]
+
+
+def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
+    assert loaded["jobs"] == [
+        "data_checks",
+        "ingestion",
+        "metrics_final",
+        "metrics_late_days",
+        "metrics_provisional",
+        "partition_maintenance",
+    ]
+    assert loaded["schedules"] == {
+        "data_checks_hourly": ["50 * * * *", "UTC"],
+        "ingestion_every_15_minutes": ["*/15 * * * *", "UTC"],
+        "metrics_final_daily": ["0 13 * * *", "UTC"],
+        "metrics_provisional_daily": ["0 4 * * *", "UTC"],
+        "partition_maintenance_daily": ["0 1 * * *", "UTC"],
+    }
+    assert loaded["sensors"] == ["metrics_late_days"]
+
+
+def test_without_a_prepared_manifest_the_message_says_what_to_do(tmp_path: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", "from bilten_orchestration.definitions import definitions; definitions()"],
+        env={**os.environ, "BILTEN_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert found.returncode != 0
+    assert "bilten up prepares it" in found.stderr
