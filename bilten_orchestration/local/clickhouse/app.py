@@ -79,6 +79,8 @@ class Endpoint:
             protocol.check_supported(call, headers)
             base.append((b"x-clickhouse-query-id", call.query_id.encode("utf-8", "replace")))
             body = Body(receive, call.content_encoding)
+            if protocol.is_form(headers):
+                call = await protocol.with_form(call, headers, body.chunks())
             running = Running(call, user, answer, body, base)
         except EngineError as error:
             await answer.fail(error, base)

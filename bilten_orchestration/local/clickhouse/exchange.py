@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,11 @@ class Body:
             if data:
                 return data
         return b""
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """What is left of it."""
+        while data := await self.read():
+            yield data
 
     async def _decoded(self, data: bytes) -> bytes:
         decoder = self._decoder

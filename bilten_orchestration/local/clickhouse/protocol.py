@@ -10,13 +10,15 @@ import secrets
 import string
 import uuid
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import parse_qsl
 
 import lz4.frame
 import zstandard
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from bilten_orchestration.local.clickhouse.engine import EngineError, Totals
 
@@ -83,6 +85,9 @@ _STATUS = {
 }
 
 #: URL parameters that are not settings.
+# http_max_field_value_size of a server
+_FIELD_BYTES = 128 << 10
+
 _RESERVED = {
     "query", "user", "password", "database", "default_format", "query_id", "session_id", "session_timeout",
     "session_check", "quota_key", "compress", "decompress", "wait_end_of_query", "buffer_size", "stacktrace",
@@ -233,16 +238,43 @@ def check_supported(call: Call, headers: Mapping[str, str]) -> None:
             "compress and decompress (native framing) are not supported by this endpoint; use"
             " Content-Encoding and Accept-Encoding with lz4, zstd or gzip (NOT_IMPLEMENTED)",
         )
-    if headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise EngineError(
-            NOT_IMPLEMENTED,
-            "multipart/form-data (external tables) is not supported by this endpoint; use a temporary"
-            " table in a session (NOT_IMPLEMENTED)",
-        )
     if not call.default_format.isidentifier():
         raise EngineError(UNKNOWN_FORMAT, f"Unknown format {call.default_format!r} (UNKNOWN_FORMAT)")
     if not call.query_id.isprintable():
         raise EngineError(BAD_ARGUMENTS, f"Invalid query id {call.query_id!r} (BAD_ARGUMENTS)")
+
+
+def is_form(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def with_form(call: Call, headers: Headers, chunks: AsyncGenerator[bytes, None]) -> Call:
+    """The call with what a form in the body adds: clickhouse-connect sends long parameters that way.
+
+    A field is bounded as on a server (http_max_field_value_size). External tables, which are the parts
+    with a file name, are refused.
+    """
+    try:
+        form = await MultiPartParser(headers, chunks, max_files=0, max_part_size=_FIELD_BYTES).parse()
+    except MultiPartException as error:
+        raise EngineError(
+            BAD_ARGUMENTS,
+            f"The form in the body cannot be used: {error.message}. A field holds up to {_FIELD_BYTES} bytes,"
+            " and this endpoint takes no external tables; use a temporary table in a session (BAD_ARGUMENTS)",
+        ) from None
+    fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    return replace(
+        call,
+        query=call.query + "".join(value for name, value in fields if name == "query"),
+        parameters=call.parameters
+        | {name.removeprefix("param_"): value for name, value in fields if name.startswith("param_")},
+        settings=call.settings
+        | {
+            name: value
+            for name, value in fields
+            if name not in _RESERVED and not name.startswith("param_") and name != "readonly"
+        },
+    )
 
 
 class Compressor(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -214,3 +215,18 @@ def test_external_data_is_refused_by_name(client: Client) -> None:
     )
     with pytest.raises(DatabaseError, match="external tables.*temporary table"):
         client.query("SELECT name FROM people", external_data=data)
+
+
+def test_long_parameters_travel_in_a_form(client: Client) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(1_000)]
+    counted = client.query(
+        "select count() from numbers(10) where toString(number) not in {ids:Array(String)}",
+        parameters={"ids": ids},
+    )
+    assert counted.result_rows == [(10,)]
+
+
+def test_a_field_longer_than_a_server_takes_is_refused(client: Client) -> None:
+    ids = [str(uuid.uuid4()) for _ in range(4_000)]
+    with pytest.raises(DatabaseError, match="131072 bytes"):
+        client.query("select {ids:Array(String)}", parameters={"ids": ids})
