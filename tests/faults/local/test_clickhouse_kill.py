@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 from bilten_orchestration.local.clickhouse.process import start
-from tests.integration.local.clickhouse.conftest import Http, endpoint_config, running
+from tests.integration.local.clickhouse.conftest import (
+    Http,
+    endpoint_config,
+    no_endpoint_outlives_its_test,  # noqa: F401 - a fixture for all tests here
+    running,
+)
 from tests.integration.local.clickhouse.load import mixed_load
 
 WRITERS = 4

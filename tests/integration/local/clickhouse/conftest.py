@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bilten_orchestration.local import ports
@@ -100,6 +101,17 @@ def running(config: EndpointConfig) -> Iterator[EndpointProcess]:
         yield process
     finally:
         process.kill()
+
+
+@pytest.fixture(autouse=True)
+def no_endpoint_outlives_its_test() -> Iterator[None]:
+    """Whatever a failing test left running ends with it."""
+    before = {child.pid for child in psutil.Process().children()}
+    yield
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.pid not in before and "bilten_orchestration.local.clickhouse" in child.cmdline():
+                child.kill()
 
 
 @pytest.fixture(scope="session")
