@@ -20,6 +20,12 @@ FROM_NOTHING = (
     "--exclude-resource-type", "unit_test",
 )  # fmt: skip
 
+#: The same for one mart, and that mart alone once the views are there.
+SALES_FROM_NOTHING = ("build", "--select", "+fct_event_sales_daily", "--indirect-selection", "buildable")
+SALES = (
+    "build", "--select", "fct_event_sales_daily__build", "fct_event_sales_daily", "--indirect-selection", "buildable",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -40,7 +46,9 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         clickhouse = self.settings.clickhouse
-        outside = {name: text for name, text in os.environ.items() if not name.startswith(("BILTEN_", "DBT_"))}
+        outside = {
+            name: text for name, text in os.environ.items() if not name.startswith(("BILTEN_", "DBT_"))
+        }
         return outside | {
             "BILTEN_CLICKHOUSE__HOST": str(clickhouse.host),
             "BILTEN_CLICKHOUSE__PORT": str(self.port or clickhouse.port),

@@ -52,7 +52,14 @@ class Scenario:
     def organization(self, name: str, timezone: str = "UTC") -> None:
         self._put("users_organizations", name, name=name, timezone=timezone, default_currency="USD")
 
-    def event(self, name: str, *, organization: str | None = None, organizer: str = "organizer", start: str = "2026-06-01 18:00") -> None:
+    def event(
+        self,
+        name: str,
+        *,
+        organization: str | None = None,
+        organizer: str = "organizer",
+        start: str = "2026-06-01 18:00",
+    ) -> None:
         self._put("users_users", organizer, role="organizer", status="active", email_verified=True)
         begins = at(start)
         self._put(
@@ -71,7 +78,9 @@ class Scenario:
             metadata="{}",
         )
 
-    def ticket_type(self, name: str, event: str, *, currency: str = "USD", price: str = "10", quantity: int = 100) -> None:
+    def ticket_type(
+        self, name: str, event: str, *, currency: str = "USD", price: str = "10", quantity: int = 100
+    ) -> None:
         self._put(
             "tickets_ticket_types",
             name,
@@ -141,7 +150,14 @@ class Scenario:
             self._item(f"{name} addon", name, "addon", face, None)
         for ticket in held:
             self._item(f"{name} {ticket}", name, "ticket", face / len(held), ticket)
-            self.ticket(ticket, event, str(ticket_type), purchased=captured or "2026-01-01 00:00", payment=name, user=user)
+            self.ticket(
+                ticket,
+                event,
+                str(ticket_type),
+                purchased=captured or "2026-01-01 00:00",
+                payment=name,
+                user=user,
+            )
 
     def ticket(
         self,
@@ -182,7 +198,15 @@ class Scenario:
         self._date("tickets_tickets", ticket, "cancelled", moment)
 
     def refund(
-        self, name: str, payment: str, refunded: str, amount: str, *, fee: str = "0", tax: str = "0", ticket: str | None = None
+        self,
+        name: str,
+        payment: str,
+        refunded: str,
+        amount: str,
+        *,
+        fee: str = "0",
+        tax: str = "0",
+        ticket: str | None = None,
     ) -> None:
         self._put(
             "payments_refunds",
@@ -198,7 +222,9 @@ class Scenario:
         )
         self._date("payments_refunds", name, "refunded", refunded)
 
-    def chargeback(self, name: str, payment: str, moment: str, amount: str, *, dispute_fee: str = "0") -> None:
+    def chargeback(
+        self, name: str, payment: str, moment: str, amount: str, *, dispute_fee: str = "0"
+    ) -> None:
         self._put(
             "payments_chargebacks",
             name,
@@ -250,19 +276,26 @@ class Scenario:
         cells = [cell for of_day in cells_of.values() for cell in of_day]
         if cells:
             client.insert(
-                "analytics.control_totals", cells, column_names=["metric_date", "event_id", "currency", "metric", "value", "batch"]
+                "analytics.control_totals",
+                cells,
+                column_names=["metric_date", "event_id", "currency", "metric", "value", "batch"],
             )
         if cells_of:
             client.insert(
                 "analytics.control_days",
-                [[date.fromisoformat(day), self.batch, len(of_day), LONG_AGO] for day, of_day in cells_of.items()],
+                [
+                    [date.fromisoformat(day), self.batch, len(of_day), LONG_AGO]
+                    for day, of_day in cells_of.items()
+                ],
                 column_names=["metric_date", "batch", "cells", "as_of"],
             )
 
     def totals(self) -> dict[Cell, Decimal]:
         """docs/metrics-rules.md, read literally, one row at a time."""
         found: dict[Cell, Decimal] = defaultdict(Decimal)
-        payments = {row["id"]: row for row in self.rows["payments_payments"].values() if row["deleted_at"] is None}
+        payments = {
+            row["id"]: row for row in self.rows["payments_payments"].values() if row["deleted_at"] is None
+        }
         captured = {key: row for key, row in payments.items() if row["captured_date"] is not None}
 
         def add(day: date | None, event: UUID, currency: str, **values: Decimal | int) -> None:
@@ -279,7 +312,12 @@ class Scenario:
         for row in self.rows["payments_payment_items"].values():
             if row["payment_id"] in captured and row["item_type"] == "ticket":
                 payment = captured[row["payment_id"]]
-                add(payment["captured_date"], payment["event_id"], payment["currency"], ticket_face_sales=row["amount"])
+                add(
+                    payment["captured_date"],
+                    payment["event_id"],
+                    payment["currency"],
+                    ticket_face_sales=row["amount"],
+                )
         ticket_refunds: dict[UUID, list[tuple[datetime, date]]] = defaultdict(list)
         for row in self.rows["payments_refunds"].values():
             payment = payments.get(row["payment_id"])
@@ -331,7 +369,12 @@ class Scenario:
         return dict(found)
 
     def _put(self, table: str, row_name: str, **values: Any) -> None:
-        self.rows[table][row_name] = {"id": uid(row_name), "created_at": LONG_AGO, "updated_at": LONG_AGO, **values}
+        self.rows[table][row_name] = {
+            "id": uid(row_name),
+            "created_at": LONG_AGO,
+            "updated_at": LONG_AGO,
+            **values,
+        }
 
     def _item(self, name: str, payment: str, item_type: str, amount: Decimal, ticket: str | None) -> None:
         self._put(
@@ -351,7 +394,9 @@ class Scenario:
     def _event_of(self, row: dict[str, Any]) -> str:
         wanted = row.get("event_id")
         if wanted is None:
-            wanted = next(p["event_id"] for p in self.rows["payments_payments"].values() if p["id"] == row["payment_id"])
+            wanted = next(
+                p["event_id"] for p in self.rows["payments_payments"].values() if p["id"] == row["payment_id"]
+            )
         return next(name for name, event in self.rows["events_events"].items() if event["id"] == wanted)
 
     def _zone_of(self, organization: str | None) -> ZoneInfo:
@@ -364,7 +409,9 @@ class Scenario:
         names = {row["id"]: name for name, row in self.rows["users_organizations"].items()}
         return moment.astimezone(self._zone_of(names.get(wanted))).date()
 
-    def _insert(self, client: Client, table: str, rows: dict[str, dict[str, Any]], *, is_deleted: int) -> None:
+    def _insert(
+        self, client: Client, table: str, rows: dict[str, dict[str, Any]], *, is_deleted: int
+    ) -> None:
         shapes: dict[tuple[str, ...], list[list[Any]]] = defaultdict(list)
         for row in rows.values():
             shapes[tuple(row)].append([*row.values(), self.batch, is_deleted])

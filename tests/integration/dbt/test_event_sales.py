@@ -66,12 +66,26 @@ def world() -> Scenario:
         ("Nepal", "2026-03-01 18:14:59", "2026-03-01 18:15:00"),
         ("Nowhere", "2026-03-01 23:59:59", "2026-03-02 00:00:00"),
     ]:
-        world.payment(f"{place} last", place, last, "1.00", tickets=[f"{place} t1"], ticket_type=f"{place} seat")
-        world.payment(f"{place} first", place, first, "2.00", tickets=[f"{place} t2"], ticket_type=f"{place} seat")
+        world.payment(
+            f"{place} last", place, last, "1.00", tickets=[f"{place} t1"], ticket_type=f"{place} seat"
+        )
+        world.payment(
+            f"{place} first", place, first, "2.00", tickets=[f"{place} t2"], ticket_type=f"{place} seat"
+        )
     # 23 hours: 23:00 UTC before until 22:00 UTC; 25 hours: 13:00 UTC before until 14:00 UTC
     for place, moments in {
-        "Berlin": ["2026-03-28 22:59:59", "2026-03-28 23:00:00", "2026-03-29 21:59:59", "2026-03-29 22:00:00"],
-        "Sydney": ["2026-04-04 12:59:59", "2026-04-04 13:00:00", "2026-04-05 13:59:59", "2026-04-05 14:00:00"],
+        "Berlin": [
+            "2026-03-28 22:59:59",
+            "2026-03-28 23:00:00",
+            "2026-03-29 21:59:59",
+            "2026-03-29 22:00:00",
+        ],
+        "Sydney": [
+            "2026-04-04 12:59:59",
+            "2026-04-04 13:00:00",
+            "2026-04-05 13:59:59",
+            "2026-04-05 14:00:00",
+        ],
     }.items():
         for number, moment in enumerate(moments):
             world.payment(f"{place} {number}", place, moment, str(10**number))
@@ -80,11 +94,20 @@ def world() -> Scenario:
     world.event("Refunds")
     world.ticket_type("Refunds seat", "Refunds")
     world.payment(
-        "r1", "Refunds", "2026-03-01 10:00", "110.50", fee="5.25", tax="5.25", tickets=["ra", "rb"], ticket_type="Refunds seat"
+        "r1",
+        "Refunds",
+        "2026-03-01 10:00",
+        "110.50",
+        fee="5.25",
+        tax="5.25",
+        tickets=["ra", "rb"],
+        ticket_type="Refunds seat",
     )
     world.refund("r1 part", "r1", "2026-03-03 10:00", "50.25", tax="2.50", ticket="ra")
     world.refund("r1 rest", "r1", "2026-03-05 10:00", "60.25", fee="5.25", tax="2.75", ticket="rb")
-    world.payment("r2", "Refunds", "2026-03-07 10:00", "21.00", fee="1.00", tickets=["rc"], ticket_type="Refunds seat")
+    world.payment(
+        "r2", "Refunds", "2026-03-07 10:00", "21.00", fee="1.00", tickets=["rc"], ticket_type="Refunds seat"
+    )
     world.refund("r2 failed", "r2", "2026-03-08 10:00", "21.00", fee="1.00")
     world.reverse("payments_refunds", "r2 failed", "2026-03-10 10:00")
 
@@ -106,11 +129,20 @@ def world() -> Scenario:
     world.event("Door", start="2026-03-10 18:00")
     world.ticket_type("Door seat", "Door", quantity=50)
     world.ticket_type("Door free", "Door", price="0", quantity=20, currency="EUR")
-    world.payment("d1", "Door", "2026-03-01 10:00", "30.00", tickets=["d1a", "d1b", "d1c"], ticket_type="Door seat")
+    world.payment(
+        "d1", "Door", "2026-03-01 10:00", "30.00", tickets=["d1a", "d1b", "d1c"], ticket_type="Door seat"
+    )
     world.ticket("free", "Door", "Door free", purchased="2026-03-02 10:00")
     world.ticket("comp", "Door", "Door seat", purchased="2026-03-02 10:00", comp=True)
     world.change("tickets_tickets", "d1a", status="transferred")
-    world.ticket("d1a2", "Door", "Door seat", purchased="2026-03-04 10:00", transferred_from="d1a", status="transferred")
+    world.ticket(
+        "d1a2",
+        "Door",
+        "Door seat",
+        purchased="2026-03-04 10:00",
+        transferred_from="d1a",
+        status="transferred",
+    )
     world.ticket("d1a3", "Door", "Door seat", purchased="2026-03-05 10:00", transferred_from="d1a2")
     world.check_in("d1a3", "2026-03-10 18:10")
     world.check_in("free", "2026-03-10 18:11")
@@ -121,7 +153,9 @@ def world() -> Scenario:
     world.cancel("comp", "2026-03-07 11:00")
     world.payment("unpaid", "Door", None, "10.00", tickets=["du"], ticket_type="Door seat", status="failed")
     world.payment("mistake", "Door", "2026-03-01 12:00", "10.00", tickets=["dm"], ticket_type="Door seat")
-    world.change("payments_payments", "mistake", deleted_at=world.rows["payments_payments"]["mistake"]["captured_at"])
+    world.change(
+        "payments_payments", "mistake", deleted_at=world.rows["payments_payments"]["mistake"]["captured_at"]
+    )
     world.check_in("dm", "2026-03-10 18:12")
     world.capacity("Door seat", 70, "2026-03-06 09:00")
     world.capacity("Door seat", 60, "2026-03-06 21:00")
@@ -151,7 +185,9 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
     assert refunds["2026-03-01"] == amounts(
         gross_sales="110.5", fees="5.25", tax="5.25", net_revenue="100", paid_orders=1, tickets_sold=2
     )
-    assert refunds["2026-03-03"] == amounts(refunds="50.25", refunded_tax="2.5", net_revenue="-47.75", tickets_cancelled=1)
+    assert refunds["2026-03-03"] == amounts(
+        refunds="50.25", refunded_tax="2.5", net_revenue="-47.75", tickets_cancelled=1
+    )
     assert refunds["2026-03-05"] == amounts(
         refunds="60.25", refunded_fees="5.25", refunded_tax="2.75", net_revenue="-52.25", tickets_cancelled=1
     )
@@ -170,7 +206,9 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
     assert sales(client, "Money", "KWD")["2026-03-01"] == amounts(
         gross_sales="10.125", fees="0.375", net_revenue="9.75", paid_orders=1
     )
-    assert sales(client, "Money", "USD")["2026-03-01"] == amounts(gross_sales="0.01", net_revenue="0.01", paid_orders=1)
+    assert sales(client, "Money", "USD")["2026-03-01"] == amounts(
+        gross_sales="0.01", net_revenue="0.01", paid_orders=1
+    )
 
     door = sales(client, "Door", "USD")
     assert door["2026-03-01"] == amounts(gross_sales="30", net_revenue="30", paid_orders=1, tickets_sold=3)
@@ -180,7 +218,10 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
     assert "2026-03-08" not in door
     assert door["2026-03-09"] == amounts(refunds="10", net_revenue="-10")
     assert door["2026-03-10"] == amounts(check_ins=1)
-    assert sales(client, "Door", "EUR") == {"2026-03-02": amounts(tickets_sold=1), "2026-03-10": amounts(check_ins=1)}
+    assert sales(client, "Door", "EUR") == {
+        "2026-03-02": amounts(tickets_sold=1),
+        "2026-03-10": amounts(check_ins=1),
+    }
     assert client.query(
         "select toString(metric_date), ticket_face_sales, tickets_sold, capacity from marts.fct_ticket_type_sales_daily"
         " where ticket_type_id = {type:UUID} and metric_date <= '2026-03-06' order by metric_date",
@@ -192,14 +233,18 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
     again = project.build(build_id="again", days=DAYS)
     assert again.exit_code == 0, again.output
     assert content(client) == before
-    assert client.query("select distinct verdict from analytics.mart_days final where run_id = 'again'").result_rows == [
-        ("unchanged",)
-    ]
+    assert client.query(
+        "select distinct verdict from analytics.mart_days final where run_id = 'again'"
+    ).result_rows == [("unchanged",)]
     assert client.query("select count() from analytics.metric_restatements").result_rows == [(0,)]
 
     # later: a refund of an old order, a payment gone with its key, a day that emptied, an event with a new organizer
     scenario.refund("late", "Tonga last", "2026-04-01 10:00", "1.00")
-    scenario.change("payments_payments", "Hawaii last", deleted_at=scenario.rows["payments_payments"]["won"]["captured_at"])
+    scenario.change(
+        "payments_payments",
+        "Hawaii last",
+        deleted_at=scenario.rows["payments_payments"]["won"]["captured_at"],
+    )
     scenario.delete("payments_payments", "Sydney 3")
     scenario.delete("payments_payment_items", "Sydney 3 addon")
     scenario.change("events_events", "Disputes", organizer_id=uid("other organizer"))
@@ -207,7 +252,9 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
     scenario.apply(client, controls=touched)
     later = project.build(build_id="later", days=touched, reasons={"2026-04-06": "payments.payments"})
     assert later.exit_code == 0, later.output
-    assert sales(client, "Tonga")["2026-03-01"] == amounts(gross_sales="1", net_revenue="1", paid_orders=1, tickets_sold=1)
+    assert sales(client, "Tonga")["2026-03-01"] == amounts(
+        gross_sales="1", net_revenue="1", paid_orders=1, tickets_sold=1
+    )
     assert sales(client, "Tonga")["2026-04-01"] == amounts(refunds="1", net_revenue="-1")
     assert list(sales(client, "Hawaii")) == ["2026-03-02"]
     assert client.query(

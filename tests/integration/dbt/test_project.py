@@ -1,0 +1,98 @@
+"""What must hold of the project itself; needs no server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from bilten_orchestration.settings import ClickHouseSettings, Settings
+from tests.integration.dbt.project import Project
+
+
+@pytest.fixture(scope="module")
+def manifest(target_directory: Path) -> dict[str, Any]:
+    nowhere = Settings(clickhouse=ClickHouseSettings(host="127.0.0.1", port=1, password=SecretStr("none")))
+    outcome = Project(target_directory, nowhere).build("parse", build_id="parsed")
+    assert outcome.exit_code == 0, outcome.output
+    found: dict[str, Any] = json.loads((target_directory / "manifest.json").read_text())
+    return found
+
+
+def marts(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (node for node in manifest["nodes"].values() if node["config"]["materialized"] == "day_swap")
+
+
+def test_every_gate_runs_before_the_swap_that_reads_it(manifest: dict[str, Any]) -> None:
+    """dbt orders a test before a model only if the model descends from every parent of the test."""
+    parents: dict[str, list[str]] = manifest["parent_map"]
+    for mart in marts(manifest):
+        ancestors, open_ends = set(), [mart["unique_id"]]
+        while open_ends:
+            for parent in parents[open_ends.pop()]:
+                if parent not in ancestors and not parent.startswith("test."):
+                    ancestors.add(parent)
+                    open_ends.append(parent)
+        gates = [
+            node
+            for node in manifest["nodes"].values()
+            if node["config"].get("meta", {}).get("gate")
+            and node["attached_node"] == f"{mart['unique_id']}__build"
+        ]
+        assert gates, f"{mart['name']} has no gate"
+        for gate in gates:
+            assert gate["config"]["severity"].lower() == "warn", gate["name"]
+            missing = set(parents[gate["unique_id"]]) - ancestors
+            assert not missing, f"{mart['name']} must depend on {missing}, which {gate['name']} reads"
+
+
+def test_every_mart_says_its_grain_and_how_far_a_dirty_day_reaches(manifest: dict[str, Any]) -> None:
+    for mart in marts(manifest):
+        meta = mart["config"]["meta"]
+        assert set(meta["grain"]) <= set(mart["columns"]), mart["name"]
+        assert set(meta["dirty_expands"]) == {"back", "ahead"}, mart["name"]
+        assert mart["config"]["contract"]["enforced"], mart["name"]
+
+
+def test_every_model_source_and_column_is_described(manifest: dict[str, Any]) -> None:
+    bare = []
+    nodes = [*manifest["nodes"].values(), *manifest["sources"].values()]
+    for node in (node for node in nodes if node["resource_type"] in ("model", "source")):
+        if not node["description"] or not node["columns"]:
+            bare.append(node["unique_id"])
+        bare += [
+            f"{node['unique_id']}.{name}"
+            for name, column in node["columns"].items()
+            if not column["description"]
+        ]
+    assert not bare
+
+
+def test_databases_carry_fixed_names_and_builds_the_id_of_the_run(manifest: dict[str, Any]) -> None:
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    assert {node["schema"] for node in models} == {"staging", "intermediate", "marts", "analytics"}
+    for node in models:
+        expected = f"{node['name']}_parsed" if node["name"].endswith("__build") else node["name"]
+        assert node["alias"] == expected
+        assert {"daily", "whole"} & set(node["tags"]), f"{node['name']} belongs to neither run"
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"build_id": "Run 1"}, "variable build_id: expected 1 to 40 of a-z, 0-9 and _, found 'Run 1'"),
+        ({"days": ["2026-02-30'); drop table x; --"]}, "variable days: expected ISO dates"),
+        ({"days": []}, "variable days: expected at least one ISO date"),
+    ],
+)
+def test_variables_of_the_wrong_form_are_refused_before_anything_is_touched(
+    target_directory: Path, variables: dict[str, object], complaint: str
+) -> None:
+    nowhere = Settings(clickhouse=ClickHouseSettings(host="127.0.0.1", port=1, password=SecretStr("none")))
+    outcome = Project(target_directory, nowhere).build("parse", **variables)
+    assert outcome.exit_code == 2
+    assert complaint in " ".join(outcome.output.split())
