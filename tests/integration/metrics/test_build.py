@@ -1,17 +1,157 @@
-"""Days are built, judged, published; what is refused before anything is touched."""
+"""Ranges of days: judged, published, refused, repaired, restated, explained; with sync and traffic beside."""
 
 from __future__ import annotations
 
-from bilten_orchestration.metrics.build import build
-from tests.integration.metrics.world import FIRST, World, later
+import threading
+from datetime import date
+from decimal import Decimal
+
+from bilten_orchestration.errors import LockHeld
+from bilten_orchestration.metrics import dirty
+from bilten_orchestration.metrics.build import build, build_dirty
+from bilten_orchestration.metrics.days import span
+from bilten_orchestration.metrics.explain import explain
+from bilten_orchestration.metrics.reconciliation import reconcile
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres
+from tests.integration.ingestion.shop import owner
+from tests.integration.metrics.world import FIRST, World, later, moment
+
+LAST = later(FIRST, 29)
+BAD = later(FIRST, 12)
 
 
-def test_built_twice_is_identical(world: World) -> None:
-    world.trade(FIRST, later(FIRST, 2)).sync()
-    first = build(world.settings, FIRST, later(FIRST, 2), progress=print, refresh_whole=False)
-    assert first.problems == ()
-    rows = world.published()
-    assert len(rows) == 6
-    second = build(world.settings, FIRST, later(FIRST, 2), refresh_whole=False)
-    assert second.counts() == {"swapped": 0, "unchanged": 15, "refused": 0}
-    assert world.published() == rows
+def plant_a_cent(settings: Settings, payment: object) -> None:
+    """One cent more in ClickHouse than PostgreSQL has, under the same version."""
+    client = clickhouse.connect(settings.clickhouse)
+    client.command(
+        "insert into bilten_raw.payments_payments select * replace (amount + toDecimal64('0.01', 3) as amount)"
+        " from bilten_raw.payments_payments final where id = {payment:UUID}",
+        {"payment": payment},
+    )
+    client.close()
+
+
+def dirty_days(settings: Settings) -> list[date]:
+    with postgres.connect(settings.postgres, "etl", autocommit=True) as connection:
+        return [found.day for found in dirty.dirty_days(connection)]
+
+
+def journal(settings: Settings) -> dict[str, int]:
+    with postgres.connect(settings.postgres, "etl", autocommit=True) as connection:
+        rows = connection.execute("select state, count(*) from system.build_journal group by state").fetchall()
+        return {state: int(count) for state, count in rows}
+
+
+def build_tables(settings: Settings) -> int:
+    client = clickhouse.connect(settings.clickhouse)
+    try:
+        return int(
+            client.query("select count() from system.tables where database = 'marts' and name like '%\\_\\_build\\_%'").first_row[0]
+        )
+    finally:
+        client.close()
+
+
+def test_one_bad_day_of_thirty_then_its_repair_then_a_late_refund(world: World) -> None:
+    settings = world.settings
+    world.trade(FIRST, LAST).sync()
+    plant_a_cent(settings, world.orders[BAD].payment)
+
+    # 29 published, one refused and named, with what was expected and found
+    report = build(settings, FIRST, LAST, refresh_whole=False)
+    sales = [day for day in report.days if day.mart == "fct_event_sales_daily"]
+    assert sum(day.verdict == "swapped" for day in sales) == 29
+    assert [day.date for day in sales if day.verdict == "refused"] == [BAD]
+    assert report.refused_days == (BAD,)
+    [told] = [
+        problem
+        for problem in report.problems
+        if "fct_event_sales_daily" in problem.what and "event_sales_equal_control_totals" in problem.what
+    ]
+    assert (told.expected, told.found.split()[0]) == ("32.5", "32.51")
+    assert str(world.kolkata.event) in told.next
+    assert {row[0] for row in world.published()} == set(span(FIRST, LAST)) - {BAD}
+    assert dirty_days(settings) == [BAD]
+    assert "planned" not in journal(settings)
+    assert build_tables(settings) == 0
+    assert reconcile(settings).equal
+
+    # repaired, the same range: one day is swapped, nothing else changes
+    others = [row for row in world.published() if row[0] != BAD]
+    world.sync(full=True)
+    report = build(settings, FIRST, LAST, refresh_whole=False)
+    assert report.problems == ()
+    assert {day.date for day in report.days if day.verdict == "swapped"} == {BAD}
+    assert [row for row in world.published() if row[0] != BAD] == others
+    assert dirty_days(settings) == []
+
+    # a refund comes late: its day is restated, visibly, and no other day moves
+    refunded = later(FIRST, 20)
+    before = {row[0]: row for row in world.published() if row[3] == world.kolkata.event}
+    world.kolkata.refund(world.orders[FIRST], moment(refunded), amount="20.50", fee="1.00")
+    world.sync()
+    assert dirty_days(settings) == [refunded]
+    late_report = build_dirty(settings)
+    assert late_report is not None
+    assert late_report.problems == ()
+    [restated] = [day for day in late_report.days if day.mart == "fct_event_sales_daily" and day.restated]
+    assert (restated.date, restated.restated) == (refunded, 3)
+    after = {row[0]: row for row in world.published() if row[3] == world.kolkata.event}
+    assert {day for day in before if before[day] != after[day]} == {refunded}
+    assert dirty_days(settings) == []
+    assert build_dirty(settings) is None
+    assert reconcile(settings).equal
+
+    # the cell explained: postings and PostgreSQL's rows, added up
+    found = explain(settings, refunded, world.kolkata.event, "net_revenue")
+    assert found.equal
+    assert {fact.kind for fact in found.rows} == {"payment", "refund"}
+    assert found.sum == found.cell.value == Decimal("40.50") - Decimal("1.00") - Decimal("19.50")
+    for metric in ("gross_sales", "refunds", "refunded_fees", "tickets_sold", "ticket_face_sales", "paid_orders"):
+        assert explain(settings, refunded, world.kolkata.event, metric).equal, metric
+
+    # PostgreSQL moves on: the difference is told, with what to do
+    world.kolkata.order(moment(refunded), amount="5.00", fee="1.00")
+    behind = explain(settings, refunded, world.kolkata.event, "gross_sales")
+    assert not behind.equal
+    assert behind.sum - behind.cell.value == Decimal("5.00")
+    assert "bilten sync" in behind.problems[0].next
+
+
+def test_a_sync_and_purchases_go_on_while_days_build(world: World) -> None:
+    settings = world.settings
+    today = later(FIRST, 3)
+    world.trade(FIRST, today).sync()
+    stop = threading.Event()
+    synced: list[int] = []
+
+    def traffic() -> None:
+        with owner(settings) as connection:
+            shop = world.kolkata
+            mine = type(shop)(connection, shop.timezone, shop.currency, shop.organization, shop.organizer, shop.buyer, shop.event, shop.ticket_type)
+            while not stop.is_set():
+                order = mine.order(moment(today), amount="7.70")
+                mine.refund(order, moment(today), amount="7.70", fee="1.00")
+
+    def batches() -> None:
+        while not stop.is_set():
+            try:
+                synced.append(world.sync().batch)
+            except LockHeld:
+                continue
+
+    threads = [threading.Thread(target=traffic), threading.Thread(target=batches)]
+    for thread in threads:
+        thread.start()
+    try:
+        report = build(settings, FIRST, today, refresh_whole=False)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert report.problems == ()
+    assert reconcile(settings).differences == ()
+    assert synced
+    assert synced[-1] > report.batch
+    assert today in dirty_days(settings), "what came in after the batch leaves the day dirty"
