@@ -24,8 +24,8 @@ def sync(
         bool,
         typer.Option(
             "--accept-epoch",
-            help="After a restore: bring ClickHouse to this PostgreSQL. Run without it first: that shows what "
-            "would change.",
+            help="After a restore: bring ClickHouse to this PostgreSQL. Run it without this first, "
+            "to see what would change.",
         ),
     ] = False,
     full: Annotated[
@@ -88,7 +88,8 @@ def _show(report: SyncReport) -> None:
     width = max(map(len, names), default=0)
     for name in names:
         print(
-            f"  {name:<{width}}  {report.rows.get(name, 0):>10} rows  {report.deletes.get(name, 0):>6} deleted"
+            f"  {name:<{width}}  {report.rows.get(name, 0):>10} rows  {report.deletes.get(name, 0):>6} "
+            "deleted"
         )
     if not names:
         print("  nothing new")

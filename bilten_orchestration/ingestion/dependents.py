@@ -26,7 +26,8 @@ def organizations_with_another_zone(client: Client, since_batch: int | None) -> 
     """
     return _ids(
         client,
-        f"select s.id from {ORGANIZATIONS.stage} s final join (select id, timezone, version from {ORGANIZATIONS.raw} final) r "
+        f"select s.id from {ORGANIZATIONS.stage} s final join (select id, timezone, version from "
+        f"{ORGANIZATIONS.raw} final) r "
         f"on r.id = s.id where s.timezone <> r.timezone{_or_half_applied(since_batch)}",
     )
 
@@ -35,7 +36,8 @@ def events_with_another_organization(client: Client, since_batch: int | None) ->
     """Staged events that ClickHouse shows under another organization; `since_batch` as above."""
     return _ids(
         client,
-        f"select s.id from {EVENTS.stage} s final join (select id, organization_id, version from {EVENTS.raw} final) r "
+        f"select s.id from {EVENTS.stage} s final join (select id, organization_id, version from "
+        f"{EVENTS.raw} final) r "
         "on r.id = s.id where s.organization_id is distinct from r.organization_id"
         + _or_half_applied(since_batch),
     )
@@ -58,7 +60,8 @@ def new_events(client: Client, since_batch: int | None) -> list[UUID]:
     half_applied = f" where version <= {since_batch}" if since_batch is not None else ""
     return _ids(
         client,
-        f"select id from {EVENTS.stage} final where id not in (select id from {EVENTS.raw} final{half_applied})",
+        f"select id from {EVENTS.stage} final where id not in (select id from {EVENTS.raw} "
+        f"final{half_applied})",
     )
 
 

@@ -29,7 +29,8 @@ _CLAMPED_MOMENT = (
 )
 # COPY doubles the backslashes and ClickHouse undoes it: only the quote needs care here
 _ARRAY = (
-    "case when {0} is not null then '[' || coalesce((select string_agg('''' || replace(coalesce(item, ''), '''', '''''') "
+    "case when {0} is not null then '[' || coalesce((select string_agg('''' || replace(coalesce(item, ''), "
+    "'''', '''''') "
     "|| '''', ',' order by place) from unnest({0}) with ordinality as a (item, place)), '') || ']' end"
 )
 
@@ -65,9 +66,11 @@ _MOMENT = Encoding(
 _TEXTS = Encoding(
     "Array(String)",
     _ARRAY,
-    "(select count(*) || ':' || coalesce(string_agg(octet_length(coalesce(item, '')) || ':' || coalesce(item, ''), '' "
+    "(select count(*) || ':' || coalesce(string_agg(octet_length(coalesce(item, '')) || ':' || "
+    "coalesce(item, ''), '' "
     "order by place), '') from unnest({0}) with ordinality as a (item, place))",
-    "concat(toString(length({0})), ':', arrayStringConcat(arrayMap(item -> concat(toString(length(item)), ':', item), {0})))",
+    "concat(toString(length({0})), ':', arrayStringConcat(arrayMap(item -> concat(toString(length(item)), "
+    "':', item), {0})))",
     variable_length=True,
 )
 _DOUBLE = Encoding(

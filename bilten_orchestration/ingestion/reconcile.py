@@ -99,7 +99,8 @@ class _Table:
             row[0]: tuple(row[1:])
             for row in self.connection.execute(
                 sql.SQL(
-                    f"select {_bucket(self.key[False])}, count(*), sum({_hash(self.row[False])})::text{postgres_sums} "
+                    f"select {_bucket(self.key[False])}, count(*), "
+                    f"sum({_hash(self.row[False])})::text{postgres_sums} "
                     f"{self.from_postgres} group by 1"
                 )
             )
@@ -143,7 +144,9 @@ class _Table:
         sample = [
             Difference(self.plan.table.source, key, state, columns.get(key, ())) for key, state in states
         ]
-        differing = replace(totals, missing=counts["missing"], extra=counts["extra"], changed=counts["changed"])
+        differing = replace(
+            totals, missing=counts["missing"], extra=counts["extra"], changed=counts["changed"]
+        )
         return differing, sample, days
 
     def _ours(self, buckets: list[int]) -> Iterator[_Row]:
@@ -168,7 +171,8 @@ class _Table:
         )
         with self.client.query_row_block_stream(
             f"select {self.key[True]} as key, {_hash_clickhouse(self.row[True])} as digest, {dates} as days "
-            f"{self.from_clickhouse} where {_bucket_clickhouse(self.key[True])} in ({', '.join(map(str, buckets))}) "
+            f"{self.from_clickhouse} where {_bucket_clickhouse(self.key[True])} in "
+            f"({', '.join(map(str, buckets))}) "
             "order by key",
             settings=_ORDERED,
         ) as blocks:
@@ -195,7 +199,8 @@ class _Table:
         theirs = {
             row[0]: row[1:]
             for row in self.client.query(
-                f"select {self.key[True]} as key, {canonical[True]} {self.from_clickhouse} where key in {{keys:Array(String)}}",
+                f"select {self.key[True]} as key, {canonical[True]} {self.from_clickhouse} where key in "
+                f"{{keys:Array(String)}}",
                 parameters={"keys": keys},
             ).result_rows
         }

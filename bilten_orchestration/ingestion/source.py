@@ -37,7 +37,7 @@ CHUNK_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`name` imports it elsewhere; `text` is the pg_snapshot, `mark` its xmin; `as_of` is just before it was taken."""
+    """`name` imports it elsewhere; `text` is the pg_snapshot, `mark` its xmin; `as_of` just precedes it."""
 
     name: str
     text: str
@@ -106,7 +106,7 @@ class Since:
 
 
 def rows_statement(plan: TablePlan, batch: int, condition: sql.Composable) -> sql.Composed:
-    """COPY of the rows that meet `condition` (over alias t and the table's joins), with version and is_deleted."""
+    """COPY of the rows that meet `condition` (over t and the table's joins), with version and is_deleted."""
     return sql.SQL(
         "copy (select {columns}, {batch}, 0 from {table} t {joins} where {condition}) to stdout"
     ).format(
@@ -134,7 +134,8 @@ def tombstones_statement(table: SyncedTable, batch: int, since: Since) -> sql.Co
     if table.key == ("id",):
         there_again = sql.SQL("t.id = d.row_key::uuid")
     return sql.SQL(
-        "copy (select distinct {parts}, {batch}, 1 from system.deleted_rows d where d.table_name = {name} and {new} "
+        "copy (select distinct {parts}, {batch}, 1 from system.deleted_rows d where d.table_name = {name} "
+        "and {new} "
         "and not exists (select from {table} t where {there_again})) to stdout"
     ).format(
         parts=sql.SQL(", ").join(parts),
@@ -173,7 +174,7 @@ def block_ranges(connection: Connection, table: SyncedTable, wanted: int) -> lis
 
 
 def chunks(connection: Connection, statement: sql.Composed, rows_at_once: int) -> Iterator[tuple[int, bytes]]:
-    """The output of a COPY statement as (rows, bytes), each of at most `rows_at_once` rows and about CHUNK_BYTES."""
+    """The output of a COPY statement as (rows, bytes): at most `rows_at_once` rows, about CHUNK_BYTES."""
     held = bytearray()
     rows = 0
     with connection.cursor().copy(statement) as copy:

@@ -124,7 +124,7 @@ def newest_applied(client: Client) -> AppliedBatch:
 def disagreements(
     state: SyncState, applied: AppliedBatch, epoch: Epoch, *, raw_is_empty: bool
 ) -> list[Problem]:
-    """Why this PostgreSQL is not the one that ClickHouse shows, or shows at another moment; empty when it is."""
+    """Why this PostgreSQL is not the one, or not at the moment, that ClickHouse shows; empty when it is."""
     problems = []
     if applied.number not in (state.batch, state.applying_batch):
         problems.append(
@@ -160,9 +160,11 @@ def begin_applying(
 ) -> None:
     """Committed before ClickHouse's raw tables change."""
     connection.execute(
-        "insert into system.sync_state (consumer, applying_batch, touched_days, rereading) values (%s, %s, %s, %s) "
+        "insert into system.sync_state (consumer, applying_batch, touched_days, rereading) values (%s, %s, "
+        "%s, %s) "
         "on conflict (consumer) do update set applying_batch = excluded.applying_batch, "
-        "touched_days = excluded.touched_days, rereading = excluded.rereading, updated_at = clock_timestamp()",
+        "touched_days = excluded.touched_days, rereading = excluded.rereading, updated_at = "
+        "clock_timestamp()",
         (CONSUMER, batch, _days(touched), sorted(rereading)),
     )
 
@@ -190,8 +192,10 @@ def finish(
     with connection.transaction():
         connection.execute(
             "insert into system.sync_state as s (consumer, mark, snapshot, batch, epoch, as_of) "
-            "values (%s, %s::text::xid8, %s::text::pg_snapshot, %s, %s, %s) on conflict (consumer) do update set "
-            "mark = excluded.mark, snapshot = excluded.snapshot, batch = excluded.batch, epoch = excluded.epoch, "
+            "values (%s, %s::text::xid8, %s::text::pg_snapshot, %s, %s, %s) on conflict (consumer) do update "
+            "set "
+            "mark = excluded.mark, snapshot = excluded.snapshot, batch = excluded.batch, epoch = "
+            "excluded.epoch, "
             "as_of = excluded.as_of, applying_batch = null, touched_days = null, rereading = '{}', "
             "updated_at = clock_timestamp()",
             (CONSUMER, str(mark), snapshot, batch, epoch.as_json(), as_of),
@@ -213,7 +217,7 @@ def next_batch(connection: Connection, above: int, *, raise_it: bool) -> int:
     """
     if raise_it:
         connection.execute(
-            "select setval('system.batch_number', greatest(%s, (select last_value from system.batch_number)))",
+            "select setval('system.batch_number', greatest(%s, last_value)) from system.batch_number",
             (above,),
         )
     row = connection.execute("select nextval('system.batch_number')").fetchone()

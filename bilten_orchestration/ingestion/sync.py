@@ -34,18 +34,16 @@ import json
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, date
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from psycopg import sql
-
-from bilten_orchestration.errors import BiltenError, Mismatch, Problem, Refused, StoreUnavailable
+from bilten_orchestration.errors import Problem, Refused
 from bilten_orchestration.ingestion import (
     clickstream_relocation,
     controls,
-    dependents,
+    driver_errors,
     schema,
     source,
     state,
@@ -55,8 +53,9 @@ from bilten_orchestration.ingestion.reconcile import compare
 from bilten_orchestration.ingestion.report import Kind, ReconcileReport, SyncReport
 from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
-from bilten_orchestration.ingestion.tables import BY_SOURCE, TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Moved, Reader, empty_stage
+from bilten_orchestration.ingestion.staging import Staging
+from bilten_orchestration.ingestion.tables import BY_SOURCE, TABLES
+from bilten_orchestration.ingestion.transfer import Reader, empty_stage
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
@@ -65,8 +64,6 @@ from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
-
-_PARENTS_FIRST = ("users.organizations", "events.events")
 
 
 def sync(
@@ -88,7 +85,7 @@ def sync(
     Raises LockHeld (another sync, or builds that read), Refused (another epoch, with what accepting it
     would change), Mismatch (columns that differ), StoreUnavailable.
     """
-    with _told(), ExitStack() as stack:
+    with driver_errors.translated(), ExitStack() as stack:
         locks = stack.enter_context(
             postgres.connect(settings.postgres, "etl", application_name="bilten sync", autocommit=True)
         )
@@ -115,9 +112,6 @@ class _Batch:
     connection: Connection
     client: Client
     progress: Progress
-    rows: dict[str, int] = field(default_factory=dict)
-    deletes: dict[str, int] = field(default_factory=dict)
-    bytes: int = 0
 
     def run(
         self, *, accept_epoch: bool, full: bool, reconcile: bool, control_days: Collection[date]
@@ -129,10 +123,11 @@ class _Batch:
         applied = state.newest_applied(self.client)
         empty = self._raw_is_empty()
         disagreements = state.disagreements(before, applied, epoch, raw_is_empty=empty)
-        if disagreements and not accept_epoch:
-            self._refuse(plans, disagreements)
-        accepted = bool(disagreements)
         first = empty and applied.number == 0
+        # a ClickHouse made anew has nothing to lose; but that it is empty must be said
+        if disagreements and not accept_epoch and not (first and full):
+            self._refuse(plans, disagreements, lost=first)
+        accepted = bool(disagreements)
         whole = first or full or accepted
         kind: Kind = "first" if first else "reconcile" if accepted else "full" if full else "incremental"
         above = max(applied.number, before.batch, before.applying_batch or 0)
@@ -149,26 +144,23 @@ class _Batch:
             since = Since() if whole else Since(before.mark, before.snapshot)
             half_applied = before.batch if before.applying_batch is not None else None
             reader = Reader(self.settings, self.client, batch, reading, snapshot)
+            staging = Staging(self.client, reader, plans, self.progress, half_applied)
 
             empty_stage(self.client)
             if whole:
-                self._stage_whole(reader, plans)  # 3
-                if not first:
-                    self._stage_absent(batch)
+                staging.whole(first_load=first)  # 3
             else:
-                self._stage_new(reader, plans, since, rereading)
-            moved, relocated = self._moved_events(half_applied)
+                staging.new(since, rereading)
+            moved, relocated = staging.moved_events()
             if not whole:
-                self._stage_moved(reader, plans, since, moved, rereading)
+                staging.moved(moved, since, rereading)
             days = dict(before.touched_days) | touched.days(
-                self.client, self._is_staged, moved, first_load=first, whole=whole
+                self.client, staging.holds, moved, first_load=first, whole=whole
             )
-            self.progress(
-                f"{sum(self.rows.values())} rows, {sum(self.deletes.values())} deletes, {len(days)} days touched"
-            )
+            self.progress(f"{len(days)} days touched")
 
             state.begin_applying(self.connection, batch, days, rereading)  # 4
-            self._apply()  # 5
+            self._apply(staging)  # 5
             clicks = clickstream_relocation.relocate(self.client, self._zones(relocated))  # 6
             days |= {day: "clicks on another day" for day in clicks.days if day not in days}
             wanted = self._control_days(days, control_days, snapshot, whole)
@@ -176,7 +168,7 @@ class _Batch:
                 reading, self.client, wanted, batch=batch, snapshot=snapshot, whole=whole
             )  # 7
             self.progress(f"control totals of {len(wanted)} days, {cells} cells")
-            self._write_batch(batch, kind, snapshot, epoch, len(days))  # 8
+            self._write_batch(staging, kind, snapshot, epoch, len(days))  # 8
             state.finish(
                 self.connection,
                 batch=batch,
@@ -201,15 +193,15 @@ class _Batch:
             mark=snapshot.mark,
             as_of=snapshot.as_of,
             kind=kind,
-            rows=self.rows,
-            deletes=self.deletes,
+            rows=staging.rows,
+            deletes=staging.deletes,
             touched_days=days,
             control_days=len(wanted),
             control_cells=cells,
             clicks_moved=clicks.clicks_moved,
             added_columns=tuple(f"{p.table.source}.{c.name}" for p in plans.values() for c in p.added),
             epoch=asdict(epoch),
-            bytes=self.bytes,
+            bytes=staging.bytes,
             seconds=time.monotonic() - started,
             reconciliation=comparison,
         )
@@ -236,8 +228,18 @@ class _Batch:
         parts = " union all ".join(f"select max(version) as newest from {table.raw}" for table in TABLES)
         return int(self.client.query(f"select max(newest) from ({parts})").result_rows[0][0])
 
-    def _refuse(self, plans: dict[str, TablePlan], disagreements: list[Problem]) -> None:
+    def _refuse(self, plans: dict[str, TablePlan], disagreements: list[Problem], *, lost: bool) -> None:
         """Stop, and tell what going on would change. Reads only."""
+        if lost:
+            raise Refused(
+                [
+                    *disagreements,
+                    Problem(
+                        "ClickHouse is empty, and PostgreSQL remembers filling it; nothing was written",
+                        next="if BILTEN_CLICKHOUSE__HOST is the right server: bilten sync --full",
+                    ),
+                ]
+            )
         self.progress(
             "PostgreSQL and ClickHouse disagree about the epoch; working out what a reconcile would change"
         )
@@ -262,14 +264,13 @@ class _Batch:
                 *changes,
                 Problem(
                     f"nothing was written; a reconcile would touch {len(report.days)} local days{span}",
-                    next="make sure that BILTEN_POSTGRES__HOST is the right server, then: bilten sync --accept-epoch",
+                    next="if BILTEN_POSTGRES__HOST is the right server: bilten sync --accept-epoch",
                 ),
             ]
         )
 
-    # -- staging ------------------------------------------------------------------------------
-
     def _follow_columns(self, plans: dict[str, TablePlan], before: state.SyncState) -> frozenset[str]:
+        """Add new columns in ClickHouse; the tables whose every row must be read again."""
         added = {name: plan for name, plan in plans.items() if plan.added}
         rereading = before.rereading | added.keys()
         if added:
@@ -279,88 +280,12 @@ class _Batch:
                 schema.follow(self.client, plan)
         return frozenset(rereading)
 
-    def _stage_whole(self, reader: Reader, plans: dict[str, TablePlan]) -> None:
-        last_told = time.monotonic()
-
-        def done(plan: TablePlan, moved: Moved) -> None:
-            nonlocal last_told
-            self._count(self.rows, plan.table, moved)
-            if time.monotonic() - last_told > 2:
-                last_told = time.monotonic()
-                self.progress(f"{sum(self.rows.values())} rows read")
-
-        reader.whole(list(plans.values()), done)
-        self.progress(f"staged: {sum(self.rows.values())} rows")
-
-    def _stage_absent(self, batch: int) -> None:
-        """Tombstones for what ClickHouse shows and PostgreSQL, read whole, does not have."""
-        for table in TABLES:
-            self.client.command(
-                f"insert into {table.stage} ({table.key_list}, version, is_deleted) "
-                f"select {table.key_list}, {batch}, 1 from "
-                f"(select {table.key_list}, 0 as staged from {table.raw} final union all "
-                f"select {table.key_list}, 1 as staged from {table.stage}) "
-                f"group by {table.key_list} having max(staged) = 0",
-                settings={"max_bytes_before_external_group_by": 256 << 20},
-            )
-            count = self.client.query(f"select count() from {table.stage} where is_deleted = 1").result_rows[
-                0
-            ][0]
-            self._count(self.deletes, table, Moved(rows=int(count)))
-
-    def _stage_new(
-        self, reader: Reader, plans: dict[str, TablePlan], since: Since, rereading: frozenset[str]
-    ) -> None:
-        for name, plan in plans.items():
-            condition = sql.SQL("true") if name in rereading else since.new("t")
-            self._count(self.rows, plan.table, reader.rows(plan, condition, "new"))
-            self._count(self.deletes, plan.table, reader.tombstones(plan.table, since))
-        self.progress(f"staged: {sum(self.rows.values())} rows, {sum(self.deletes.values())} deletes")
-
-    def _moved_events(self, half_applied: int | None) -> tuple[list[UUID], list[UUID]]:
-        """Events whose zone or organization changed; and those whose clicks may lie on other days."""
-        if not any(self._is_staged(BY_SOURCE[name]) for name in _PARENTS_FIRST):
-            return [], []
-        organizations = dependents.organizations_with_another_zone(self.client, half_applied)
-        moved = set(dependents.events_of(self.client, organizations))
-        moved |= set(dependents.events_with_another_organization(self.client, half_applied))
-        return sorted(moved), sorted(moved | set(dependents.new_events(self.client, half_applied)))
-
-    def _stage_moved(
-        self,
-        reader: Reader,
-        plans: dict[str, TablePlan],
-        since: Since,
-        events: list[UUID],
-        rereading: frozenset[str],
-    ) -> None:
-        """Rows that did not change but whose local dates did."""
-        if not events:
-            return
-        self.progress(
-            f"{len(events)} events have another time zone or organization: reading their rows again"
-        )
-        for name, plan in plans.items():
-            if plan.table.event and name not in rereading:
-                condition = sql.SQL("{} = any({}::uuid[]) and {}").format(
-                    sql.SQL(plan.table.event), sql.Literal([str(each) for each in events]), since.sees("t")
-                )
-                self._count(self.rows, plan.table, reader.rows(plan, condition, "moved"))
-
-    def _is_staged(self, table: SyncedTable) -> bool:
-        return bool(self.rows.get(table.source) or self.deletes.get(table.source))
-
-    def _count(self, counts: dict[str, int], table: SyncedTable, moved: Moved) -> None:
-        if moved.rows:
-            counts[table.source] = counts.get(table.source, 0) + moved.rows
-        self.bytes += moved.bytes
-
     # -- applying -----------------------------------------------------------------------------
 
-    def _apply(self) -> None:
+    def _apply(self, staging: Staging) -> None:
         """Parts change their table; nothing is copied."""
         for table in TABLES:
-            if self._is_staged(table):
+            if staging.holds(table):
                 self.connection.execute("select 1")  # without this session the locks are gone
                 self.client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
                 self.progress(f"applied {table.source}")
@@ -368,13 +293,15 @@ class _Batch:
     def _zones(self, events: Collection[UUID]) -> dict[UUID, str]:
         if not events or not self.client.query("select 1 from analytics.events limit 1").result_rows:
             return {}
+        # every event, for a server takes at most 128 KiB as a parameter: 3,300 ids
+        wanted = set(events)
         rows = self.client.query(
-            f"select e.id, if(o.timezone = '', 'UTC', o.timezone) from {BY_SOURCE['events.events'].raw} e final "
+            f"select e.id, coalesce(nullIf(o.timezone, ''), 'UTC') from {BY_SOURCE['events.events'].raw} e "
+            "final "
             f"left join (select id, timezone from {BY_SOURCE['users.organizations'].raw} final) o "
-            "on o.id = e.organization_id where e.id in {ids:Array(UUID)}",
-            parameters={"ids": [str(each) for each in events]},
+            "on o.id = e.organization_id"
         ).result_rows
-        return {UUID(str(event)): str(zone) for event, zone in rows}
+        return {event: str(zone) for each, zone in rows if (event := UUID(str(each))) in wanted}
 
     def _control_days(
         self, days: Collection[date], asked: Collection[date], snapshot: Snapshot, whole: bool
@@ -384,11 +311,14 @@ class _Batch:
         again = controls.days_with(self.client) if whole else set()
         return {*days, *asked, *missing, *again}
 
-    def _write_batch(self, batch: int, kind: Kind, snapshot: Snapshot, epoch: state.Epoch, days: int) -> None:
+    def _write_batch(
+        self, staging: Staging, kind: Kind, snapshot: Snapshot, epoch: state.Epoch, days: int
+    ) -> None:
+        batch = staging.reader.batch
         sent = {
-            table.source: count
+            table.source: staging.rows.get(table.source, 0) + staging.deletes.get(table.source, 0)
             for table in TABLES
-            if (count := self.rows.get(table.source, 0) + self.deletes.get(table.source, 0))
+            if staging.holds(table)
         }
         row = {
             "batch": batch,
@@ -407,48 +337,3 @@ class _Batch:
             settings={"insert_deduplication_token": f"{batch}:sync_batches"},
         )
         self.progress(f"batch {batch} is whole in ClickHouse")
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors of the drivers as ours."""
-    import psycopg
-    from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
-
-    try:
-        yield
-    except BiltenError:
-        raise
-    except psycopg.OperationalError as error:
-        raise StoreUnavailable(
-            "PostgreSQL went away during the sync",
-            expected="an open connection",
-            found=_first_line(error),
-            next="bilten status; then the same command again: it goes on from the last whole batch",
-        ) from error
-    except psycopg.Error as error:
-        raise Mismatch(
-            "PostgreSQL refused a statement of the sync",
-            expected="a schema as in sql/postgres, and the rights of V0009",
-            found=_first_line(error),
-            next="bilten migrate status",
-        ) from error
-    except OperationalError as error:
-        raise StoreUnavailable(
-            "ClickHouse went away during the sync",
-            expected="an answer",
-            found=_first_line(error),
-            next="bilten status; then the same command again: it goes on from the last whole batch",
-        ) from error
-    except ClickHouseError as error:
-        raise Mismatch(
-            "ClickHouse refused a statement of the sync",
-            expected="a schema as in sql/clickhouse",
-            found=_first_line(error),
-            next="bilten migrate status",
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:500] if text else type(error).__name__

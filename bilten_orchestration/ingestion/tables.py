@@ -40,7 +40,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class SyncedTable:
-    """`zone_joins` start at alias t and end with o (organization); `event` is the expression of the event's id there."""
+    """`zone_joins` start at alias t and end with o (organization); `event` is the event's id over them."""
 
     schema: str
     name: str

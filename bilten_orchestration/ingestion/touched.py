@@ -168,11 +168,15 @@ def _children() -> dict[str, tuple[str, ...]]:
     tickets_payments = (
         f"select assumeNotNull(payment_id) from {STAGE}.changed_tickets_tickets where payment_id is not null"
     )
-    handed_on = f"select assumeNotNull(transferred_from) from {STAGE}.changed_tickets_tickets where transferred_from is not null"
+    handed_on = (
+        f"select assumeNotNull(transferred_from) from {STAGE}.changed_tickets_tickets "
+        "where transferred_from is not null"
+    )
     refunded_tickets = (
         f"select assumeNotNull(ticket_id) from {STAGE}.changed_payments_refunds where ticket_id is not null"
     )
-    of_types = f"select id from {_both(_TICKETS, 'id, ticket_type_id')} where ticket_type_id in ({changed('tickets.ticket_types')})"
+    types = changed("tickets.ticket_types")
+    of_types = f"select id from {_both(_TICKETS, 'id, ticket_type_id')} where ticket_type_id in ({types})"
     paid_for_types = (
         f"select assumeNotNull(payment_id) from {_both(_TICKETS, 'payment_id, ticket_type_id')} "
         f"where payment_id is not null and ticket_type_id in "

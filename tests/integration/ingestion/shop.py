@@ -47,20 +47,24 @@ class Shop:
         )
         for person in (self.organizer, self.buyer):
             run(
-                "insert into users.users (id, email, password_hash, first_name, organization_id) values (%s, %s, 'x', 'Ann', %s)",
+                "insert into users.users (id, email, password_hash, first_name, organization_id) values (%s, "
+                "%s, 'x', 'Ann', %s)",
                 (person, f"{person}@example.org", self.organization if person == self.organizer else None),
             )
         self.add_event(self.event)
         run(
-            "insert into tickets.ticket_types (id, event_id, name, price, currency, quantity) values (%s, %s, 'GA', 10, %s, 1000)",
+            "insert into tickets.ticket_types (id, event_id, name, price, currency, quantity) values (%s, "
+            "%s, 'GA', 10, %s, 1000)",
             (self.ticket_type, self.event, self.currency),
         )
         return self
 
     def add_event(self, event: UUID) -> UUID:
         self.connection.execute(
-            "insert into events.events (id, organizer_id, organization_id, title, start_date, end_date, tags, location) "
-            "values (%s, %s, %s, 'Evening', '2026-06-01 18:00+00', '2026-06-01 22:00+00', %s, '{\"city\": \"Ghent\"}')",
+            "insert into events.events (id, organizer_id, organization_id, title, start_date, end_date, "
+            "tags, location) "
+            "values (%s, %s, %s, 'Evening', '2026-06-01 18:00+00', '2026-06-01 22:00+00', %s, '{\"city\": "
+            '"Ghent"}\')',
             (event, self.organizer, self.organization, ["it's", "back\\slash", "two\nlines", ""]),
         )
         return event
@@ -74,19 +78,22 @@ class Shop:
         with self.connection.transaction():
             run = self.connection.execute
             run(
-                "insert into payments.payments (id, user_id, event_id, amount, fee_amount, currency, payment_method, status, captured_at) "
+                "insert into payments.payments (id, user_id, event_id, amount, fee_amount, currency, "
+                "payment_method, status, captured_at) "
                 "values (%s, %s, %s, %s, %s, %s, 'card', 'captured', %s)",
                 (payment, self.buyer, self.event, amount, fee, self.currency, at),
             )
             for ticket in ids:
                 self._ticket(ticket, at, payment=payment)
                 run(
-                    "insert into payments.payment_items (payment_id, ticket_id, item_type, amount) values (%s, %s, 'ticket', %s)",
+                    "insert into payments.payment_items (payment_id, ticket_id, item_type, amount) values "
+                    "(%s, %s, 'ticket', %s)",
                     (payment, ticket, face),
                 )
             if Decimal(fee):
                 run(
-                    "insert into payments.payment_items (payment_id, item_type, amount) values (%s, 'fee', %s)",
+                    "insert into payments.payment_items (payment_id, item_type, amount) values (%s, 'fee', "
+                    "%s)",
                     (payment, fee),
                 )
         return Order(payment, ids)
@@ -108,7 +115,8 @@ class Shop:
         transferred_from: UUID | None = None,
     ) -> None:
         self.connection.execute(
-            "insert into tickets.tickets (id, ticket_type_id, event_id, user_id, payment_id, ticket_number, is_complimentary, "
+            "insert into tickets.tickets (id, ticket_type_id, event_id, user_id, payment_id, ticket_number, "
+            "is_complimentary, "
             "transferred_from, purchased_at) values (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
             (
                 ticket,
@@ -128,7 +136,8 @@ class Shop:
     ) -> UUID:
         refund = uuid4()
         self.connection.execute(
-            "insert into payments.refunds (id, payment_id, ticket_id, amount, fee_amount, status, refunded_at) "
+            "insert into payments.refunds (id, payment_id, ticket_id, amount, fee_amount, status, "
+            "refunded_at) "
             "values (%s, %s, %s, %s, %s, 'succeeded', %s)",
             (refund, order.payment, ticket, amount, fee, at),
         )
@@ -136,7 +145,7 @@ class Shop:
 
     def set(self, table: str, row: UUID, **values: Any) -> None:
         assignments = ", ".join(f"{name} = %s" for name in values)
-        self.connection.execute(f"update {table} set {assignments} where id = %s", (*values.values(), row))  # type: ignore[arg-type]
+        self.connection.execute(f"update {table} set {assignments} where id = %s", (*values.values(), row))
 
     def delete(self, table: str, row: UUID) -> None:
         self.connection.execute(f"delete from {table} where id = %s", (row,))  # type: ignore[arg-type]

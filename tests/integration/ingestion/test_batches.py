@@ -120,14 +120,27 @@ def test_a_long_pg_dump_holds_nothing_up(
         locker.execute("begin")
         locker.execute("lock table branding.brand_settings in access exclusive mode")
         dump = subprocess.Popen(
-            [str(binary), "-Fc", "--no-sync", "-f", str(tmp_path / "dump"), "-h", str(settings.postgres.host)]
-            + ["-p", str(settings.postgres.port), "-U", settings.postgres.user, settings.postgres.database],
+            [
+                str(binary),
+                "-Fc",
+                "--no-sync",
+                "-f",
+                str(tmp_path / "dump"),
+                "-h",
+                str(settings.postgres.host),
+                "-p",
+                str(settings.postgres.port),
+                "-U",
+                settings.postgres.user,
+                settings.postgres.database,
+            ],
             env={"PGPASSWORD": settings.postgres.password.get_secret_value()},
         )
         try:
             _until(
                 lambda: shop.connection.execute(
-                    "select 1 from pg_stat_activity where application_name = 'pg_dump' and wait_event_type = 'Lock' "
+                    "select 1 from pg_stat_activity where application_name = 'pg_dump' and wait_event_type = "
+                    "'Lock' "
                     "and datname = current_database()"
                 ).fetchone()
             )

@@ -30,7 +30,8 @@ def test_every_metric_of_a_small_history(settings: Settings, shop: Shop, ask: As
     refund = shop.refund(order, NOON + timedelta(days=1), amount="10.50", fee="0.50", ticket=order.tickets[1])
     shop.set("payments.refunds", refund, status="reversed", reversed_at=NOON + timedelta(days=2))
     shop.connection.execute(
-        "insert into payments.chargebacks (payment_id, amount, dispute_fee, status, charged_back_at, reversed_at) "
+        "insert into payments.chargebacks (payment_id, amount, dispute_fee, status, charged_back_at, "
+        "reversed_at) "
         "values (%s, 21, 15, 'won', %s, %s)",
         (order.payment, NOON + timedelta(days=3), NOON + timedelta(days=4)),
     )

@@ -76,13 +76,15 @@ def test_lost_clickhouse_is_filled_again_on_command(
     sync(settings)
     client = clickhouse.connect(settings.clickhouse)
     for database, table in ask(
-        "select database, name from system.tables where database in ('bilten_raw', 'analytics') and has_own_data"
+        "select database, name from system.tables where database in ('bilten_raw', 'analytics') and "
+        "has_own_data"
     ):
         client.command(f"truncate table {database}.{table} sync")
     client.close()
     with pytest.raises(Refused, match="found:    no batch"):
         sync(settings)
-    report = sync(settings, accept_epoch=True)
+    assert ask("select count() from bilten_raw.users_users") == [(0,)]
+    report = sync(settings, full=True)
     assert set(report.touched_days) == {date(2026, 3, 10)}
     equal()
 
@@ -144,8 +146,14 @@ def _base_backup(server: stack.PostgresServer) -> Path:
             str(cluster.socket_directory),
             "-p",
             str(cluster.port),
-        ]
-        + ["-U", local_postgres.SUPERUSER, "-X", "stream", "-c", "fast", "--no-sync"],
+            "-U",
+            local_postgres.SUPERUSER,
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+        ],
         check=True,
         cwd="/",
         capture_output=True,

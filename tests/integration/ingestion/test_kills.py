@@ -94,7 +94,7 @@ def test_killed_in_an_incremental_batch(
 def test_killed_in_the_first_load(
     settings: Settings, shop: Shop, step: str, equal: Callable[[], None]
 ) -> None:
-    order = shop.order(tickets=3)
+    order = shop.order(amount="13.00", tickets=3)
     killed_at(settings, step)
     shop.set("payments.payments", order.payment, deleted_at=NOON)
     report = sync(settings)
@@ -106,7 +106,7 @@ def test_clickhouse_killed_in_the_middle_of_a_batch(
     settings: Settings, own_clickhouse: stack.ClickHouseServer, shop: Shop
 ) -> None:
     here = settings.model_copy(update={"clickhouse": own_clickhouse.settings})
-    runner.up(here, store="clickhouse")
+    runner.up(here, store="clickhouse", anew=True)
     sync(here)
     for number in range(20):
         shop.order(NOON + timedelta(days=number), tickets=2)

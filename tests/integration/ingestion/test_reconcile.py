@@ -81,12 +81,14 @@ def test_values_that_both_sides_write_differently_are_equal(
 ) -> None:
     run = shop.connection.execute
     run(
-        "insert into events.venues (name, address, city, country, latitude, longitude, amenities, created_at) values "
+        "insert into events.venues (name, address, city, country, latitude, longitude, amenities, "
+        "created_at) values "
         "(%s, %s, '', 'é漢', 1.100000, -0.5, %s, 'infinity')",
         ("tab\there", "a\\Nb \\N 'q' \"d\"\r\n", ["", "'", "\\", "\t\n", "a','b", "\x1f"]),
     )
     run(
-        "insert into events.venues (name, address, city, country, deleted_at) values ('\\N', '', 'x', 'y', '-infinity')"
+        "insert into events.venues (name, address, city, country, deleted_at) values ('\\N', '', 'x', 'y', "
+        "'-infinity')"
     )
     run("update users.organizations set description = '', website = null")
     run("update events.events set metadata = %s", ('{"b": [1.10, null, "x\\ny"], "a": {"ü": true}}',))
@@ -106,8 +108,10 @@ def test_no_address_reaches_clickhouse(settings: Settings, shop: Shop, ask: Ask)
     planted = "planted.person@secret-mail.example"
     run = shop.connection.execute
     run(
-        "update users.users set email = %s, first_name = %s, last_name = %s, password_hash = %s, phone = left(%s, 20), "
-        "profile_data = jsonb_build_object('mail', %s::text), preferences = jsonb_build_object('mail', %s::text) "
+        "update users.users set email = %s, first_name = %s, last_name = %s, password_hash = %s, phone = "
+        "left(%s, 20), "
+        "profile_data = jsonb_build_object('mail', %s::text), preferences = jsonb_build_object('mail', "
+        "%s::text) "
         "where id = %s",
         (*[planted] * 7, shop.buyer),
     )

@@ -59,7 +59,8 @@ def test_an_added_column_follows_with_the_values_of_rows_that_did_not_change(
         (None, None, "1.5")
     ]
     assert ask(
-        "select name, type, comment from system.columns where database = 'bilten_raw' and table = 'events_venues' "
+        "select name, type, comment from system.columns where database = 'bilten_raw' and table = "
+        "'events_venues' "
         "and name in ('floor', 'doors_at', 'grid') order by name"
     ) == [
         ("doors_at", "Nullable(DateTime64(6, 'UTC'))", ""),

@@ -1,0 +1,59 @@
+"""kill -9 of the sync before every line of its engine: the next call makes both sides equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from bilten_orchestration.ingestion import staging, state
+from bilten_orchestration.ingestion import sync as engine
+from bilten_orchestration.ingestion.sync import reconcile, sync
+from bilten_orchestration.settings import Settings
+from tests.integration.ingestion.shop import NOON, Shop, owner
+from tests.kills import killed_before_line
+
+pytestmark = pytest.mark.faults
+ZONES = ("Pacific/Auckland", "America/New_York")
+
+
+@pytest.fixture
+def shop(settings: Settings) -> Iterator[Shop]:
+    with owner(settings) as connection:
+        yield Shop(connection, timezone=ZONES[0]).open()
+
+
+def _change(shop: Shop, number: int) -> None:
+    shop.set("users.organizations", shop.organization, timezone=ZONES[number % 2])
+    shop.order(NOON + timedelta(days=number))
+    shop.delete("tickets.tickets", shop.free_ticket(NOON + timedelta(days=number), complimentary=True))
+
+
+def test_before_every_line(settings: Settings, shop: Shop) -> None:
+    shop.order(datetime(2026, 3, 1, 20, tzinfo=UTC))
+    sync(settings)
+    number, stride = 1, 3
+    while True:
+        _change(shop, number)
+        if not killed_before_line(lambda: sync(settings), [engine, staging, state], number):
+            break
+        if number % 5 == 0:  # a second kill on top of the first
+            killed_before_line(lambda: sync(settings), [engine, staging, state], number + 1)
+        report = sync(settings)
+        assert shop.connection.execute(
+            "select applying_batch from system.sync_state where batch = %s", (report.batch,)
+        ).fetchone() == (None,)
+        dirty = {
+            row[0]
+            for row in shop.connection.execute(
+                "select day from system.metric_dirty_days where generation > built_generation"
+            )
+        }
+        # the evening order lies on the next day in Auckland and on its own in New York: both are dirtied
+        assert {date(2026, 3, 1), date(2026, 3, 2)} <= dirty, number
+        shop.connection.execute("update system.metric_dirty_days set built_generation = generation")
+        assert reconcile(settings).equal, number
+        shop.connection.execute("update system.metric_dirty_days set built_generation = generation")
+        number += stride
+    assert number > 60, "the engine is far longer than that"
