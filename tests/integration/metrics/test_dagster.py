@@ -1,47 +1,147 @@
-"""The Dagster face, run against real stores: partitions, checks, refused days, the sensor."""
+"""The Dagster face against real stores: a range in one run, a refused day, the late-days sensor, the checks."""
 
 from __future__ import annotations
 
-from datetime import date
+import warnings
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
+import pytest
 
 from bilten_orchestration.definitions import assemble
 from bilten_orchestration.metrics.schedules import RANGE_END, RANGE_START
-from tests.integration.metrics.world import FIRST, World, later
+from bilten_orchestration.stores import postgres
+from tests.integration.metrics.test_build import plant_a_cent
+from tests.integration.metrics.world import FIRST, World, later, moment
 
 SALES = dg.AssetKey(["marts", "fct_event_sales_daily"])
+LAST = later(FIRST, 3)
+BAD = later(FIRST, 2)
 
 
-def run(
-    world: World, instance: dg.DagsterInstance, job: str, first: date, last: date
-) -> dg.ExecuteInProcessResult:
-    found = assemble(world.settings).get_job_def(job)
-    return found.execute_in_process(
-        instance=instance, tags={RANGE_START: str(first), RANGE_END: str(last)}, raise_on_error=False
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as found:
+        yield found
+
+
+def run(world: World, instance: dg.DagsterInstance, first: date, last: date) -> dg.ExecuteInProcessResult:
+    repository = assemble(world.settings).get_repository_def()
+    marts = [key for key in repository.asset_graph.get_all_asset_keys() if repository.asset_graph.get(key).is_partitioned]
+    return repository.get_job("metrics_late_days").execute_in_process(
+        instance=instance,
+        asset_selection=marts,
+        tags={RANGE_START: str(first), RANGE_END: str(last)},
+        raise_on_error=False,
     )
 
 
-def test_a_range_is_one_run_with_rows_per_day(world: World) -> None:
-    world.trade(FIRST, later(FIRST, 2)).sync()
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = run(world, instance, "metrics_late_days", FIRST, later(FIRST, 2))
-        for event in result.all_events:
-            if event.is_failure or event.event_type_value in (
-                "ASSET_MATERIALIZATION",
-                "ASSET_CHECK_EVALUATION",
-            ):
-                print(
-                    event.event_type_value,
-                    str(event.message)[:200],
-                    event.partition if event.is_asset_materialization or 1 else "",
-                )
-        assert result.success
-        found = [
-            event for event in result.all_events if event.is_step_materialization and event.asset_key == SALES
-        ]
-        assert sorted(event.partition for event in found) == [str(later(FIRST, n)) for n in range(3)]
-        print(found[0].step_materialization_data.materialization.metadata)
-        assert {
-            event.step_materialization_data.materialization.metadata["rows"].value for event in found
-        } == {2}
+def days_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, dict[str, Any]]:
+    """Newest materialization per partition, as plain metadata."""
+    records = instance.fetch_materializations(key, limit=1000).records
+    return {
+        record.partition_key: {name: value.value for name, value in record.asset_materialization.metadata.items()}
+        for record in reversed(records)
+        if record.partition_key and record.asset_materialization
+    }
+
+
+def test_a_refused_day_makes_the_run_red_after_the_good_days_are_published(
+    world: World, instance: dg.DagsterInstance
+) -> None:
+    world.trade(FIRST, LAST).sync()
+    plant_a_cent(world.settings, world.orders[BAD].payment)
+    red = run(world, instance, FIRST, LAST)
+    assert not red.success
+
+    # the good days are recorded with their own numbers, the refused one is not
+    recorded = days_of(instance, SALES)
+    assert set(recorded) == {str(day) for day in (FIRST, later(FIRST, 1), LAST)}
+    assert recorded[str(FIRST)]["rows"] == 2
+    assert recorded[str(FIRST)]["verdict"] == "swapped"
+    assert recorded[str(FIRST)]["days_refused"] == 1
+    assert recorded[str(FIRST)]["query_id"]
+
+    # the failure names day, mart, gate, and what helps; nobody retries it
+    [failed] = [event for event in red.all_events if event.is_step_failure]
+    told = failed.step_failure_data.error
+    assert told is not None
+    assert f"fct_event_sales_daily of {BAD} was refused by event_sales_equal_control_totals" in str(told)
+    assert "bilten explain" in str(told)
+    assert not [event for event in red.all_events if event.is_step_up_for_retry]
+
+    # the gate is a failed check, with the day and a sample
+    checks = {check.check_name: check for check in red.get_asset_check_evaluations() if check.asset_key == SALES}
+    gate = checks["event_sales_equal_control_totals"]
+    assert not gate.passed
+    assert gate.metadata["failing_partitions"].value == str(BAD)
+    assert "32" not in gate.metadata or gate.metadata["sample"]
+    assert checks["event_sales_one_row_per_key"].passed
+
+    # repaired: the sensor asks for nothing it has not to, the same range ends green
+    world.sync(full=True)
+    green = run(world, instance, FIRST, LAST)
+    assert green.success
+    recorded = days_of(instance, SALES)
+    assert recorded[str(BAD)]["verdict"] == "swapped"
+    assert recorded[str(FIRST)]["verdict"] == "unchanged"
+
+    # a late refund: dirty day, one request, one run, clean; the restatement is on the asset
+    world.kolkata.refund(world.orders[FIRST], moment(later(FIRST, 1)), amount="20.50", fee="1.00")
+    world.sync()
+    [request] = tick(world, instance)
+    assert later(FIRST, 1) == date.fromisoformat(request.tags[RANGE_END]) or request.tags[RANGE_END] >= str(later(FIRST, 1))
+    assert request.run_key is not None
+    assert str(later(FIRST, 1)) in request.run_key
+    assert "bilten metrics build --from" in request.tags["bilten/by_hand"]
+    late = run(world, instance, date.fromisoformat(request.tags[RANGE_START]), date.fromisoformat(request.tags[RANGE_END]))
+    assert late.success
+    assert days_of(instance, SALES)[str(later(FIRST, 1))]["restated_cells"] == 3
+    assert tick(world, instance) == []
+
+    # what readers see equals PostgreSQL, and old days are not taken for fresh ones
+    checked = assemble(world.settings).get_repository_def().get_job("data_checks").execute_in_process(instance=instance)
+    results = {(check.asset_key, check.check_name): check for check in checked.get_asset_check_evaluations()}
+    equal = results[SALES, "published_days_equal_postgres"]
+    assert equal.passed
+    assert equal.metadata["days_compared"].value == 4
+    assert not results[SALES, "newest_closed_day_is_final"].passed
+    assert results[dg.AssetKey(["analytics", "control_totals"]), "sync_lag"].passed
+
+
+def tick(world: World, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    repository = assemble(world.settings).get_repository_def()
+    sensor = repository.get_sensor_def("metrics_late_days")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        context = dg.build_sensor_context(instance=instance, repository_def=repository)
+        data = sensor.evaluate_tick(context)
+    return list(data.run_requests or [])
+
+
+def test_a_store_that_is_away_is_tried_again_and_a_refusal_is_not(world: World, instance: dg.DagsterInstance) -> None:
+    with postgres.connect(world.settings.postgres, "etl", autocommit=True) as connection:
+        assert connection.execute("select count(*) from system.sync_state").fetchone() == (0,)
+    refused = run(world, instance, FIRST, FIRST)
+    [failed] = [event for event in refused.all_events if event.is_step_failure]
+    assert "no sync has run yet" in str(failed.step_failure_data.error)
+    assert not [event for event in refused.all_events if event.is_step_up_for_retry]
+
+
+def test_schedules_ask_for_the_ranges_that_are_due(world: World, instance: dg.DagsterInstance) -> None:
+    repository = assemble(world.settings).get_repository_def()
+
+    def asked(name: str, at: datetime) -> dg.RunRequest:
+        context = dg.build_schedule_context(instance=instance, scheduled_execution_time=at, repository_def=repository)
+        [request] = repository.get_schedule_def(name).evaluate_tick(context).run_requests or []
+        return request
+
+    provisional = asked("metrics_provisional_daily", datetime(2026, 3, 11, 4, tzinfo=UTC))
+    assert (provisional.tags[RANGE_START], provisional.tags[RANGE_END]) == ("2026-03-10", "2026-03-11")
+    final = asked("metrics_final_daily", datetime(2026, 3, 11, 13, tzinfo=UTC))
+    assert (final.tags[RANGE_START], final.tags[RANGE_END]) == ("2026-03-07", "2026-03-12")
+    assert final.run_config["ops"]["raw"]["config"]["control_days_back"] == 60
+    sunday = asked("metrics_final_daily", datetime(2026, 3, 15, 13, tzinfo=UTC))
+    assert sunday.run_config["ops"]["raw"]["config"]["control_days_back"] == 36_500

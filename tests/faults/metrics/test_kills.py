@@ -1,0 +1,121 @@
+"""kill -9 between any two steps of a backfill; run again, equal to a clean build.
+
+The build runs in a process of its own whose progress callback kills it at its n-th message: every step
+and every node of dbt is one. dbt dies with it, in the middle of whatever it does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bilten_orchestration.metrics.build import build
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, postgres
+from tests.integration.metrics.conftest import parsed_project, stores, world  # noqa: F401 (fixtures)
+from tests.integration.metrics.test_build import build_tables, dirty_days, journal
+from tests.integration.metrics.world import FIRST, World, later
+
+LAST = later(FIRST, 29)
+MARTS = (
+    "fct_event_sales_daily",
+    "fct_ticket_type_sales_daily",
+    "fct_event_audience_daily",
+    "fct_organization_audience_daily",
+    "fct_traffic_sources_daily",
+)
+BUILD = """
+import os, signal, sys
+from datetime import date
+from bilten_orchestration.metrics.build import build
+from bilten_orchestration.settings import load_settings
+left = int(sys.argv[1])
+def progress(text):
+    global left
+    left -= 1
+    print(text, flush=True)
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+report = build(load_settings(), date.fromisoformat(sys.argv[2]), date.fromisoformat(sys.argv[3]), progress=progress, refresh_whole=False)
+print("ended", report.build_id, flush=True)
+"""
+
+
+def killed_at(step: int, settings: Settings, environment: Callable[[Settings], dict[str, str]]) -> list[str] | None:
+    """The steps it told before it was killed; None when it ended before that step."""
+    found = subprocess.run(
+        [sys.executable, "-c", BUILD, str(step), str(FIRST), str(LAST)],
+        env=environment(settings) | {"PYTHONPATH": str(Path(__file__).parents[3]), "BILTEN_HOME": str(settings.home)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert found.returncode in (0, -signal.SIGKILL), found.stderr[-3000:]
+    if found.returncode == 0:
+        return None
+    assert not [process for process in psutil.process_iter(["cmdline"]) if str(settings.home) in " ".join(process.info["cmdline"] or [])]
+    return found.stdout.splitlines()
+
+
+def everything(world: World) -> dict[str, list[tuple[object, ...]]]:  # noqa: F811
+    return {mart: world.published(mart) for mart in MARTS}
+
+
+def forget(settings: Settings) -> None:
+    """As if nothing had ever been built."""
+    client = clickhouse.connect(settings.clickhouse)
+    for mart in MARTS:
+        client.command(f"truncate table if exists marts.{mart}")
+    for table in ("mart_days", "mart_verdicts", "metric_restatements"):
+        client.command(f"truncate table analytics.{table}")
+    client.close()
+    with postgres.connect(settings.postgres, "etl", autocommit=True) as connection:
+        connection.execute("delete from system.build_journal")
+        connection.execute("update system.metric_dirty_days set built_generation = 0")
+
+
+def run_matrix(world: World, environment: Callable[[Settings], dict[str, str]], steps: list[int]) -> None:  # noqa: F811
+    settings = world.settings
+    world.trade(FIRST, LAST).sync()
+    assert build(settings, FIRST, LAST, refresh_whole=False).problems == ()
+    clean = everything(world)
+    for step in steps:
+        forget(settings)
+        told = killed_at(step, settings, environment)
+        if told is None:
+            break
+        assert dirty_days(settings), "a killed build has marked nothing as built"
+        report = build(settings, FIRST, LAST, refresh_whole=False)
+        assert report.problems == (), told[-1]
+        assert report.resumed == any(line.startswith("build ") for line in told), told[-1]
+        assert everything(world) == clean, f"killed after: {told[-1]}"
+        assert set(journal(settings)) <= {"swapped", "unchanged"}
+        assert build_tables(settings) == 0
+        assert dirty_days(settings) == []
+        client = clickhouse.connect(settings.clickhouse)
+        assert client.query("select count() from analytics.metric_restatements").first_row[0] == 0, "nothing had been published"
+        client.close()
+
+
+def test_killed_in_the_middle_of_the_swaps(
+    world: World,  # noqa: F811
+    environment: Callable[[Settings], dict[str, str]],
+) -> None:
+    run_matrix(world, environment, [70])
+
+
+@pytest.mark.faults
+def test_killed_between_any_two_steps_of_a_30_day_backfill(
+    world: World,  # noqa: F811
+    environment: Callable[[Settings], dict[str, str]],
+) -> None:
+    every = int(os.environ.get("KILL_EVERY", "1"))
+    run_matrix(world, environment, list(range(1, 200, every)))
