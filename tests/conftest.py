@@ -16,6 +16,8 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +38,16 @@ from tests import stack
 
 TEMPLATE = "bilten_template"
 S = TypeVar("S", bound=stack.Server)
+
+
+def pytest_configure() -> None:
+    """SIGTERM (a CI that gives up, `timeout`) ends like Ctrl-C: fixtures tear down what they started."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 @pytest.fixture(scope="session", autouse=True)

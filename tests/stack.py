@@ -41,14 +41,15 @@ PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def make_base() -> Path:
+def make_base(prefix: str = PREFIX, before_removal: Callable[[Path], object] = lambda old: None) -> Path:
     """The directory of this test run, which other users may walk through; leftovers of dead runs go."""
     parent = Path(tempfile.gettempdir())
-    for old in parent.glob(f"{PREFIX}*"):
+    for old in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError, ValueError):
             if old.stat().st_uid == os.geteuid() and not _lives((old / "owner").read_text()):
+                before_removal(old)
                 shutil.rmtree(old, ignore_errors=True)
-    base = Path(tempfile.mkdtemp(prefix=PREFIX))
+    base = Path(tempfile.mkdtemp(prefix=prefix))
     base.chmod(0o755)
     (base / "owner").write_text(f"{os.getpid()} {psutil.Process().create_time()}")
     return base
