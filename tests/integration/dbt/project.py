@@ -21,7 +21,10 @@ FROM_NOTHING = (
 )  # fmt: skip
 
 #: The same for one mart, and that mart alone once the views are there.
-SALES_FROM_NOTHING = ("build", "--select", "+fct_event_sales_daily", "--indirect-selection", "buildable")
+SALES_FROM_NOTHING = (
+    "build", "--select", "+fct_event_sales_daily", "--indirect-selection", "buildable",
+    "--exclude-resource-type", "unit_test",
+)  # fmt: skip
 SALES = (
     "build", "--select", "fct_event_sales_daily__build", "fct_event_sales_daily", "--indirect-selection", "buildable",
 )  # fmt: skip
