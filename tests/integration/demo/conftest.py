@@ -17,7 +17,7 @@ TODAY = date(2026, 6, 30)
 
 @pytest.fixture(scope="session")
 def today() -> date:
-    """A fixed day, so that a failure can be repeated. Both hemispheres changed clocks in the year before it."""
+    """A fixed day, so that a failure can be repeated; clocks changed on both hemispheres before it."""
     return TODAY
 
 

@@ -1,5 +1,7 @@
 """The load as a whole: equal for equal plans, refused where it must be, whole after a kill."""
 
+# ruff: noqa: E501 (statements and their bounds side by side)
+
 from __future__ import annotations
 
 import os
@@ -135,9 +137,12 @@ def test_wrong_arguments_are_refused_first(fresh: Fresh, wrong: dict[str, Any]) 
 
 def test_two_loads_exclude_each_other(fresh: Fresh) -> None:
     settings = fresh()
-    with postgres.connect(settings.postgres, autocommit=True) as holder, advisory_lock(holder, "demo"):
-        with pytest.raises(LockHeld):
-            load(settings, scale=SMALL)
+    with (
+        postgres.connect(settings.postgres, autocommit=True) as holder,
+        advisory_lock(holder, "demo"),
+        pytest.raises(LockHeld),
+    ):
+        load(settings, scale=SMALL)
 
 
 def test_a_broken_rule_keeps_nothing(fresh: Fresh, today: date, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,12 @@
 """Clickstream, cache and objects of one load, in their stores."""
 
+# ruff: noqa: E501 (statements and their bounds side by side)
+
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,7 +101,7 @@ def test_local_days_are_those_of_the_organization(filled: tuple[Settings, Client
             row = connection.execute(
                 "select (%s at time zone o.timezone)::date::text from events.events e"
                 " join users.organizations o on o.id = e.organization_id where e.id = %s",
-                (at, event),
+                (at.replace(tzinfo=UTC), event),
             ).fetchone()
             assert row == (day,)
 
@@ -124,10 +126,16 @@ def test_objects_are_what_the_files_say(filled: tuple[Settings, Client]) -> None
     settings = filled[0]
     client = object_store.connect(settings.object_store)
     with postgres.connect(settings.postgres) as connection:
-        files = connection.execute("select bucket, object_key, sha256, size, content_type from assets.files").fetchall()
+        files = connection.execute(
+            "select bucket, object_key, sha256, size, content_type from assets.files"
+        ).fetchall()
     assert len(files) >= 50
     for bucket, key, digest, size, content_type in files:
         stored = client.get_object(Bucket=bucket, Key=key)
         body = stored["Body"].read()
-        assert (hashlib.sha256(body).hexdigest(), len(body), stored["ContentType"]) == (digest, size, content_type)
+        assert (hashlib.sha256(body).hexdigest(), len(body), stored["ContentType"]) == (
+            digest,
+            size,
+            content_type,
+        )
     client.close()

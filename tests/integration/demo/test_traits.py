@@ -1,5 +1,7 @@
 """Every trait of the trade is in the data at scale 0.1: a count per trait with a lower bound."""
 
+# ruff: noqa: E501 (statements and their bounds side by side)
+
 from __future__ import annotations
 
 import pytest

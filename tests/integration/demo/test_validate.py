@@ -1,5 +1,7 @@
 """Each rule finds the violation planted for it, and only then."""
 
+# ruff: noqa: E501 (statements and their bounds side by side)
+
 from __future__ import annotations
 
 import pytest
