@@ -1,0 +1,71 @@
+"""`python -m bench [--scale 10] [--runs 3] [--only NAME ...] [--no-save]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from bench import copying, loading, marts, report
+from bench.harness import Comparison, Context
+from bench.servers import filled
+from bilten_orchestration.errors import BiltenError
+
+Bench = Callable[[Context], Comparison | list[Comparison]]
+
+# in this order: the later ones work on what the earlier ones leave
+BENCHES: dict[str, Bench] = {
+    "loading": loading.definitions,
+    "first-load": copying.first_load,
+    "incremental": copying.incremental,
+    "rebuild": marts.rebuild,
+    "uniques": marts.uniques,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Speeds, in docs/benchmarks.md.")
+    parser.add_argument("--scale", type=float, default=1.0, help="amount of demo data (default 1)")
+    parser.add_argument("--runs", type=int, default=3, help="turns of each contestant (default 3)")
+    parser.add_argument(
+        "--only", nargs="+", choices=BENCHES, default=list(BENCHES), help="some benches alone"
+    )
+    parser.add_argument("--no-save", action="store_true", help="leave docs/benchmarks.md as it is")
+    options = parser.parse_args(arguments)
+    found: list[Comparison] = []
+    try:
+        say(f"servers and demo data at scale {options.scale:g}")
+        with filled(options.scale, say) as settings:
+            context = Context(settings, options.scale, options.runs, say)
+            for name in BENCHES:
+                if name in options.only:
+                    say(name)
+                    result = BENCHES[name](context)
+                    found += result if isinstance(result, list) else [result]
+                    for comparison in found[-len(result) if isinstance(result, list) else -1 :]:
+                        say(_line(comparison))
+    except BiltenError as error:
+        say(str(error))
+        return error.exit_code
+    finally:
+        if found and not options.no_save:
+            report.save(found)
+    return 0 if all(comparison.met for comparison in found) else 1
+
+
+def _line(comparison: Comparison) -> str:
+    parts = [f"{who} {seconds:.2f} s" for who, seconds in comparison.seconds.items()]
+    ratios = [
+        f"{comparison.ratio(who):.1f}x against {who} (aim {aim:g}x)" for who, aim in comparison.aim.items()
+    ]
+    verdict = ", ".join(ratios) or ("met" if comparison.met else "missed")
+    return f"  {comparison.bench}: {', '.join(parts)}; {verdict}"
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

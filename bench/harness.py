@@ -1,0 +1,84 @@
+"""What every bench shares: timed contestants, medians, ratios.
+
+Contestants of a bench take turns (a, b, c, a, b, c, ...), so that a machine that slows down slows all of
+them, and a ratio is of medians of one run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bilten_orchestration.progress import Progress
+from bilten_orchestration.settings import Settings
+
+OURS = "bilten"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One line of the table. `seconds` are medians; `aim` is the ratio promised for each rival.
+
+    `bounds`: for a promise that is no ratio, the most seconds `bilten` may take.
+    """
+
+    bench: str
+    scale: float
+    size: str  # how much was worked on, in words
+    seconds: Mapping[str, float]
+    runs: int
+    aim: Mapping[str, float] = field(default_factory=dict)
+    bound_seconds: float | None = None
+    note: str = ""
+
+    def ratio(self, rival: str) -> float:
+        return self.seconds[rival] / self.seconds[OURS]
+
+    @property
+    def met(self) -> bool:
+        within = self.bound_seconds is None or self.seconds[OURS] <= self.bound_seconds
+        return within and all(self.ratio(rival) >= aim for rival, aim in self.aim.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a bench is given. `settings`: servers of its own, migrated and filled at `scale`, unsynced."""
+
+    settings: Settings
+    scale: float
+    runs: int
+    progress: Progress
+
+
+Contestant = Callable[[], float | None]
+
+
+def take_turns(
+    contestants: Mapping[str, Contestant],
+    runs: int,
+    progress: Progress,
+    *,
+    before: Callable[[str], None] = lambda _: None,
+) -> dict[str, float]:
+    """Median seconds per contestant. `before` prepares a turn, untimed.
+
+    A contestant may return the seconds that count (of the server, say); else its wall time does.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(1, runs + 1):
+        for name, contestant in contestants.items():
+            before(name)
+            started = time.perf_counter()
+            told = contestant()
+            seconds = time.perf_counter() - started if told is None else told
+            samples[name].append(seconds)
+            progress(f"  turn {turn}/{runs}, {name}: {seconds:.2f} s")
+    return {name: statistics.median(found) for name, found in samples.items()}
+
+
+def count(rows: Sequence[tuple[int, ...]] | int) -> str:
+    """A number of rows in words."""
+    number = rows if isinstance(rows, int) else int(rows[0][0])
+    return f"{number:,} rows"

@@ -1,0 +1,158 @@
+"""Rebuilding 30 days of marts, and reading month-long uniques, both in seconds of the server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import delete_insert
+from bench.copying import change_one_percent
+from bench.harness import OURS, Comparison, Context, take_turns
+from bilten_orchestration.ingestion.sync import sync
+from bilten_orchestration.metrics import build as metrics
+from bilten_orchestration.metrics import dbt_call
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+DELETE_INSERT = "dbt delete+insert"
+RAW_CLICKS = "cleaned clicks"
+REBUILT_DAYS = 30
+UNIQUE_DAYS = 90
+
+
+def rebuild(context: Context) -> list[Comparison]:
+    """30 days that were published, one percent of the rows changed since; gates counted and not counted."""
+    settings = context.settings
+    last = datetime.now(UTC).date() - timedelta(days=1)
+    first = last - timedelta(days=REBUILT_DAYS - 1)
+    sync(settings)
+    directory = Path(tempfile.mkdtemp(prefix="bench-dbt-"))
+    try:
+        marts = delete_insert.write_project(directory / "project")
+        with closing(clickhouse.connect(settings.clickhouse)) as client:
+            client.command(f"create database if not exists {delete_insert.DATABASE}")
+            turn = 50
+            gates: list[float] = []
+
+            def change(name: str) -> None:
+                nonlocal turn
+                if name == OURS:  # both rebuild after the same change
+                    change_one_percent(settings, turn)
+                    sync(settings)
+                    turn += 1
+
+            def ours() -> float:
+                started = _now(client)
+                report = metrics.build(settings, first, last, refresh_whole=False)
+                assert not report.refusals, report.refusals
+                gates.append(_server_seconds(client, started, "test."))
+                return _server_seconds(client, started, "model.")
+
+            def theirs() -> float:
+                started = _now(client)
+                _dbt(settings, directory, marts, first, last)
+                return _server_seconds(client, started, "model.")
+
+            ours(), theirs()  # the first build of a day is no rebuild
+            gates.clear()
+            seconds = take_turns(
+                {OURS: ours, DELETE_INSERT: theirs}, context.runs, context.progress, before=change
+            )
+    finally:
+        shutil.rmtree(directory)
+    gated = sorted(gates)[len(gates) // 2]
+    return [
+        Comparison(
+            f"rebuild of {REBUILT_DAYS} days", context.scale, f"{len(marts)} marts", seconds, context.runs,
+            aim={DELETE_INSERT: 2.0},
+            note=f"seconds of the server, models alone; gates, which the rival has not: {gated:.1f} s more",
+        )
+    ]  # fmt: skip
+
+
+def uniques(context: Context) -> Comparison:
+    """Distinct visitors per organization over 90 days."""
+    settings = context.settings
+    last = datetime.now(UTC).date() - timedelta(days=1)
+    first = last - timedelta(days=UNIQUE_DAYS - 1)
+    sync(settings)
+    metrics.build(settings, first, last, refresh_whole=False, progress=context.progress)
+    days = f"between '{first}' and '{last}'"
+    around = f"between '{first - timedelta(days=1)}' and '{last + timedelta(days=1)}'"
+    from_states = (
+        "select organization_id, uniqCombined64Merge(17)(visitors) as visitors"
+        f" from marts.fct_organization_audience_daily where metric_date {days} group by organization_id"
+    )
+    from_clicks = (
+        "select organization_id, uniqCombined64(17)(visitor_id) as visitors"
+        f" from intermediate.int_clicks_cleaned where local_date {days} and created_date {around}"
+        " group by organization_id"
+    )
+    with closing(clickhouse.connect(settings.clickhouse)) as client:
+        clicks = client.query(f"select count() from analytics.events where local_date {days}").result_rows[0][
+            0
+        ]
+
+        def timed(query: str) -> float:
+            started = _now(client)
+            client.query(query)
+            return _server_seconds(client, started, None)
+
+        states, exact = (
+            {row[0]: row[1] for row in client.query(query).result_rows if row[0]}
+            for query in (from_states, from_clicks)
+        )
+        off = max((abs(states.get(key, 0) / number - 1) for key, number in exact.items()), default=0.0)
+        assert off < 0.01, f"the contestants disagree by {off:.1%}"
+        seconds = take_turns(
+            {OURS: lambda: timed(from_states), RAW_CLICKS: lambda: timed(from_clicks)},
+            max(context.runs, 5),
+            context.progress,
+        )
+    return Comparison(
+        f"{UNIQUE_DAYS}-day uniques", context.scale, f"{clicks:,} clicks", seconds, max(context.runs, 5),
+        aim={RAW_CLICKS: 3.0} if context.scale >= 10 else {},
+        note=f"seconds of the server; results differ by {off:.2%} at most",
+    )  # fmt: skip
+
+
+def _dbt(settings: Settings, directory: Path, marts: list[str], first: date, last: date) -> None:
+    days = [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+    target = directory / "target"
+    project = directory / "project"
+    environment = dbt_call.environment(settings, target) | {
+        "DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)
+    }  # fmt: skip
+    call = dbt_call.DbtCall(
+        ("run", "--threads", str(settings.metrics.dbt_threads), "--select", *marts,
+         "--vars", json.dumps({"days": days, "build_id": "bench"})),
+        environment, target, project,
+    )  # fmt: skip
+    code = dbt_call.run(call)
+    broken = [result.message for result in dbt_call.results(target) if result.broke]
+    assert code == 0, f"dbt failed: {broken}"
+
+
+def _now(client: Client) -> str:
+    return str(client.query("select toString(now64(6))").result_rows[0][0])
+
+
+def _server_seconds(client: Client, since: str, nodes: str | None) -> float:
+    """What the server says its statements took; of dbt's models or tests alone when `nodes` says so."""
+    client.command("system flush logs")
+    of_nodes = f'and query like \'%"node_id": "{nodes}%\'' if nodes else "and query not like '%query_log%'"
+    (row,) = client.query(
+        "select sum(query_duration_ms) / 1000, count() from system.query_log"
+        f" where type = 'QueryFinish' and query_start_time_microseconds >= '{since}' {of_nodes}"
+        " and query not like '%system.query_log%' and query not ilike 'system flush%'"
+    ).result_rows
+    assert row[1], "the server has no record of the statements"
+    return float(row[0])
