@@ -1,4 +1,4 @@
-"""kill -9 of the embedded ClickHouse under load: what was acknowledged is there, once, and it starts by itself."""
+"""kill -9 of the embedded ClickHouse under load: what was acknowledged is there, once, and it starts by itself."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_kill_9_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path) -
     client = Http(endpoint)
     client.run("CREATE DATABASE d")
     client.run(
-        "CREATE TABLE d.t (writer UInt8, batch UInt32, n UInt32, s String) ENGINE = MergeTree ORDER BY (writer, batch, n)"
+        "CREATE TABLE d.t (writer UInt8, batch UInt32, n UInt32, s String) ENGINE = MergeTree ORDER BY (writer, batch, n)"  # noqa: E501
     )
     acknowledged: set[tuple[int, int]] = set()
     sent: set[tuple[int, int]] = set()
@@ -45,7 +45,7 @@ def test_kill_9_loses_nothing_acknowledged_and_doubles_nothing(tmp_path: Path) -
                 rows = "".join(f"{writer}\t{batch}\t{n}\tsome text {n}\n" for n in range(ROWS))
                 sent.add((writer, batch))
                 try:
-                    reply = Http(endpoint).send(rows, query="INSERT INTO d.t FORMAT TSV")
+                    reply = Http(endpoint).send(rows, query="INSERT INTO d.t FORMAT TSV")  # noqa: B023
                 except (OSError, http.client.HTTPException):
                     return
                 if reply.status == 200:
@@ -99,7 +99,7 @@ def test_kill_9_during_ddl_and_merges_starts_again(tmp_path: Path) -> None:
                 number += 1
                 name = f"d.t{endpoint_turn}_{number}"
                 try:
-                    client = Http(endpoint)
+                    client = Http(endpoint)  # noqa: B023
                     client.run(
                         f"CREATE TABLE {name} (a UInt32) ENGINE = MergeTree ORDER BY a PARTITION BY a % 3"
                     )

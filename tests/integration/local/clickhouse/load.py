@@ -31,7 +31,7 @@ class Outcome:
 def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcome:
     """Selects, inserts, DDL, sessions, errors, aborted and compressed requests, by turns."""
     Http(endpoint).run(
-        "CREATE OR REPLACE TABLE scratch.load (thread UInt8, n UInt32, s String) ENGINE = MergeTree ORDER BY n"
+        "CREATE OR REPLACE TABLE scratch.load (thread UInt8, n UInt32, s String) ENGINE = MergeTree ORDER BY n"  # noqa: E501
     )
     process = psutil.Process(endpoint.process.pid)
     errors: list[str] = []
@@ -71,7 +71,7 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
                             client.query("SELECT * FROM nosuch")
                             errors.append("no error for an unknown table")
                         except DatabaseError as error:
-                            assert "code: 60" in str(error), error
+                            assert "code: 60" in str(error), error  # noqa: PT017
                     case 6:
                         assert analyst.run("SELECT sum(a) FROM marts.m") == "45"
                     case 7:
@@ -84,7 +84,7 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
                         )
                         reply = plain.send("SELECT number FROM numbers(20000) FORMAT RowBinary")
                         assert len(reply.body) == 160_000, body
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001
                 errors.append(f"thread {thread} turn {turn}: {type(error).__name__}: {error}"[:500])
         client.close()
 

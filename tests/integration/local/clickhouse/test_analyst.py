@@ -25,28 +25,28 @@ ALLOWED = {
         " ORDER BY s DESC LIMIT 1",
         "45",
     ),
-    "combinators": ("SELECT sumIf(a, a > 5), uniqExactIf(b, 1), countDistinct(a), quantilesTDigest(0.5)(a)[1] > 0 FROM marts.m", "30\t10\t10\t1"),
+    "combinators": ("SELECT sumIf(a, a > 5), uniqExactIf(b, 1), countDistinct(a), quantilesTDigest(0.5)(a)[1] > 0 FROM marts.m", "30\t10\t10\t1"),  # noqa: E501
     "states": ("SELECT uniqMerge(s) FROM (SELECT uniqState(a) AS s FROM marts.m)", "10"),
     "apply": ("SELECT * APPLY(max) FROM marts.m", "9\t9"),
     "replace column": ("SELECT * REPLACE(a + 1 AS a) FROM marts.m ORDER BY a LIMIT 1", "1\t0"),
     "fill": ("SELECT n FROM (SELECT 1 AS n) ORDER BY n WITH FILL FROM 0 TO 2", "0\n1"),
     "allowed setting": ("SELECT count() FROM marts.m SETTINGS max_threads = 1", "10"),
     "lambda": ("SELECT arrayMap(x -> x * 2, [1, 2])", "[2,4]"),
-    "case": ("SELECT CASE 2 WHEN 1 THEN 'a' ELSE 'b' END, CAST('1' AS UInt8), 1::Int8, DATE '2026-01-02'", "b\t1\t1\t2026-01-02"),
+    "case": ("SELECT CASE 2 WHEN 1 THEN 'a' ELSE 'b' END, CAST('1' AS UInt8), 1::Int8, DATE '2026-01-02'", "b\t1\t1\t2026-01-02"),  # noqa: E501
     "exists table": ("EXISTS TABLE marts.m", "1"),
     "exists": ("SELECT EXISTS(SELECT 1 FROM marts.m)", "1"),
     "show tables": ("SHOW TABLES FROM marts", "m"),
     "show tables like": ("SHOW TABLES FROM marts LIKE 'm%'", "m"),
     "show databases": ("SHOW DATABASES LIKE 'm%'", "marts"),
     "metadata": ("SELECT name FROM system.tables WHERE database = 'marts'", "m"),
-    "metadata of columns": ("SELECT groupArray(name) FROM system.columns WHERE database = 'marts'", "['a','b']"),
+    "metadata of columns": ("SELECT groupArray(name) FROM system.columns WHERE database = 'marts'", "['a','b']"),  # noqa: E501
     "information schema": (
         "SELECT column_name FROM information_schema.columns WHERE table_name = 'm' ORDER BY ordinal_position",
         "a\nb",
     ),
     "union": ("SELECT 1 UNION ALL SELECT 1 INTERSECT SELECT 1", "1\n1"),
     "values": ("SELECT version() != ''", "1"),
-    "words in literals": ("SELECT 'INTO OUTFILE; DROP TABLE x -- file()'", "INTO OUTFILE; DROP TABLE x -- file()"),
+    "words in literals": ("SELECT 'INTO OUTFILE; DROP TABLE x -- file()'", "INTO OUTFILE; DROP TABLE x -- file()"),  # noqa: E501
     "a statement inside a literal": (r"SELECT '\'; SELECT 2; -- '", r"\'; SELECT 2; -- "),
     "last semicolon": ("SELECT 1; -- done", "1"),
 }  # fmt: skip
@@ -61,7 +61,7 @@ REFUSED = {
     "raw behind a hash comment": "SELECT * FROM # marts.m\n bilten_raw.t",
     "raw by unicode escape": "SELECT * FROM `bilten\\x5fraw`.t",
     "raw in a cte": "WITH x AS (SELECT * FROM bilten_raw.t) SELECT * FROM x",
-    "raw in a nested cte": "WITH y AS (WITH x AS (SELECT * FROM bilten_raw.t) SELECT * FROM x) SELECT * FROM y",
+    "raw in a nested cte": "WITH y AS (WITH x AS (SELECT * FROM bilten_raw.t) SELECT * FROM x) SELECT * FROM y",  # noqa: E501
     "raw in a scalar subquery": "SELECT (SELECT secret FROM bilten_raw.t)",
     "raw in where": "SELECT 1 WHERE 1 IN (SELECT a FROM bilten_raw.t)",
     "raw in prewhere": "SELECT 1 FROM marts.m PREWHERE a IN (SELECT a FROM bilten_raw.t)",
@@ -69,15 +69,15 @@ REFUSED = {
     "raw in qualify": "SELECT a FROM marts.m QUALIFY (SELECT count() FROM bilten_raw.t) = 1",
     "raw in order by": "SELECT a FROM marts.m ORDER BY (SELECT max(a) FROM bilten_raw.t)",
     "raw in fill": "SELECT a FROM marts.m ORDER BY a WITH FILL FROM (SELECT max(a) FROM bilten_raw.t) TO 9",
-    "raw in interpolate": "SELECT a, 1 AS b FROM marts.m ORDER BY a WITH FILL INTERPOLATE (b AS (SELECT max(a) FROM bilten_raw.t))",
+    "raw in interpolate": "SELECT a, 1 AS b FROM marts.m ORDER BY a WITH FILL INTERPOLATE (b AS (SELECT max(a) FROM bilten_raw.t))",  # noqa: E501
     "raw in group by": "SELECT 1 FROM marts.m GROUP BY (SELECT max(a) FROM bilten_raw.t)",
     "raw in limit": "SELECT a FROM marts.m LIMIT (SELECT 1 FROM bilten_raw.t)",
     "raw in limit by": "SELECT a FROM marts.m LIMIT 1 BY (SELECT 1 FROM bilten_raw.t)",
     "raw in a window": "SELECT sum(a) OVER (PARTITION BY (SELECT 1 FROM bilten_raw.t)) FROM marts.m",
-    "raw in a named window": "SELECT sum(a) OVER w FROM marts.m WINDOW w AS (ORDER BY (SELECT 1 FROM bilten_raw.t))",
-    "raw in array join": "SELECT x FROM marts.m ARRAY JOIN (SELECT groupArray(secret) FROM bilten_raw.t) AS x",
+    "raw in a named window": "SELECT sum(a) OVER w FROM marts.m WINDOW w AS (ORDER BY (SELECT 1 FROM bilten_raw.t))",  # noqa: E501
+    "raw in array join": "SELECT x FROM marts.m ARRAY JOIN (SELECT groupArray(secret) FROM bilten_raw.t) AS x",  # noqa: E501
     "raw in a join": "SELECT * FROM marts.m AS m, bilten_raw.t AS t",
-    "raw in a join condition": "SELECT 1 FROM marts.m AS m JOIN marts.m AS n ON m.a = (SELECT a FROM bilten_raw.t)",
+    "raw in a join condition": "SELECT 1 FROM marts.m AS m JOIN marts.m AS n ON m.a = (SELECT a FROM bilten_raw.t)",  # noqa: E501
     "raw in union": "SELECT 1 UNION ALL SELECT a FROM bilten_raw.t",
     "raw in except": "SELECT 1 EXCEPT SELECT a FROM bilten_raw.t",
     "raw in brackets": "((SELECT 1) UNION ALL (SELECT a FROM bilten_raw.t))",

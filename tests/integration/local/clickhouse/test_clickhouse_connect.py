@@ -38,13 +38,13 @@ def client(endpoint: EndpointProcess) -> Iterator[Client]:
 def test_query_with_types_and_parameters(client: Client) -> None:
     result = client.query(
         "SELECT toUInt8(1) AS a, 'x''y' AS b, toDecimal64('12.345', 3) AS c, toDate('2026-01-02') AS d,"
-        " [1, NULL] AS e, {name:String} AS f, {days:Array(Date)} AS g, toDateTime64('2026-01-02 03:04:05.6', 3, 'UTC') AS h",
+        " [1, NULL] AS e, {name:String} AS f, {days:Array(Date)} AS g, toDateTime64('2026-01-02 03:04:05.6', 3, 'UTC') AS h",  # noqa: E501
         parameters={"name": "tab\there\\n'quote'", "days": [dt.date(2026, 1, 2)]},
     )
     assert result.column_names == ("a", "b", "c", "d", "e", "f", "g", "h")
     row = result.first_row
     assert row[:7] == (
-        1, "x'y", Decimal("12.345"), dt.date(2026, 1, 2), [1, None], "tab\there\\n'quote'", [dt.date(2026, 1, 2)],
+        1, "x'y", Decimal("12.345"), dt.date(2026, 1, 2), [1, None], "tab\there\\n'quote'", [dt.date(2026, 1, 2)],  # noqa: E501
     )  # fmt: skip
     assert client.query("SELECT %(x)s + 1", parameters={"x": 41}).first_row == (42,)
 
@@ -180,7 +180,7 @@ def test_a_busy_session_is_locked(endpoint: EndpointProcess) -> None:
     thread.start()
     ready.wait()
     second = connect(endpoint, autogenerate_session_id=False)
-    running = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(1) FROM numbers(2)%' AND query NOT LIKE '%processes%'"
+    running = "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow(1) FROM numbers(2)%' AND query NOT LIKE '%processes%'"  # noqa: E501
     while second.command(running) == 0:
         assert thread.is_alive()
     with pytest.raises(DatabaseError, match=r"code: 373\b"):
@@ -213,7 +213,7 @@ def test_external_data_is_refused_by_name(client: Client) -> None:
     data = ExternalData(
         file_name="people.csv", data=b"1,ann\n", fmt="CSV", structure=["id UInt32", "name String"]
     )
-    with pytest.raises(DatabaseError, match="external tables.*temporary table"):
+    with pytest.raises(DatabaseError, match="external tables.*temporary table"):  # noqa: RUF043
         client.query("SELECT name FROM people", external_data=data)
 
 

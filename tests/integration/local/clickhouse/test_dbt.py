@@ -14,18 +14,18 @@ from bilten_orchestration.local.clickhouse.process import EndpointProcess
 from tests.integration.local.clickhouse.conftest import ETL, Http
 
 MODELS = {
-    "as_table.sql": "{{ config(materialized='table', order_by='id') }} select id, name, amount from {{ ref('people') }}",
-    "as_view.sql": "{{ config(materialized='view') }} select name, amount * 2 as twice from {{ ref('as_table') }}",
+    "as_table.sql": "{{ config(materialized='table', order_by='id') }} select id, name, amount from {{ ref('people') }}",  # noqa: E501
+    "as_view.sql": "{{ config(materialized='view') }} select name, amount * 2 as twice from {{ ref('as_table') }}",  # noqa: E501
     "by_key.sql": """
         {{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key='id', order_by='id') }}
         select id, name, {{ var('amount', 1) }} as amount from {{ ref('people') }}
         {% if is_incremental() %} where id >= 2 {% endif %}
-        """,
+        """,  # noqa: E501
     "by_partition.sql": """
         {{ config(materialized='incremental', incremental_strategy='insert_overwrite', partition_by='id', order_by='name') }}
         select id, name, {{ var('amount', 1) }} as amount from {{ ref('people') }}
         {% if is_incremental() %} where id = 3 {% endif %}
-        """,
+        """,  # noqa: E501
     "schema.yml": """
         version: 2
         models:
@@ -40,7 +40,7 @@ MODELS = {
             model: as_view
             given: [{input: ref('as_table'), rows: [{id: 1, name: x, amount: 4}]}]
             expect: {rows: [{name: x, twice: 8}]}
-        """,
+        """,  # noqa: E501
 }
 
 
@@ -59,7 +59,7 @@ def project(tmp_path: Path, endpoint: EndpointProcess) -> Path:
                 here: {{type: clickhouse, driver: http, host: {endpoint.config.host}, port: {endpoint.config.port},
                        user: {ETL[0]}, password: "{{{{ env_var('PROBE_PASSWORD') }}}}", schema: dbt_probe, threads: 4,
                        use_lw_deletes: true}}
-            """
+            """  # noqa: E501
         )
     )
     (tmp_path / "seeds").mkdir()

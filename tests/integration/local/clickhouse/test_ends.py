@@ -1,4 +1,4 @@
-"""How requests end before their time: clients that leave, failures in mid stream, too many at once, shutdown."""
+"""How requests end before their time: clients that leave, failures in mid stream, too many at once, shutdown."""  # noqa: E501
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def open_request(http_client: Http, sql: str, **parameters: str | int) -> socket
 def count_running(http_client: Http, mark: str) -> int:
     return int(
         http_client.run(
-            f"SELECT count() FROM system.processes WHERE query LIKE '%{mark}%' AND query NOT LIKE '%system.processes%'"
+            f"SELECT count() FROM system.processes WHERE query LIKE '%{mark}%' AND query NOT LIKE '%system.processes%'"  # noqa: E501
         )
     )
 
@@ -85,7 +85,7 @@ def test_a_failure_in_mid_stream_breaks_the_answer(http_client: Http) -> None:
     connection.request(
         "POST",
         http_client.url(user=ETL[0], password=ETL[1]),
-        "SELECT throwIf(number = 40000000), number FROM numbers(50000000) SETTINGS max_threads = 1 FORMAT RowBinary",
+        "SELECT throwIf(number = 40000000), number FROM numbers(50000000) SETTINGS max_threads = 1 FORMAT RowBinary",  # noqa: E501
     )
     response = connection.getresponse()
     assert response.status == 200

@@ -190,13 +190,13 @@ def test_unknown_and_wrong_settings_are_errors(http_client: Http, session: dict[
 
 
 def test_parameters(http_client: Http) -> None:
-    assert http_client.run("SELECT {a:UInt8} + 1, {b:String}, {c:Array(String)}, {d:Nullable(String)}", param_a=1,
-                           param_b="it's\\t<tab>", param_c="['x','y']", param_d="\\N") == "2\tit\\'s\\t<tab>\t['x','y']\t\\N"  # fmt: skip
+    assert http_client.run("SELECT {a:UInt8} + 1, {b:String}, {c:Array(String)}, {d:Nullable(String)}", param_a=1,  # noqa: E501
+                           param_b="it's\\t<tab>", param_c="['x','y']", param_d="\\N") == "2\tit\\'s\\t<tab>\t['x','y']\t\\N"  # fmt: skip  # noqa: E501
     assert http_client.send("SELECT {missing:UInt8}").code == 456
     http_client.run("CREATE OR REPLACE TABLE scratch.p (a UInt8) ENGINE = MergeTree ORDER BY a")
     http_client.run(
         "INSERT INTO {t:Identifier} SELECT {a:UInt8}",
-        param_t="scratch.p".split(".")[1],
+        param_t="scratch.p".split(".")[1],  # noqa: SIM905
         param_a=7,
         database="scratch",
     )

@@ -113,7 +113,7 @@ def test_log_lines_hold_no_literal() -> None:
 
 PIECES = st.lists(
     st.sampled_from(
-        ["SELECT", " ", "\n", "'", '"', "`", "\\", ";", "--", "/*", "*/", "#", "# ", "$$", "$a$", "(", ")", "FORMAT",
+        ["SELECT", " ", "\n", "'", '"', "`", "\\", ";", "--", "/*", "*/", "#", "# ", "$$", "$a$", "(", ")", "FORMAT",  # noqa: E501
          "x", "1", "INTO", "OUTFILE", "é", "\x00"]
     ),
     max_size=30,
