@@ -146,27 +146,27 @@ def _show_up(report: UpReport) -> None:
 
 
 def _show_status(report: StackStatus) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("server", "state", "address", "pid", "up", "memory", "health"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("pid", "up", "memory") else "left",
-            no_wrap=heading != "health",
-        )
-    for program in report.programs:
-        table.add_row(
+    rows = [("server", "state", "address", "pid", "up", "memory", "health")]
+    rows += [
+        (
             program.name,
-            program.state if program.ok else f"[red]{program.state}[/red]",
+            program.state,
             program.where,
             str(program.pid or ""),
             _duration(program.uptime_seconds),
             _mebibytes(program.memory_bytes),
             program.health,
         )
-    Console().print(table)
+        for program in report.programs
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        # numbers to the right
+        cells = [
+            cell.rjust(width) if number in (3, 4, 5) else cell.ljust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
     print(f"\n{_mebibytes(report.memory_bytes)} in all")
 
 

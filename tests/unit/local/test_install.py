@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from bilten_orchestration.local import install
 from bilten_orchestration.settings import CHECKOUT
@@ -53,6 +56,16 @@ def test_the_base_lock_has_what_the_installer_starts_with() -> None:
     assert re.search(r"^uv==", text, re.MULTILINE)
     assert re.search(r"^setuptools==", text, re.MULTILINE)
     assert re.search(r"^dbt-core==1\.11\.", text, re.MULTILINE)
+
+
+def test_the_lock_has_everything_that_the_project_names() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    locked = dict(re.findall(r"^([a-z0-9.-]+)==([^\s;]+)", LOCKS[0].read_text(), re.MULTILINE))
+    for text in (*project["dependencies"], *project["optional-dependencies"]["test"]):
+        requirement = Requirement(text)
+        version = locked.get(canonicalize_name(requirement.name))
+        assert version is not None, f"{text} is not in the lock: make lock"
+        assert requirement.specifier.contains(version), f"{text}, and the lock has {version}: make lock"
 
 
 def test_an_older_python_gets_a_message(
