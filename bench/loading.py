@@ -62,5 +62,5 @@ def definitions(context: Context) -> Comparison:
         seconds,
         runs,
         bound_seconds=BOUND_SECONDS,
-        note=f"seconds of CPU beyond importing dagster and dagster-dbt; heavy modules imported besides: {besides}",
+        note=f"seconds of CPU beyond importing dagster and dagster-dbt; heavy modules besides: {besides}",
     )

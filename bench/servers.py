@@ -12,8 +12,8 @@ from tests import stack
 
 
 @contextmanager
-def filled(scale: float, progress: Progress) -> Iterator[Settings]:
-    """PostgreSQL and ClickHouse, migrated, with demo data and clickstream at that scale; not yet synced."""
+def filled(scale: float, progress: Progress, *, clicks: bool) -> Iterator[Settings]:
+    """PostgreSQL and ClickHouse, migrated, with demo data at that scale; not yet synced."""
     from bilten_orchestration.demo.load import load
     from bilten_orchestration.migrations import runner
     from bilten_orchestration.partitions.premake import premake
@@ -33,7 +33,7 @@ def filled(scale: float, progress: Progress) -> Iterator[Settings]:
             )
             runner.up(settings)
             premake(settings)
-            load(settings, scale=scale, parts=["clickstream"], progress=progress)
+            load(settings, scale=scale, parts=["clickstream"] if clicks else [], progress=progress)
             yield settings
     finally:
         shutil.rmtree(base, ignore_errors=True)
