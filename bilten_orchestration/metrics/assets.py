@@ -7,6 +7,7 @@ Built by a function since the graph is read from the manifest: loading definitio
 
 from collections.abc import Iterator, Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ from dagster_dbt import DbtProject, dbt_assets
 
 from bilten_orchestration import face
 from bilten_orchestration.errors import BiltenError
-from bilten_orchestration.metrics import dbt_call
+from bilten_orchestration.metrics import dbt_call, graph
 from bilten_orchestration.metrics.days import AHEAD
 from bilten_orchestration.metrics.events import Collected, collect
 from bilten_orchestration.metrics.manifest import DAILY, WHOLE
@@ -47,8 +48,9 @@ def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     )
 
 
-def build_assets(settings: Settings, manifest: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
-    """`daily_marts` and `whole_models`, from dbt's graph without builds (graph.merged)."""
+def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
+    """`daily_marts` and `whole_models`, from dbt's manifest; in the asset graph builds are one with marts."""
+    manifest = graph.merged(parsed)
     translator = Translator()
     project = DbtProject(dbt_call.PROJECT)
 
@@ -90,7 +92,8 @@ def build_assets(settings: Settings, manifest: Mapping[str, Any]) -> list[dg.Ass
             except BiltenError:
                 yield from collected.checks
                 raise
-            yield from _published(context, report, collected)
+            lineage = _lineage(platform, parsed, build.target, context, translator)
+            yield from _published(context, report, collected, lineage)
             failed = build.failed_verdicts()
             yield from (_with_sample(check, failed) for check in collected.checks)
             if report.refusals:
@@ -121,11 +124,10 @@ def build_assets(settings: Settings, manifest: Mapping[str, Any]) -> list[dg.Ass
                 call, context, manifest=manifest, translator=translator, project=project, watch=watch
             )
             rows = _rows(platform, collected)
+            lineage = _lineage(platform, parsed, call.target, context, translator)
             for key, output in collected.outputs.items():
-                if key in rows:
-                    context.add_output_metadata(
-                        {"dagster/row_count": rows[key]}, output_name=output.output_name
-                    )
+                more = {**lineage.get(key, {}), **({"dagster/row_count": rows[key]} if key in rows else {})}
+                context.add_output_metadata(more, output_name=output.output_name)
                 yield output
             yield from collected.checks
             if problems := whole.failed_tests(call):
@@ -134,7 +136,12 @@ def build_assets(settings: Settings, manifest: Mapping[str, Any]) -> list[dg.Ass
     return [daily_marts, whole_models]
 
 
-def _published(context: dg.AssetExecutionContext, report: BuildReport, collected: Collected) -> Events:
+def _published(
+    context: dg.AssetExecutionContext,
+    report: BuildReport,
+    collected: Collected,
+    lineage: Mapping[dg.AssetKey, Mapping[str, Any]],
+) -> Events:
     """Record each published day of each mart with its own numbers; refused days stay unrecorded."""
     for mart in sorted({built.mart for built in report.days}):
         key = next(key for key in context.selected_asset_keys if key.path[-1] == mart)
@@ -146,6 +153,7 @@ def _published(context: dg.AssetExecutionContext, report: BuildReport, collected
             "build_id": report.build_id,
             "days_in_run": len(days),
             **{f"days_{verdict}": count for verdict, count in counts.items()},
+            **lineage.get(key, {}),
         }
         if mart in report.model_seconds:
             common["swap_seconds"] = round(report.model_seconds[mart], 3)
@@ -175,6 +183,44 @@ def _published(context: dg.AssetExecutionContext, report: BuildReport, collected
         for day, metadata in by_day.items():
             context.add_asset_metadata({**common, **metadata}, asset_key=key, partition_key=day)
         yield output
+
+
+def _lineage(
+    platform: Platform,
+    parsed: Mapping[str, Any],
+    target: Path,
+    context: dg.AssetExecutionContext,
+    translator: Translator,
+) -> dict[dg.AssetKey, dict[str, Any]]:
+    """Column lineage of the selected models, as the UI takes it."""
+    from bilten_orchestration.metrics.lineage import column_lineage
+
+    keys = {
+        unique_id: key
+        for unique_id, node in parsed["nodes"].items()
+        if node["resource_type"] == "model"
+        and (key := translator.get_asset_key(node)) in context.selected_asset_keys
+    }
+    sources = {
+        (node["schema"], node["name"]): translator.get_asset_key(node)
+        for node in (*parsed["nodes"].values(), *parsed["sources"].values())
+        if node["resource_type"] in ("model", "source")
+    }
+    return {
+        keys[unique_id]: {
+            "dagster/column_lineage": dg.TableColumnLineage(
+                {
+                    column: [
+                        dg.TableColumnDep(asset_key=sources[database, table], column_name=name)
+                        for database, table, name in leaves
+                        if (database, table) in sources
+                    ]
+                    for column, leaves in columns.items()
+                }
+            )
+        }
+        for unique_id, columns in column_lineage(platform.settings, parsed, target, keys).items()
+    }
 
 
 def _with_sample(check: dg.AssetCheckResult, failed: Mapping[str, list[Verdict]]) -> dg.AssetCheckResult:

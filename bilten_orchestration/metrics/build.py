@@ -58,12 +58,12 @@ def build_dirty(
         causes = dirty.dirty_days(connection)
         client = clickhouse.connect(settings.clickhouse)
         try:
-            shown = verdicts.shown_batches(client, [mart.name for mart in marts])
+            shown = verdicts.shown(client, marts)
         finally:
             client.close()
     days = [
         day
-        for day in late.stale_days(causes, shown, manifest.reach(marts))
+        for day in late.stale_days(causes, shown)
         if (first is None or day >= first) and (last is None or day <= last)
     ]
     return build_days(settings, days, progress=progress, now=now) if days else None

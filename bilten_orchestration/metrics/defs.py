@@ -6,7 +6,7 @@ import logging
 
 import dagster as dg
 
-from bilten_orchestration.metrics import assets, checks, graph, manifest, schedules
+from bilten_orchestration.metrics import assets, checks, manifest, schedules
 from bilten_orchestration.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def definitions(settings: Settings) -> dg.Definitions:
         logger.warning("the dbt project has changed since its manifest was prepared: bilten up prepares it")
     parsed = manifest.read(path)
     marts = manifest.marts(parsed)
-    daily, whole = assets.build_assets(settings, graph.merged(parsed))
+    daily, whole = assets.build_assets(settings, parsed)
     freshness = checks.freshness_checks(marts)
     jobs = schedules.build_jobs(daily, whole, [freshness])
     return dg.Definitions(

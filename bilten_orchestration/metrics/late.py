@@ -49,18 +49,27 @@ class LateRun:
         return hashlib.sha256(self.dirty.encode()).hexdigest()
 
 
-def stale_days(
-    dirty: Iterable[DirtyDay], shown: Mapping[date, int], reach: Reach
-) -> dict[date, list[DirtyDay]]:
-    """Stale published days, in order, each with the dirty days behind it.
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a mart shows: the batch of each published day. `reach`: how far a changed day reaches into it."""
 
-    `shown`: the batch that each published day shows, the oldest of its marts.
-    """
+    mart: str
+    reach: Reach
+    batches: Mapping[date, int]
+
+
+def stale_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown]) -> dict[date, list[DirtyDay]]:
+    """Days that some mart shows as they were before, in order, each with the dirty days behind it."""
     found: dict[date, list[DirtyDay]] = {}
     for cause in dirty:
-        for day in reach.of(cause.day):
-            if day in shown and shown[day] < cause.batch:
-                found.setdefault(day, []).append(cause)
+        days = {
+            day
+            for mart in marts
+            for day in mart.reach.of(cause.day)
+            if mart.batches.get(day, cause.batch) < cause.batch
+        }
+        for day in days:
+            found.setdefault(day, []).append(cause)
     return dict(sorted(found.items()))
 
 
@@ -73,20 +82,20 @@ def needed_batches(dirty: Iterable[DirtyDay], reach: Reach) -> dict[date, int]:
     return needed
 
 
-def clean_days(dirty: Iterable[DirtyDay], shown: Mapping[date, int], reach: Reach) -> list[DirtyDay]:
-    """Those whose changes every published day in their reach shows, themselves included."""
+def clean_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown]) -> list[DirtyDay]:
+    """Days that every mart shows, whose changes every published day in their reach shows."""
+    causes = list(dirty)
+    behind = {cause.day for held in stale_days(causes, marts).values() for cause in held}
     return [
         cause
-        for cause in dirty
-        if cause.day in shown
-        and all(shown.get(day, cause.batch) >= cause.batch for day in reach.of(cause.day))
+        for cause in causes
+        if cause.day not in behind and all(cause.day in mart.batches for mart in marts)
     ]
 
 
 def late_runs(
     dirty: Sequence[DirtyDay],
-    shown: Mapping[date, int],
-    reach: Reach,
+    marts: Sequence[Shown],
     *,
     at: datetime,
     longest: int = LONGEST_RUN_DAYS,
@@ -94,7 +103,7 @@ def late_runs(
 ) -> list[LateRun]:
     """At most `at_most` runs over closed days, none longer than `longest` days, the newest first."""
     closed = day_rules.newest_over(at)
-    stale = stale_days([cause for cause in dirty if cause.day <= closed], shown, reach)
+    stale = stale_days([cause for cause in dirty if cause.day <= closed], marts)
     runs = []
     for part in sorted(
         day_rules.ranges((day for day in stale if day <= closed), longest=longest), reverse=True

@@ -36,6 +36,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bilten_orchestration.errors import Mismatch, Problem, Refused, TransientError, UsageError
@@ -108,6 +109,11 @@ class Build:
             "reasons": {str(day): reason for day, reason in self._reasons().items()},
         }
 
+    @property
+    def target(self) -> Path:
+        """Where dbt's artifacts of this build lie."""
+        return dbt_call.runs_directory(self.settings) / self.build_id
+
     def call(self) -> DbtCall:
         """The dbt command for the pending days."""
         if self.marts == self.all_marts:
@@ -137,7 +143,7 @@ class Build:
         self.watch.check()
         names = [mart.name for mart in self.marts]
         outcomes = verdicts.mart_days(self.client, names, days=self.days, run_id=self.build_id)
-        results = dbt_call.results(dbt_call.runs_directory(self.settings) / self.build_id)
+        results = dbt_call.results(self.target)
         self._refuse_missing(outcomes, results)
         if self.views and not any(node.broke for node in results):
             whole.views_made(self.settings)
@@ -198,9 +204,7 @@ class Build:
             for found in outcomes
             if found.verdict == "refused"
         }
-        names = [mart.name for mart in self.all_marts]
-        shown = verdicts.shown_batches(self.client, names)
-        clean = late.clean_days(self.dirty, shown, manifest.reach(self.all_marts))
+        clean = late.clean_days(self.dirty, verdicts.shown(self.client, self.all_marts))
         with self.connection.transaction():
             journal.complete(self.connection, self.build_id, outcomes, details)
             dirty.mark_built(self.connection, clean)
@@ -225,7 +229,7 @@ class Build:
         ]
         if not missing:
             return
-        call = DbtCall(("build",), {}, dbt_call.runs_directory(self.settings) / self.build_id)
+        call = DbtCall(("build",), {}, self.target)
         broke = [f"{node.unique_id.split('.')[2]}: {node.message}" for node in results if node.broke]
         marts = sorted({mart for mart, _ in missing})
         span = ", ".join(str(found) for found in day_rules.ranges(day for _, day in missing))

@@ -13,7 +13,6 @@ from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import SYNCED
 from bilten_orchestration.ingestion.checks import sync_lag
 from bilten_orchestration.metrics import days as day_rules
-from bilten_orchestration.metrics import manifest
 from bilten_orchestration.metrics.checks import published_days_equal_postgres
 from bilten_orchestration.metrics.days import DayRange
 from bilten_orchestration.metrics.late import late_runs
@@ -177,8 +176,8 @@ def late_days_sensor(jobs: Jobs, marts: Sequence[Mart]) -> dg.SensorDefinition:
         if not causes:
             return dg.SkipReason("no day is dirty")
         with platform.clickhouse() as client:
-            shown = verdicts.shown_batches(client, [mart.name for mart in marts])
-        runs = late_runs(causes, shown, manifest.reach(marts), at=datetime.now(UTC))
+            shown = verdicts.shown(client, marts)
+        runs = late_runs(causes, shown, at=datetime.now(UTC))
         if not runs:
             return dg.SkipReason(
                 f"{len(causes)} days are dirty: open ones, which schedules build, or ones never published"

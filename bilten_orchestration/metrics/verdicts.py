@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.metrics.late import Shown
+from bilten_orchestration.metrics.manifest import Mart
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -65,14 +67,16 @@ def mart_days(
     ]
 
 
-def shown_batches(client: Client, marts: Sequence[str]) -> dict[date, int]:
-    """The batch that each published day shows: the oldest of these marts, 0 where one never had the day."""
-    rows = client.query(
-        "select day, if(count() = {count:UInt32}, min(batch), 0) from analytics.mart_days final"
-        " where mart in {marts:Array(String)} and batch > 0 group by day",
-        {"marts": list(marts), "count": len(marts)},
-    ).result_rows
-    return {day: int(batch) for day, batch in rows}
+def shown(client: Client, marts: Sequence[Mart]) -> list[Shown]:
+    """The days that each of these marts shows, with their batches."""
+    batches: dict[str, dict[date, int]] = {mart.name: {} for mart in marts}
+    for name, day, batch in client.query(
+        "select mart, day, batch from analytics.mart_days final"
+        " where mart in {marts:Array(String)} and batch > 0",
+        {"marts": list(batches)},
+    ).result_rows:
+        batches[name][day] = int(batch)
+    return [Shown(mart.name, mart.reach, batches[mart.name]) for mart in marts]
 
 
 def judged(client: Client, run_id: str, *, failed_only: bool = True) -> list[Verdict]:

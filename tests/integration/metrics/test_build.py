@@ -133,6 +133,7 @@ def test_a_sync_and_purchases_go_on_while_days_build(world: World) -> None:
             while not stop.is_set():
                 order = mine.order(moment(today), amount="7.70")
                 mine.refund(order, moment(today), amount="7.70", fee="1.00")
+                stop.wait(0.1)  # ten purchases a second
 
     def batches() -> None:
         while not stop.is_set():

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from bilten_orchestration.metrics.days import DAY, Reach, span
 from bilten_orchestration.metrics.late import (
     DirtyDay,
+    Shown,
     clean_days,
     late_runs,
     needed_batches,
@@ -14,9 +15,15 @@ from bilten_orchestration.metrics.late import (
 )
 
 FIRST = date(2026, 3, 1)
-SHOWN = dict.fromkeys(span(FIRST, FIRST + DAY * 29), 5)
 NOW = datetime(2026, 6, 1, 13, tzinfo=UTC)
 REACH = Reach(back=1, ahead=2)
+BATCHES = dict.fromkeys(span(FIRST, FIRST + DAY * 29), 5)
+
+
+def shown(reach: Reach = REACH, **changes: int) -> list[Shown]:
+    """A mart with that reach, and money marts beside it; `changes`: batches by number of day (d10=6)."""
+    batches = BATCHES | {day(int(name[1:])): batch for name, batch in changes.items()}
+    return [Shown("fct_money", Reach(), batches), Shown("fct_touches", reach, batches)]
 
 
 def day(number: int) -> date:
@@ -28,28 +35,33 @@ def dirty(number: int, batch: int = 6, generation: int = 1) -> DirtyDay:
 
 
 def test_a_day_touched_by_the_batch_that_is_shown_is_clean() -> None:
-    assert stale_days([dirty(10, batch=5)], SHOWN, REACH) == {}
-    assert clean_days([dirty(10, batch=5)], SHOWN, REACH) == [dirty(10, batch=5)]
+    assert stale_days([dirty(10, batch=5)], shown()) == {}
+    assert clean_days([dirty(10, batch=5)], shown()) == [dirty(10, batch=5)]
 
 
 def test_a_newer_batch_makes_its_whole_reach_stale() -> None:
-    assert list(stale_days([dirty(10)], SHOWN, REACH)) == [day(9), day(10), day(11), day(12)]
-    assert clean_days([dirty(10)], SHOWN, REACH) == []
+    assert list(stale_days([dirty(10)], shown())) == [day(9), day(10), day(11), day(12)]
+    assert clean_days([dirty(10)], shown()) == []
 
 
 def test_days_that_were_never_published_are_neither_stale_nor_in_the_way() -> None:
-    assert list(stale_days([dirty(0)], SHOWN, REACH)) == [day(0), day(1), day(2)]
-    rebuilt = SHOWN | {day(0): 6, day(1): 6, day(2): 6}
-    assert clean_days([dirty(0)], rebuilt, REACH) == [dirty(0)]
+    assert list(stale_days([dirty(0)], shown())) == [day(0), day(1), day(2)]
+    assert clean_days([dirty(0)], shown(d0=6, d1=6, d2=6)) == [dirty(0)]
 
 
 def test_a_dirty_day_that_was_never_published_stays_dirty() -> None:
-    assert clean_days([dirty(-1, batch=5)], SHOWN, REACH) == []
+    assert clean_days([dirty(-1, batch=5)], shown()) == []
 
 
 def test_one_day_of_the_reach_that_was_refused_keeps_the_day_dirty() -> None:
-    rebuilt = SHOWN | {day(9): 6, day(10): 6, day(11): 6}
-    assert clean_days([dirty(10)], rebuilt, REACH) == []
+    assert clean_days([dirty(10)], shown(d9=6, d10=6, d11=6)) == []
+
+
+def test_a_day_that_one_mart_has_never_shown_stays_dirty_alone() -> None:
+    money, touches = shown()
+    refused = Shown(money.mart, money.reach, {held: batch for held, batch in BATCHES.items() if held != day(10)})
+    causes = [dirty(number, batch=5) for number in range(9, 12)]
+    assert clean_days(causes, [refused, touches]) == [causes[0], causes[2]]
 
 
 def test_the_batch_needed_is_the_newest_that_reaches_into_a_day() -> None:
@@ -60,28 +72,28 @@ def test_the_batch_needed_is_the_newest_that_reaches_into_a_day() -> None:
 
 
 def test_a_contiguous_range_is_one_run_and_its_key_is_made_of_days_and_generations() -> None:
-    runs = late_runs([dirty(10, generation=3), dirty(12)], SHOWN, REACH, at=NOW)
+    runs = late_runs([dirty(10, generation=3), dirty(12)], shown(), at=NOW)
     assert [str(run.days) for run in runs] == ["2026-03-10..2026-03-15"]
     assert runs[0].key == "2026-03-11@3+2026-03-13@1"
-    again = late_runs([dirty(10, generation=4), dirty(12)], SHOWN, REACH, at=NOW)
+    again = late_runs([dirty(10, generation=4), dirty(12)], shown(), at=NOW)
     assert again[0].key != runs[0].key
 
 
 def test_runs_are_bounded_in_number_and_length_the_newest_first() -> None:
     scattered = [dirty(number) for number in (0, 6, 12, 18, 24)]
-    runs = late_runs(scattered, SHOWN, REACH, at=NOW, at_most=2)
+    runs = late_runs(scattered, shown(), at=NOW, at_most=2)
     assert [run.days.first for run in runs] == [day(23), day(17)]
     everything = [dirty(number) for number in range(30)]
-    assert {len(run.days.days) for run in late_runs(everything, SHOWN, REACH, at=NOW, longest=10)} == {10}
+    assert {len(run.days.days) for run in late_runs(everything, shown(), at=NOW, longest=10)} == {10}
 
 
 def test_long_keys_are_hashed() -> None:
-    [run] = late_runs([dirty(number) for number in range(30)], SHOWN, Reach(), at=NOW)
+    [run] = late_runs([dirty(number) for number in range(30)], shown(Reach()), at=NOW)
     assert len(run.key) == 64
 
 
 def test_open_days_are_left_to_the_schedules_and_so_is_what_they_cause() -> None:
     at = datetime.combine(day(12), datetime.min.time(), UTC)  # day 10 is the newest that is over
-    assert late_runs([dirty(11)], SHOWN, REACH, at=at) == []
-    [run] = late_runs([dirty(10)], SHOWN, REACH, at=at)
+    assert late_runs([dirty(11)], shown(), at=at) == []
+    [run] = late_runs([dirty(10)], shown(), at=at)
     assert run.days.last == day(10)
