@@ -69,8 +69,16 @@ def layout(home: Path) -> Layout:
     them that matters is the owner's alone.
     """
     user = server_user()
-    home.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o711)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"the state directory {home} cannot be made",
+            expected="a directory that we may write into",
+            found=error.strerror or str(error),
+            next="run as the owner of the checkout, or set BILTEN_HOME to another directory",
+        ) from None
+    _own_directory(home, 0o711)
     if reachable(home, user):
         data = home / "data"
     else:
@@ -98,6 +106,6 @@ def _own_directory(path: Path, mode: int) -> None:
             f"{path} is not ours",
             expected=f"a directory of user id {os.geteuid()}",
             found=f"{stat.filemode(found.st_mode)} of user id {found.st_uid}",
-            next="remove it, or have it removed by its owner",
+            next="run as its owner, or remove it",
         )
     path.chmod(mode)

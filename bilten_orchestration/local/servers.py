@@ -12,6 +12,7 @@ Order, and what a kill between the steps leaves (the next `up` starts from the t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -89,20 +90,25 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
     names = [PROGRAM_OF[store] for store in stores]
     result.started += [name for name in names if supervisor.start(name)]
 
+    given_up = threading.Event()
+
     def wait(store: endpoints.Store) -> str:
         check: Callable[[], str] = partial(CHECK_OF[store], settings)
         if store == "postgres" and cluster is not None:
             check = partial(_provisioned, cluster, settings)
-        return _await(PROGRAM_OF[store], check, supervisor, STORE_SECONDS)
+        return _await(PROGRAM_OF[store], check, supervisor, STORE_SECONDS, given_up)
 
     from bilten_orchestration.metrics import manifest
 
     with ThreadPoolExecutor(max_workers=len(stores) + 1) as pool:
         # the code server reads the manifest; parsing needs no store
         parsed = pool.submit(manifest.prepare, settings, progress=progress)
-        for store, found in zip(stores, pool.map(wait, stores), strict=True):
-            progress(f"{PROGRAM_OF[store]}: {found}")
-        parsed.result()
+        try:
+            for store, found in zip(stores, pool.map(wait, stores), strict=True):
+                progress(f"{PROGRAM_OF[store]}: {found}")
+            parsed.result()
+        finally:
+            given_up.set()  # one that failed, or Ctrl-C, ends the waiting for the others
     dagster_storage.prepare(layout, settings, supervisor, progress, ours="postgres" in stores)
     for name in (dagster_services.CODE_SERVER, dagster_services.WEBSERVER, dagster_services.DAEMON):
         if supervisor.start(name):
@@ -116,9 +122,18 @@ def await_dagster(settings: Settings, supervisor: Supervisor) -> None:
         _await(name, check, supervisor, DAGSTER_SECONDS)
 
 
-def _await(program: str, check: Callable[[], str], supervisor: Supervisor, seconds: float) -> str:
+def _await(
+    program: str,
+    check: Callable[[], str],
+    supervisor: Supervisor,
+    seconds: float,
+    given_up: threading.Event | None = None,
+) -> str:
+    def worth_waiting() -> bool:
+        return supervisor.alive(program) and not (given_up is not None and given_up.is_set())
+
     try:
-        return health.wait(check, seconds=seconds, alive=partial(supervisor.alive, program))
+        return health.wait(check, seconds=seconds, alive=worth_waiting)
     except StoreUnavailable:
         if supervisor.alive(program):
             raise  # slow, not dead: what the check found is the news

@@ -79,3 +79,18 @@ def test_a_copy_is_made_where_the_original_cannot_be_reached(tmp_path: Path) -> 
     assert first == privileges.reachable_copy(closed / "server", tmp_path, somebody)
     (closed / "server").write_text("version 2")
     assert privileges.reachable_copy(closed / "server", tmp_path, somebody).read_text() == "version 2"
+
+
+def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match="cannot be made"):
+        places.layout(tmp_path / "file" / ".bilten")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_state_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / ".bilten"
+    home.mkdir()
+    os.chown(home, 12345, 12345)
+    with pytest.raises(Refused, match="is not ours"):
+        places.layout(home)
