@@ -48,7 +48,18 @@ print(json.dumps({
     "pools": sorted({str(node.pool) for job in jobs for node in job.nodes if getattr(node, "pool", None)}),
 }))
 """
-HEAVY = {"pandas", "numpy", "pyarrow", "clickhouse_connect", "chdb", "psycopg", "psycopg2", "boto3", "sqlalchemy", "redis"}
+HEAVY = {
+    "pandas",
+    "numpy",
+    "pyarrow",
+    "clickhouse_connect",
+    "chdb",
+    "psycopg",
+    "psycopg2",
+    "boto3",
+    "sqlalchemy",
+    "redis",
+}
 
 
 @pytest.fixture(scope="module")

@@ -43,16 +43,20 @@ def progress(text):
     print(text, flush=True)
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-report = build(load_settings(), date.fromisoformat(sys.argv[2]), date.fromisoformat(sys.argv[3]), progress=progress, refresh_whole=False)
+first, last = (date.fromisoformat(text) for text in sys.argv[2:4])
+report = build(load_settings(), first, last, progress=progress, refresh_whole=False)
 print("ended", report.build_id, flush=True)
 """
 
 
-def killed_at(step: int, settings: Settings, environment: Callable[[Settings], dict[str, str]]) -> list[str] | None:
+def killed_at(
+    step: int, settings: Settings, environment: Callable[[Settings], dict[str, str]]
+) -> list[str] | None:
     """The steps it told before it was killed; None when it ended before that step."""
     found = subprocess.run(
         [sys.executable, "-c", BUILD, str(step), str(FIRST), str(LAST)],
-        env=environment(settings) | {"PYTHONPATH": str(Path(__file__).parents[3]), "BILTEN_HOME": str(settings.home)},
+        env=environment(settings)
+        | {"PYTHONPATH": str(Path(__file__).parents[3]), "BILTEN_HOME": str(settings.home)},
         capture_output=True,
         text=True,
         timeout=600,
@@ -61,8 +65,17 @@ def killed_at(step: int, settings: Settings, environment: Callable[[Settings], d
     assert found.returncode in (0, -signal.SIGKILL), found.stderr[-3000:]
     if found.returncode == 0:
         return None
-    assert not [process for process in psutil.process_iter(["cmdline"]) if str(settings.home) in " ".join(process.info["cmdline"] or [])]
+    children = [process for process in psutil.process_iter(["cmdline"]) if _is_dbt_of(settings, process)]
+    psutil.wait_procs(children, timeout=30)
+    assert not [child for child in children if child.is_running()], "dbt outlived the build"
     return found.stdout.splitlines()
+
+
+def _is_dbt_of(settings: Settings, process: psutil.Process) -> bool:
+    try:
+        return process.environ().get("DBT_TARGET_PATH", "").startswith(f"{settings.home}/")
+    except psutil.Error:
+        return False
 
 
 def everything(world: World) -> dict[str, list[tuple[object, ...]]]:  # noqa: F811
@@ -101,8 +114,9 @@ def run_matrix(world: World, environment: Callable[[Settings], dict[str, str]], 
         assert build_tables(settings) == 0
         assert dirty_days(settings) == []
         client = clickhouse.connect(settings.clickhouse)
-        assert client.query("select count() from analytics.metric_restatements").first_row[0] == 0, "nothing had been published"
+        restated = client.query("select count() from analytics.metric_restatements").first_row[0]
         client.close()
+        assert restated == 0, "nothing had been published before"
 
 
 def test_killed_in_the_middle_of_the_swaps(

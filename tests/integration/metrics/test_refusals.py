@@ -35,7 +35,8 @@ def half_applied(world: World) -> None:
 def newer_row(world: World) -> None:
     client = clickhouse.connect(world.settings.clickhouse)
     client.command(
-        "insert into bilten_raw.events_events select * replace (version + 7 as version) from bilten_raw.events_events"
+        "insert into bilten_raw.events_events"
+        " select * replace (version + 7 as version) from bilten_raw.events_events"
     )
     client.close()
 
@@ -102,7 +103,9 @@ def test_two_builders_exclude_each_other_and_the_holder_is_named(synced: World) 
 def test_a_batch_that_is_being_applied_is_waited_for(synced: World) -> None:
     impatient = synced.settings.model_copy(update={"metrics": MetricsSettings(lock_wait_seconds=0)})
     with (
-        postgres.connect(synced.settings.postgres, "etl", application_name="bilten sync", autocommit=True) as other,
+        postgres.connect(
+            synced.settings.postgres, "etl", application_name="bilten sync", autocommit=True
+        ) as other,
         advisory_lock(other, "sync"),
         pytest.raises(LockHeld, match="bilten sync"),
     ):
@@ -110,10 +113,15 @@ def test_a_batch_that_is_being_applied_is_waited_for(synced: World) -> None:
 
 
 def test_a_build_that_lost_its_session_is_not_closed(synced: World) -> None:
-    with pytest.raises(BiltenError, match="closed the session"), open_build(synced.settings, [FIRST]) as build:
-        with postgres.connect(synced.settings.postgres, "owner", autocommit=True) as owner:
-            assert owner.execute(
-                "select pg_terminate_backend(pid, 5000) from pg_stat_activity where application_name = 'bilten build'"
-                " and datname = current_database()"
-            ).fetchone() == (True,)
-        build.close()
+    def lose_the_session() -> None:
+        with open_build(synced.settings, [FIRST]) as build:
+            with postgres.connect(synced.settings.postgres, "owner", autocommit=True) as owner:
+                ended = owner.execute(
+                    "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                    " where application_name = 'bilten build' and datname = current_database()"
+                ).fetchone()
+                assert ended == (True,)
+            build.close()
+
+    with pytest.raises(BiltenError, match="closed the session"):
+        lose_the_session()

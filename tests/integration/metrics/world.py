@@ -57,7 +57,8 @@ class World:
         client = clickhouse.connect(self.settings.clickhouse)
         try:
             rows = client.query(
-                f"select {metric} from marts.fct_event_sales_daily where metric_date = {{day:Date32}} and event_id = {{event:UUID}}",
+                f"select {metric} from marts.fct_event_sales_daily"
+                " where metric_date = {day:Date32} and event_id = {event:UUID}",
                 {"day": day, "event": event},
             ).result_rows
         finally:

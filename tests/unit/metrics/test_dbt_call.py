@@ -15,7 +15,8 @@ from bilten_orchestration.settings import CHECKOUT, ClickHouseSettings, Settings
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, clickhouse=ClickHouseSettings(host="db", password=SecretStr("hunter2-hunter2")))
+    clickhouse = ClickHouseSettings(host="db", password=SecretStr("hunter2-hunter2"))
+    return Settings(home=tmp_path, clickhouse=clickhouse)
 
 
 def test_the_password_goes_by_environment_alone(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,15 @@ def node(unique_id: str, *parents: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def reaches(back: int, ahead: int) -> dict[str, Any]:
+    return {"dirty_expands": {"back": back, "ahead": ahead}}
+
+
 def parsed(**changes: dict[str, Any]) -> dict[str, Any]:
     nodes = {
         VIEW: node(VIEW, "source.bilten.raw.y", config={"materialized": "view"}),
-        BUILD: node(BUILD, VIEW, config={"materialized": "table", "meta": {"dirty_expands": {"back": 1, "ahead": 0}}}),
-        MART: node(MART, BUILD, config={"materialized": "day_swap", "meta": {"dirty_expands": {"back": 0, "ahead": 3}}}),
+        BUILD: node(BUILD, VIEW, config={"materialized": "table", "meta": reaches(1, 0)}),
+        MART: node(MART, BUILD, config={"materialized": "day_swap", "meta": reaches(0, 3)}),
         GATE: node(GATE, BUILD, attached_node=BUILD, config={"meta": {"gate": True}}),
         LAST: node(LAST, MART, attached_node=MART, config={}),
     }
@@ -42,11 +46,14 @@ def test_a_mart_has_its_gates_and_the_wider_reach_of_itself_and_its_build() -> N
 
 
 def test_a_gate_may_name_its_mart_itself() -> None:
-    [mart] = manifest.marts(parsed(**{GATE: node(GATE, VIEW, config={"meta": {"gate": True, "mart": "fct_x"}})}))
+    gate = node(GATE, VIEW, config={"meta": {"gate": True, "mart": "fct_x"}})
+    [mart] = manifest.marts(parsed(**{GATE: gate}))
     assert mart.gates == ("gate",)
 
 
-@pytest.mark.parametrize("change", [{GATE: node(GATE, BUILD, attached_node=BUILD)}, {BUILD: node("model.bilten.other")}])
+@pytest.mark.parametrize(
+    "change", [{GATE: node(GATE, BUILD, attached_node=BUILD)}, {BUILD: node("model.bilten.other")}]
+)
 def test_a_mart_that_nothing_judges_is_refused(change: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(TerminalError, match="has no gate"):
         manifest.marts(parsed(**change))

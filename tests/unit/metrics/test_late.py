@@ -59,7 +59,8 @@ def test_one_day_of_the_reach_that_was_refused_keeps_the_day_dirty() -> None:
 
 def test_a_day_that_one_mart_has_never_shown_stays_dirty_alone() -> None:
     money, touches = shown()
-    refused = Shown(money.mart, money.reach, {held: batch for held, batch in BATCHES.items() if held != day(10)})
+    without = {held: batch for held, batch in BATCHES.items() if held != day(10)}
+    refused = Shown(money.mart, money.reach, without)
     causes = [dirty(number, batch=5) for number in range(9, 12)]
     assert clean_days(causes, [refused, touches]) == [causes[0], causes[2]]
 
