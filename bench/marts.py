@@ -54,11 +54,13 @@ def rebuild(context: Context) -> list[Comparison]:
                 report = metrics.build(settings, first, last, refresh_whole=False)
                 assert not report.refusals, report.refusals
                 gates.append(_server_seconds(client, started, "test."))
+                _tell_nodes(client, started, context)
                 return _server_seconds(client, started, "model.")
 
             def theirs() -> float:
                 started = _now(client)
                 _dbt(settings, directory, marts, first, last)
+                _tell_nodes(client, started, context)
                 return _server_seconds(client, started, "model.")
 
             ours(), theirs()  # the first build of a day is no rebuild
@@ -156,3 +158,16 @@ def _server_seconds(client: Client, since: str, nodes: str | None) -> float:
     ).result_rows
     assert row[1], "the server has no record of the statements"
     return float(row[0])
+
+
+def _tell_nodes(client: Client, since: str, context: Context) -> None:
+    """Where the server's time went: the models that took longest, and how many statements they were."""
+    rows = client.query(
+        'select extract(query, \'"node_id": "([^"]+)\') as node,'
+        " sum(query_duration_ms) / 1000 as seconds, count()"
+        " from system.query_log where type = 'QueryFinish' and node <> ''"
+        f" and query_start_time_microseconds >= '{since}' and query not like '%system.query_log%'"
+        " group by node order by seconds desc limit 8"
+    ).result_rows
+    for node, seconds, statements in rows:
+        context.progress(f"    {node}: {seconds:.2f} s in {statements} statements")
