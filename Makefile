@@ -40,7 +40,7 @@ bench: install ## the speeds in docs/benchmarks.md
 
 docs: install ## docs/settings.md from the settings, and dbt's own documentation
 	@$(BIN)/python -m bilten_orchestration.settings_reference > docs/settings.md
-	@$(BIN)/bilten metrics docs
+	@eval "$$($(BIN)/bilten env)" && cd dbt_project && ../$(BIN)/dbt docs generate --target-path ../.bilten/dbt/docs
 
 lock: install ## new lock files from pyproject.toml
 	printf 'setuptools>=75\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --extra test $(LOCK) -o requirements.lock

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+from bilten_orchestration.local import stack_env
 from bilten_orchestration.local.fingerprint import fingerprint
 from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.ports import LOOPBACK
@@ -39,10 +40,12 @@ def programs(
     layout: Layout, settings: Settings, caller: Mapping[str, str] | None = None
 ) -> tuple[Program, ...]:
     """The three services; the settings that the caller gave by environment go with them."""
+    # what `bilten env` exported is in stack.env already; passing it on would restart the services
+    recorded = stack_env.read(layout.stack_env)
     inherited = {
         name: value
         for name, value in (os.environ if caller is None else caller).items()
-        if name.startswith(PREFIX) and name != f"{PREFIX}HOME"
+        if name.startswith(PREFIX) and name != f"{PREFIX}HOME" and recorded.get(name) != value
     }
     environment = environment_of(layout, settings) | inherited | _python()
     workspace_file = str(layout.dagster_home / "workspace.yaml")

@@ -55,6 +55,9 @@ def exports(settings: Settings, role: Role) -> dict[str, str]:
         "AWS_ENDPOINT_URL": store.endpoint_url,
         **dagster_services.environment_of(places, settings),
         "DAGSTER_URL": up.ui(settings),
+        # dbt from dbt_project/; no HOST, which would say that ClickHouse is not the embedded one
+        "BILTEN_CLICKHOUSE__PORT": str(clickhouse.port),
+        "DBT_ENV_SECRET_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
         **({"BILTEN_HOME": os.environ["BILTEN_HOME"]} if "BILTEN_HOME" in os.environ else {}),
     }
 
