@@ -88,7 +88,7 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
                     watch=build.watch,
                 )
             try:
-                report = build.close()
+                report = build.close(collected.errors)
             except BiltenError:
                 yield from collected.checks
                 raise
@@ -130,7 +130,7 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
                 context.add_output_metadata(more, output_name=output.output_name)
                 yield output
             yield from collected.checks
-            if problems := whole.failed_tests(call):
+            if problems := whole.failed_tests(call, collected.errors):
                 raise face.failure(problems)
 
     return [daily_marts, whole_models]

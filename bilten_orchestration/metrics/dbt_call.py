@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PROJECT = CHECKOUT / "dbt_project"
 KEPT_RUNS = 20
+RESULTS = "run_results.json"
 
 _SECRET_NAMES = ("AWS_", "DAGSTER_POSTGRES", "PGPASSWORD", "REDIS_URL", "CLICKHOUSE_URL", "DBT_")
 _TRANSIENT = re.compile(
@@ -105,6 +106,7 @@ def call(
     runs = runs_directory(settings)
     target = runs / name
     target.mkdir(parents=True, exist_ok=True)
+    (target / RESULTS).unlink(missing_ok=True)  # those of an earlier attempt prove nothing about this one
     for old in sorted(runs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_RUNS:]:
         shutil.rmtree(old, ignore_errors=True)
     given = ("--vars", json.dumps(variables)) if variables is not None else ()
@@ -173,7 +175,7 @@ def told(event: Mapping[str, Any]) -> str | None:
 
 def results(target: Path) -> list[NodeResult]:
     """What run_results.json holds; empty when dbt did not come to write it."""
-    path = target / "run_results.json"
+    path = target / RESULTS
     if not path.exists():
         return []
     return [

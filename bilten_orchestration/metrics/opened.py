@@ -119,9 +119,9 @@ class Build:
         if self.marts == self.all_marts:
             selection = [f"tag:{manifest.DAILY}"]
         else:
-            selection = [
-                name for mart in self.marts for name in (mart.name, mart.name + manifest.BUILD_SUFFIX)
-            ]
+            # builds and their gates read each other: all are built, only these marts are published
+            selection = [mart.name + manifest.BUILD_SUFFIX for mart in self.all_marts]
+            selection += [mart.name for mart in self.marts]
         return dbt_call.call(
             self.settings,
             self.build_id,
@@ -134,8 +134,10 @@ class Build:
             variables=self.variables,
         )
 
-    def close(self) -> BuildReport:
+    def close(self, said: Sequence[str] = ()) -> BuildReport:
         """Read back what happened, end the journal, mark dirty days built, drop build tables.
+
+        `said` are errors that dbt logged, for a run that came to no results.
 
         Raises Mismatch (or TransientError, by dbt's words) when a planned day has come to no end: the
         journal keeps it open, and the same build goes on with it.
@@ -144,7 +146,7 @@ class Build:
         names = [mart.name for mart in self.marts]
         outcomes = verdicts.mart_days(self.client, names, days=self.days, run_id=self.build_id)
         results = dbt_call.results(self.target)
-        self._refuse_missing(outcomes, results)
+        self._refuse_missing(outcomes, results, said)
         if self.views and not any(node.broke for node in results):
             whole.views_made(self.settings)
         refused = [outcome for outcome in outcomes if outcome.verdict == "refused"]
@@ -211,7 +213,9 @@ class Build:
         built = set(self.days)
         return [cause.day for cause in self.dirty if cause.day in built and cause not in clean]
 
-    def _refuse_missing(self, outcomes: Sequence[MartDay], results: Sequence[NodeResult]) -> None:
+    def _refuse_missing(
+        self, outcomes: Sequence[MartDay], results: Sequence[NodeResult], said: Sequence[str]
+    ) -> None:
         # a day that was to be built again has ended only with this batch
         again = set(self.pending)
         have = {
@@ -230,7 +234,7 @@ class Build:
         if not missing:
             return
         call = DbtCall(("build",), {}, self.target)
-        broke = [f"{node.unique_id.split('.')[2]}: {node.message}" for node in results if node.broke]
+        broke = [f"{node.unique_id.split('.')[2]}: {node.message}" for node in results if node.broke] or said
         marts = sorted({mart for mart, _ in missing})
         span = ", ".join(str(found) for found in day_rules.ranges(day for _, day in missing))
         error = dbt_call.broken(f"dbt came to no end for {', '.join(marts)}, days {span}", broke, call)

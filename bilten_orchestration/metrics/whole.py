@@ -120,15 +120,15 @@ def refresh(
     return failed_tests(dbt)
 
 
-def failed_tests(dbt: DbtCall) -> list[Problem]:
-    """A problem per test that failed in a call that has ended.
+def failed_tests(dbt: DbtCall, said: Sequence[str] = ()) -> list[Problem]:
+    """A problem per test that failed in a call that has ended; `said` are errors that dbt logged.
 
     Raises TransientError or TerminalError when a model could not be built.
     """
     results = dbt_call.results(dbt.target)
     broke = [f"{node.unique_id.split('.')[2]}: {node.message}" for node in results if node.broke]
     if broke or not results:
-        raise dbt_call.broken("dbt could not build dimensions and reports", broke, dbt)
+        raise dbt_call.broken("dbt could not build dimensions and reports", broke or said, dbt)
     return [
         Problem(
             f"the test {node.unique_id.split('.')[2]} failed",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ import pytest
 
 from bilten_orchestration.definitions import assemble
 from bilten_orchestration.metrics.schedules import RANGE_END, RANGE_START
+from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests.integration.metrics.test_build import plant_a_cent
 from tests.integration.metrics.world import FIRST, World, later, moment
@@ -138,8 +140,10 @@ def test_a_refusal_is_not_tried_again(world: World, instance: dg.DagsterInstance
     assert not [event for event in refused.all_events if event.is_step_up_for_retry]
 
 
-def test_schedules_ask_for_the_ranges_that_are_due(world: World, instance: dg.DagsterInstance) -> None:
-    repository = assemble(world.settings).get_repository_def()
+def test_schedules_ask_for_the_ranges_that_are_due(
+    parsed_project: Path, instance: dg.DagsterInstance
+) -> None:
+    repository = assemble(Settings(home=parsed_project)).get_repository_def()
 
     def asked(name: str, at: datetime) -> dg.RunRequest:
         context = dg.build_schedule_context(
@@ -155,3 +159,4 @@ def test_schedules_ask_for_the_ranges_that_are_due(world: World, instance: dg.Da
     assert final.run_config["ops"]["raw"]["config"]["control_days_back"] == 60
     sunday = asked("metrics_final_daily", datetime(2026, 3, 15, 13, tzinfo=UTC))
     assert sunday.run_config["ops"]["raw"]["config"]["control_days_back"] == 36_500
+    assert dg.validate_run_config(repository.get_job("metrics_final"), final.run_config)
