@@ -211,5 +211,5 @@ def _python() -> dict[str, str]:
     return {
         "PYTHONPATH": str(CHECKOUT),
         "PYTHONUNBUFFERED": "1",
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+        "PATH": f"{Path(sys.executable).parent}:{os.defpath}",
     }

@@ -59,7 +59,7 @@ def prepare(
 def _migrate(layout: Layout, settings: Settings) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "dagster", "instance", "migrate"],
-        env=base_environment() | dagster_services.environment_of(layout, settings),
+        env=base_environment(layout.home) | dagster_services.environment_of(layout, settings),
         cwd=layout.dagster_home,
         capture_output=True,
         text=True,

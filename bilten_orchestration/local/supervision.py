@@ -198,7 +198,7 @@ class Supervisor:
                 "argv": program.argv,
                 "directory": str(program.directory),
                 "user": {"uid": user.uid, "gid": user.gid} if user else None,
-                "environment": base_environment()
+                "environment": base_environment(self.layout.home)
                 | dict(program.environment)
                 | {processes.HOME_VARIABLE: str(self.layout.home), processes.PROGRAM_VARIABLE: program.name},
             },
@@ -253,8 +253,9 @@ class Supervisor:
         )
 
 
-def base_environment() -> dict[str, str]:
-    """What every program gets of the caller's environment: nothing that could change between two calls
-    of `up` without meaning to (it would restart everything), and no secret."""
-    keep = ("PATH", "HOME", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
-    return {"LANG": "C.UTF-8"} | {name: os.environ[name] for name in keep if name in os.environ}
+def base_environment(home: Path) -> dict[str, str]:
+    """What every program gets, the same from whatever shell `up` is called: another PATH or HOME would
+    restart everything. Certificates go along, since outside stores may need them; no secret."""
+    keep = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
+    fixed = {"LANG": "C.UTF-8", "PATH": os.defpath, "HOME": str(home)}
+    return fixed | {name: os.environ[name] for name in keep if name in os.environ}
