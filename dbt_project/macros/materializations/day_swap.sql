@@ -18,8 +18,8 @@
                                                  repeat writes every day of the run
 
     Content is compared by row count and sum of cityHash64 over all columns, states by their bytes: equal
-    counts of finalizeAggregation can hide other visitors, whereas the states used here (uniqCombined64)
-    serialize alike for the same set in any order. A difference in bytes alone costs one needless swap.
+    counts of finalizeAggregation can hide other visitors, and the states here are built in a fixed order
+    (macros/audience.sql), so that equal sets are equal bytes. A difference in bytes alone costs one needless swap.
 -#}
 {% materialization day_swap, adapter='clickhouse' %}
     {%- set mart = model.name -%}

@@ -16,4 +16,4 @@ select
 from (
     select toDate32('2015-01-01') + number as date_day
     from numbers(toUInt64(dateDiff('day', toDate32('2015-01-01'), toDate32('2041-01-01'))))
-)
+) as days

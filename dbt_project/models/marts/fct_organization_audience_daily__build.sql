@@ -11,7 +11,7 @@ select
     organization_id,
     sum(page_views) as page_views,
     {% for name in ['visitors', 'sessions', 'buyers', 'funnel_viewed', 'funnel_checkout', 'funnel_purchased'] -%}
-    uniqCombined64MergeState(17)({{ name }}) as {{ name }}{{ ',' if not loop.last }}
+    {{ merged_state(name, 'event_id') }} as {{ name }}{{ ',' if not loop.last }}
     {% endfor %}
 from {{ ref('fct_event_audience_daily__build') }}
 group by metric_date, organization_id

@@ -71,7 +71,7 @@ touches_of_users as (
             arrayJoin(users) as user_id,
             touches
         from browsers
-    )
+    ) as logged_in
     array join touches as touch
 ),
 

@@ -15,7 +15,7 @@ select
     capacity,
     status,
     visibility,
-    settings,
+    `settings`,
     metadata,
     created_at,
     updated_at,

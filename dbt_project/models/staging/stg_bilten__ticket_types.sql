@@ -11,7 +11,7 @@ select
     sales_start,
     sales_end,
     is_active,
-    settings,
+    `settings`,
     created_at,
     updated_at,
     deleted_at,

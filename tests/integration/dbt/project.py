@@ -26,13 +26,14 @@ SALES_FROM_NOTHING = (
     "--exclude-resource-type", "unit_test",
 )  # fmt: skip
 SALES = (
-    "build", "--select", "fct_event_sales_daily__build", "fct_event_sales_daily", "--indirect-selection", "buildable",
+    "build", "--select", "fct_event_sales_daily__build", "fct_event_sales_daily",
+    "--indirect-selection", "buildable",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one `dbt build` ended. `statuses` maps the name of a node to success, pass, warn, fail, error or skipped."""
+    """How one `dbt build` ended. `statuses`: success, pass, warn, fail, error or skipped, by node."""
 
     exit_code: int
     output: str

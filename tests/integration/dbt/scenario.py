@@ -123,7 +123,7 @@ class Scenario:
         discount: str = "0",
         status: str = "captured",
     ) -> None:
-        """Items: fee, tax and discount for the order, the rest as face value shared by the tickets (or an add-on)."""
+        """Items: fee, tax and discount for the order; the rest is face value of the tickets, or an add-on."""
         moment = at(captured) if captured else None
         self._put(
             "payments_payments",
@@ -331,7 +331,8 @@ class Scenario:
             )  # fmt: skip
             add(
                 row["reversed_date"], *where,
-                refund_reversals=amount, refunded_fees=-fee, refunded_tax=-tax, net_revenue=amount - fee - tax,
+                refund_reversals=amount, refunded_fees=-fee, refunded_tax=-tax,
+                net_revenue=amount - fee - tax,
             )  # fmt: skip
             if row["ticket_id"]:
                 ticket_refunds[row["ticket_id"]].append((row["refunded_at"], row["refunded_date"]))

@@ -41,7 +41,8 @@ def published(client: Client) -> dict[str, Decimal]:
 
 def content(client: Client) -> Any:
     return client.query(
-        f"select metric_date, count(), sum(cityHash64(*)) from marts.{MART} group by metric_date order by metric_date"
+        f"select metric_date, count(), sum(cityHash64(*)) from marts.{MART} group by metric_date order by"
+        f" metric_date"
     ).result_rows
 
 
@@ -108,7 +109,7 @@ KILLS: list[tuple[str, Moment, int]] = [
 
 
 def check_kill(project: Project, client: Client, kill: tuple[str, Moment, int]) -> None:
-    """Published, restated, killed on the way, run again under the same id: equal to a run that nobody killed."""
+    """Published, restated, killed on the way, run again under the same id: as if nobody had killed it."""
     pattern, moment, number = kill
     days = days_between("2026-03-01", "2026-03-06")
     world = world_of(days)
@@ -161,7 +162,8 @@ def check_kill(project: Project, client: Client, kill: tuple[str, Moment, int]) 
             expected += [(day, "paid_orders", Decimal(1), Decimal(0))] if day not in after else []
     assert restated == expected
     assert client.query(
-        "select count(), min(batch), uniqExact(run_id) from analytics.mart_days final where mart = {mart:String}",
+        "select count(), min(batch), uniqExact(run_id) from analytics.mart_days final where mart ="
+        " {mart:String}",
         parameters={"mart": MART},
     ).result_rows == [(6, 2, 1)]
 

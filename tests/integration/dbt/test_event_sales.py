@@ -1,4 +1,4 @@
-"""Event sales to the cent: every rule of docs/metrics-rules.md through the whole project, and what a later batch does."""
+"""Event sales to the cent: every rule of docs/metrics-rules.md, and what a later batch does."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tests.integration.dbt.project import FROM_NOTHING, Project
 from tests.integration.dbt.scenario import Scenario, days_between, uid
 
 METRICS = [
-    "gross_sales", "refunds", "refund_reversals", "chargebacks", "chargeback_reversals", "fees", "tax", "refunded_fees",
-    "refunded_tax", "dispute_fees", "net_revenue", "paid_orders", "tickets_sold", "comp_tickets", "tickets_cancelled",
-    "check_ins",
+    "gross_sales", "refunds", "refund_reversals", "chargebacks", "chargeback_reversals", "fees", "tax",
+    "refunded_fees", "refunded_tax", "dispute_fees", "net_revenue", "paid_orders", "tickets_sold",
+    "comp_tickets", "tickets_cancelled", "check_ins",
 ]  # fmt: skip
 DAYS = days_between("2026-03-01", "2026-04-06")
 
@@ -22,7 +22,8 @@ def sales(client: Client, event: str, currency: str | None = None) -> dict[str, 
     """{day: {metric: value}} of one event, without zeros."""
     found: dict[str, dict[str, Decimal]] = {}
     rows = client.query(
-        f"select toString(metric_date), toString(currency), {', '.join(METRICS)} from marts.fct_event_sales_daily"
+        f"select toString(metric_date), toString(currency), {', '.join(METRICS)} from"
+        f" marts.fct_event_sales_daily"
         " where event_id = {event:UUID}",
         parameters={"event": uid(event)},
     ).result_rows
@@ -223,7 +224,8 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
         "2026-03-10": amounts(check_ins=1),
     }
     assert client.query(
-        "select toString(metric_date), ticket_face_sales, tickets_sold, capacity from marts.fct_ticket_type_sales_daily"
+        "select toString(metric_date), ticket_face_sales, tickets_sold, capacity from"
+        " marts.fct_ticket_type_sales_daily"
         " where ticket_type_id = {type:UUID} and metric_date <= '2026-03-06' order by metric_date",
         parameters={"type": uid("Door seat")},
     ).result_rows == [("2026-03-01", Decimal(30), 3, 50), ("2026-03-02", 0, 0, 50), ("2026-03-06", 0, 0, 60)]
@@ -238,7 +240,7 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
     ).result_rows == [("unchanged",)]
     assert client.query("select count() from analytics.metric_restatements").result_rows == [(0,)]
 
-    # later: a refund of an old order, a payment gone with its key, a day that emptied, an event with a new organizer
+    # later: a refund of an old order, a payment gone with its key, a day that emptied, a new organizer
     scenario.refund("late", "Tonga last", "2026-04-01 10:00", "1.00")
     scenario.change(
         "payments_payments",
@@ -262,7 +264,8 @@ def test_every_rule_to_the_cent_and_what_later_batches_change(project: Project, 
         " and active and partition = '2026-04-06'"
     ).result_rows == [(0,)]
     assert client.query(
-        "select distinct toString(organizer_id) from marts.fct_event_sales_daily where event_id = {event:UUID}",
+        "select distinct toString(organizer_id) from marts.fct_event_sales_daily where event_id ="
+        " {event:UUID}",
         parameters={"event": uid("Disputes")},
     ).result_rows == [(str(uid("other organizer")),)]
     assert client.query(

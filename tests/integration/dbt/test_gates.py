@@ -16,7 +16,8 @@ MART = "fct_event_sales_daily"
 def verdicts(client: Client, run: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for verdict, day in client.query(
-        "select verdict, toString(day) from analytics.mart_days final where run_id = {run:String} order by day",
+        "select verdict, toString(day) from analytics.mart_days final where run_id = {run:String} order by"
+        " day",
         parameters={"run": run},
     ).result_rows:
         found.setdefault(verdict, []).append(day)
@@ -60,15 +61,17 @@ def test_one_bad_day_in_thirty_is_refused_and_named(project: Project, client: Cl
         " where run_id = 'planted' and failures > 0) order by 1"
     ).result_rows == [("gross_sales", bad, 114.0, 114.01), ("net_revenue", bad, 114.0, 114.01)]
     assert client.query(
-        "select count(), uniqExact(gate), uniqExact(metric_date) from analytics.mart_verdicts final where run_id = 'planted'"
+        "select count(), uniqExact(gate), uniqExact(metric_date) from analytics.mart_verdicts final where"
+        " run_id = 'planted'"
     ).result_rows == [(150, 5, 30)]
 
-    # the copy is mended; now PostgreSQL's side is a cent off for a day that was published, and one day has no controls
+    # the copy is mended; now PostgreSQL's side is off for a day that was published, and one has no controls
     world.change("payments_payments", bad, updated_at=world.rows["payments_payments"][bad]["captured_at"])
     world.batch = 2
     world.apply(client)
     client.command(
-        "insert into analytics.control_totals select metric_date, event_id, currency, metric, value + 0.001, 3"
+        "insert into analytics.control_totals select metric_date, event_id, currency, metric, value +"
+        " 0.001, 3"
         " from analytics.control_totals final where metric_date = '2026-03-20' and batch = 1"
     )
     client.command("insert into analytics.control_days values ('2026-03-20', 3, 3, now64(6))")
@@ -84,7 +87,8 @@ def test_one_bad_day_in_thirty_is_refused_and_named(project: Project, client: Cl
     assert published(client) == {**before, bad: Decimal("114.00")}
     # what a refused day still shows is what was published before, and mart_days says so
     assert client.query(
-        "select toString(day), batch, rows from analytics.mart_days final where verdict = 'refused' order by day"
+        "select toString(day), batch, rows from analytics.mart_days final where verdict = 'refused' order"
+        " by day"
     ).result_rows == [("2026-03-20", 1, 1), ("2026-03-21", 1, 1)]
 
     # a gate that did not run is no gate that passed
