@@ -15,6 +15,7 @@ from bilten_orchestration.definitions import assemble
 from bilten_orchestration.metrics.schedules import RANGE_END, RANGE_START
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores.resources import Platform
 from tests.integration.metrics.test_build import plant_a_cent
 from tests.integration.metrics.world import FIRST, World, later, moment
 
@@ -126,7 +127,9 @@ def tick(world: World, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
     sensor = repository.get_sensor_def("metrics_late_days")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        context = dg.build_sensor_context(instance=instance, repository_def=repository)
+        context = dg.build_sensor_context(
+            instance=instance, repository_def=repository, resources={"platform": Platform(world.settings)}
+        )
         data = sensor.evaluate_tick(context)
     return list(data.run_requests or [])
 
