@@ -59,6 +59,7 @@ def write(
         return 0
     ordered = sorted(days)
     cells = 0
+    connection.execute("set local max_parallel_workers_per_gather to default")  # its rows are sorted
     for number, (rows, body) in enumerate(
         chunks(connection, _copy(ordered, batch, whole), rows_at_once=200_000)
     ):
@@ -121,17 +122,13 @@ def _ranges(days: list[date]) -> list[tuple[str, str]]:
 
 
 def _write_days(client: Client, days: list[date], batch: int, snapshot: Snapshot) -> None:
-    listed = [day.isoformat() for day in days]
+    listed = ", ".join(f"'{day.isoformat()}'" for day in days)
     client.command(
         "insert into analytics.control_days (metric_date, batch, cells, as_of) "
-        "select day, {batch:UInt64}, cells, {as_of:DateTime64(6, 'UTC')} "
-        "from (select arrayJoin({days:Array(Date32)}) as day) wanted "
+        f"select day, {batch}, cells, toDateTime64('{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', "
+        "6, 'UTC') "
+        f"from (select arrayJoin([{listed}]::Array(Date32)) as day) wanted "
         "left join (select metric_date, count() as cells from analytics.control_totals final "
-        "where batch = {batch:UInt64} group by metric_date) counted on counted.metric_date = wanted.day",
-        parameters={
-            "batch": batch,
-            "days": listed,
-            "as_of": snapshot.as_of.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
-        },
-        settings={"insert_deduplication_token": f"{batch}:control_days"},
+        f"where batch = {batch} group by metric_date) counted on counted.metric_date = wanted.day",
+        settings={"insert_deduplication_token": f"{batch}:control_days", "join_use_nulls": 0},
     )

@@ -43,6 +43,7 @@ from bilten_orchestration.errors import Problem, Refused
 from bilten_orchestration.ingestion import (
     clickstream_relocation,
     controls,
+    dependents,
     driver_errors,
     schema,
     source,
@@ -54,7 +55,7 @@ from bilten_orchestration.ingestion.report import Kind, ReconcileReport, SyncRep
 from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
 from bilten_orchestration.ingestion.staging import Staging
-from bilten_orchestration.ingestion.tables import BY_SOURCE, TABLES
+from bilten_orchestration.ingestion.tables import TABLES
 from bilten_orchestration.ingestion.transfer import Reader, empty_stage
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
@@ -290,18 +291,10 @@ class _Batch:
                 self.client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
                 self.progress(f"applied {table.source}")
 
-    def _zones(self, events: Collection[UUID]) -> dict[UUID, str]:
+    def _zones(self, events: list[UUID]) -> dict[UUID, str]:
         if not events or not self.client.query("select 1 from analytics.events limit 1").result_rows:
             return {}
-        # every event, for a server takes at most 128 KiB as a parameter: 3,300 ids
-        wanted = set(events)
-        rows = self.client.query(
-            f"select e.id, coalesce(nullIf(o.timezone, ''), 'UTC') from {BY_SOURCE['events.events'].raw} e "
-            "final "
-            f"left join (select id, timezone from {BY_SOURCE['users.organizations'].raw} final) o "
-            "on o.id = e.organization_id"
-        ).result_rows
-        return {event: str(zone) for each, zone in rows if (event := UUID(str(each))) in wanted}
+        return dependents.zones_of(self.client, events)
 
     def _control_days(
         self, days: Collection[date], asked: Collection[date], snapshot: Snapshot, whole: bool

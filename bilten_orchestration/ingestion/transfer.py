@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 
+# staged parts live for seconds: they are merged once, in raw
+_UNMERGED = (
+    "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1, "
+    "parts_to_delay_insert = 3000, parts_to_throw_insert = 10000"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What one statement brought over."""
@@ -46,14 +53,15 @@ def empty_stage(client: Client) -> None:
     shape: dict[tuple[str, str], tuple[str, ...]] = {}
     filled: set[tuple[str, str]] = set()
     for database, name, engine, rows, columns in client.query(
-        "select t.database, t.name, t.engine_full, t.total_rows, c.columns from system.tables t left join "
+        "select t.database, t.name, (t.engine, t.sorting_key, t.partition_key), t.total_rows, c.columns "
+        "from system.tables t left join "
         "(select database, table, groupArray((name, type)) as columns from "
         "(select * from system.columns where database in {databases:Array(String)} order by position) "
         "group by database, table) c on c.database = t.database and c.table = t.name "
         "where t.database in {databases:Array(String)}",
         parameters={"databases": [RAW, STAGE]},
     ).result_rows:
-        shape[database, name] = (engine, *map(str, columns))
+        shape[database, name] = (str(engine), *map(str, columns))
         if rows:
             filled.add((database, name))
     wanted = {table.target: table for table in TABLES}
@@ -64,6 +72,7 @@ def empty_stage(client: Client) -> None:
         if shape.get((STAGE, name)) != shape.get((RAW, name)):
             client.command(f"drop table if exists {table.stage} sync")
             client.command(f"create table {table.stage} as {table.raw}")
+            client.command(f"alter table {table.stage} modify setting {_UNMERGED}")
         elif (STAGE, name) in filled:
             client.command(f"truncate table {table.stage} sync")
 
@@ -147,7 +156,10 @@ class Reader:
                 column_names=names,
                 insert_block=body,
                 fmt="TabSeparated",
-                settings={"insert_deduplication_token": f"{self.batch}:{table.target}:{label}:{number}"},
+                settings={
+                    "insert_deduplication_token": f"{self.batch}:{table.target}:{label}:{number}",
+                    "input_format_parallel_parsing": 0,  # the readers are parallel already
+                },
             )
             total += Moved(rows, len(body))
         return total

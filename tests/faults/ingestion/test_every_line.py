@@ -15,6 +15,7 @@ from tests.integration.ingestion.shop import NOON, Shop, owner
 from tests.kills import killed_before_line
 
 pytestmark = pytest.mark.faults
+STRIDE = 12  # each test takes every twelfth line
 ZONES = ("Pacific/Auckland", "America/New_York")
 
 
@@ -24,21 +25,23 @@ def shop(settings: Settings) -> Iterator[Shop]:
         yield Shop(connection, timezone=ZONES[0]).open()
 
 
-def _change(shop: Shop, number: int) -> None:
-    shop.set("users.organizations", shop.organization, timezone=ZONES[number % 2])
+def _change(shop: Shop, number: int, rounds: int) -> None:
+    shop.set("users.organizations", shop.organization, timezone=ZONES[rounds % 2])
     shop.order(NOON + timedelta(days=number))
     shop.delete("tickets.tickets", shop.free_ticket(NOON + timedelta(days=number), complimentary=True))
 
 
-def test_before_every_line(settings: Settings, shop: Shop) -> None:
+@pytest.mark.parametrize("first", range(1, STRIDE + 1))
+def test_before_every_line(settings: Settings, shop: Shop, first: int) -> None:
     shop.order(datetime(2026, 3, 1, 20, tzinfo=UTC))
     sync(settings)
-    number, stride = 1, 3
+    number, rounds = first, 0
     while True:
-        _change(shop, number)
+        rounds += 1
+        _change(shop, number, rounds)
         if not killed_before_line(lambda: sync(settings), [engine, staging, state], number):
             break
-        if number % 5 == 0:  # a second kill on top of the first
+        if rounds % 5 == 0:  # a second kill on top of the first
             killed_before_line(lambda: sync(settings), [engine, staging, state], number + 1)
         report = sync(settings)
         assert shop.connection.execute(
@@ -55,5 +58,5 @@ def test_before_every_line(settings: Settings, shop: Shop) -> None:
         shop.connection.execute("update system.metric_dirty_days set built_generation = generation")
         assert reconcile(settings).equal, number
         shop.connection.execute("update system.metric_dirty_days set built_generation = generation")
-        number += stride
+        number += STRIDE
     assert number > 60, "the engine is far longer than that"
