@@ -53,6 +53,16 @@ class World:
         finally:
             client.close()
 
+    def digest(self, mart: str) -> list[tuple[object, ...]]:
+        """Rows and content per day of any mart: states of aggregate functions cannot be ordered."""
+        client = clickhouse.connect(self.settings.clickhouse)
+        try:
+            return client.query(
+                f"select metric_date, count(), sum(cityHash64(*)) from marts.{mart} group by metric_date order by 1"
+            ).result_rows
+        finally:
+            client.close()
+
     def cell(self, day: date, event: UUID, metric: str = "gross_sales") -> Decimal | None:
         client = clickhouse.connect(self.settings.clickhouse)
         try:
