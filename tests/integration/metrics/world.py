@@ -58,7 +58,8 @@ class World:
         client = clickhouse.connect(self.settings.clickhouse)
         try:
             return client.query(
-                f"select metric_date, count(), sum(cityHash64(*)) from marts.{mart} group by metric_date order by 1"
+                f"select metric_date, count(), sum(cityHash64(*)) from marts.{mart}"
+                " group by metric_date order by metric_date"
             ).result_rows
         finally:
             client.close()
