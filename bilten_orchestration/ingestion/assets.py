@@ -7,7 +7,7 @@ same, and records the chosen ones.
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 from pydantic import Field
@@ -102,6 +102,12 @@ EVIDENCE = [
 SYNCED = [*RAW, *EVIDENCE]
 
 
+def control_days(back: int, first_day: str, today: date) -> list[date]:
+    """The `back` days before today, none of them before the first day of the metrics."""
+    count = min(back, (today - date.fromisoformat(first_day)).days)
+    return [today - timedelta(days=number) for number in range(1, count + 1)]
+
+
 class SyncConfig(dg.Config):
     """What a batch does beyond the changes since the last one."""
 
@@ -126,10 +132,10 @@ def raw(
 ) -> Iterator[dg.MaterializeResult[None]]:
     from bilten_orchestration.ingestion.sync import sync
 
-    today = datetime.now(UTC).date()
-    asked = [today - timedelta(days=back) for back in range(1, config.control_days_back + 1)]
     with face.failures():
-        report = sync(platform.settings, control_days=asked, progress=context.log.info)
+        settings = platform.settings
+        asked = control_days(config.control_days_back, settings.metrics.first_day, datetime.now(UTC).date())
+        report = sync(settings, control_days=asked, progress=context.log.info)
     for table in TABLES:
         if raw_key(table) in context.selected_asset_keys:
             yield dg.MaterializeResult(

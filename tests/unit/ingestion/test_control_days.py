@@ -1,0 +1,21 @@
+"""Which days get fresh control totals when a run asks for them."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from bilten_orchestration.ingestion.assets import control_days
+
+TODAY = date(2026, 3, 10)
+
+
+@pytest.mark.parametrize(
+    ("back", "count", "oldest"), [(0, 0, None), (2, 2, date(2026, 3, 8)), (36_500, 9, date(2026, 3, 1))]
+)
+def test_days_back_end_at_the_first_day_of_the_metrics(back: int, count: int, oldest: date | None) -> None:
+    found = control_days(back, "2026-03-01", TODAY)
+    assert len(found) == count
+    assert min(found, default=None) == oldest
+    assert TODAY not in found
