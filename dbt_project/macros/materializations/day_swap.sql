@@ -278,8 +278,11 @@
                             ('{{ column.name }}', {{ as_decimal(column) }}){{ ', ' if not loop.last }}
                         {%- endfor %}] as cells
                     from {{ relation }} where metric_date in wanted_days
-                    {{ 'union all' if not loop.last }}
-                    {% endfor %}
+                    union all
+                    {% endfor -%}
+                    -- cells that an earlier attempt has removed from both already
+                    select 'mine' as side, metric_date, keys, [(toString(metric), toDecimal128(0, 3))] as cells
+                    from mine where metric_date in wanted_days
                 )
                 array join cells as cell
                 group by metric_date, keys, metric
