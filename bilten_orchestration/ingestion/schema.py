@@ -79,9 +79,11 @@ class TablePlan:
 
 def read(connection: Connection, client: Client) -> dict[str, TablePlan]:
     """Plans by PostgreSQL name. Raises Mismatch with every difference that is not an added column."""
+    personal = {(table.source, column) for table in TABLES for column in table.personal}
     in_postgres: dict[str, list[tuple[str, str, bool, bool, str]]] = defaultdict(list)
     for source, *rest in connection.execute(_POSTGRES, ([table.source for table in TABLES],)):
-        in_postgres[source].append((rest[0], rest[1], rest[2], rest[3], rest[4]))
+        if (source, rest[0]) not in personal:
+            in_postgres[source].append((rest[0], rest[1], rest[2], rest[3], rest[4]))
     in_clickhouse: dict[str, dict[str, str]] = defaultdict(dict)
     for target, name, kind in client.query(
         "select table, name, type from system.columns where database = {database:String}",

@@ -4,6 +4,9 @@ Columns are not listed here: a table is copied with every column that bilten_etl
 columns stay out by privilege, and an added column follows by itself), minus sync_xid, plus the local
 dates declared here. What stands here is what the catalogues cannot tell: keys, which moment becomes
 which local date, the joins that lead to the zone, and which columns decide a day's numbers.
+
+Privileges are the first wall around personal columns, `personal` is the second: it holds also where
+somebody gave bilten_etl more than it needs.
 """
 
 from __future__ import annotations
@@ -40,7 +43,10 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class SyncedTable:
-    """`zone_joins` start at alias t and end with o (organization); `event` is the event's id over them."""
+    """`zone_joins` start at alias t and end with o (organization); `event` is the event's id over them.
+
+    `personal` columns are never read, whatever the privileges say.
+    """
 
     schema: str
     name: str
@@ -49,6 +55,7 @@ class SyncedTable:
     zone_joins: str = ""
     event: str = ""
     facts: tuple[Fact, ...] = ()
+    personal: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -83,7 +90,20 @@ TABLES: tuple[SyncedTable, ...] = (
         zone_joins="left join users.organizations o on o.id = t.organization_id",
         event="t.id",
     ),
-    SyncedTable("users", "users"),
+    SyncedTable(
+        "users",
+        "users",
+        personal=(
+            "email",
+            "password_hash",
+            "first_name",
+            "last_name",
+            "phone",
+            "date_of_birth",
+            "profile_data",
+            "preferences",
+        ),
+    ),
     SyncedTable("events", "venues"),
     SyncedTable("tickets", "ticket_types"),
     SyncedTable(
@@ -97,6 +117,7 @@ TABLES: tuple[SyncedTable, ...] = (
     SyncedTable(
         "payments",
         "payments",
+        personal=("gateway_response",),
         local_dates=(LocalDate("captured_date", "captured_at"),),
         zone_joins=f"left join events.events e on e.id = t.event_id {_ORGANIZATION}",
         event="t.event_id",

@@ -117,3 +117,8 @@ def test_dropped_and_retyped_columns_are_told_together_and_nothing_is_written(
     assert any("shape has a type without an exact counterpart" in what for what in found)
     assert ask("select max(batch) from analytics.sync_batches") == [(first.batch,)]
     assert ask("select count() from bilten_raw.payments_payments") == [(0,)]
+
+
+def test_personal_columns_stay_out_also_where_everything_may_be_read(settings: Settings, shop: Shop) -> None:
+    shop.connection.execute("grant select on users.users, payments.payments to bilten_etl")
+    assert sync(settings).added_columns == ()
