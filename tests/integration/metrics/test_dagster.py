@@ -69,6 +69,8 @@ def test_a_refused_day_makes_the_run_red_after_the_good_days_are_published(
     assert recorded[str(FIRST)]["verdict"] == "swapped"
     assert recorded[str(FIRST)]["days_refused"] == 1
     assert recorded[str(FIRST)]["query_id"]
+    lineage = recorded[str(FIRST)]["dagster/column_lineage"].deps_by_column["gross_sales"]
+    assert "intermediate/int_postings" in {dep.asset_key.to_user_string() for dep in lineage}
 
     # the failure names day, mart, gate, and what helps; nobody retries it
     [failed] = [event for event in red.all_events if event.is_step_failure]
