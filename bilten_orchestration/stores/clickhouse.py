@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 Role = Literal["etl", "analyst"]
 
 
-def connect(clickhouse: ClickHouseSettings, role: Role = "etl", *, database: str = "default", **settings: Any) -> Client:
+def connect(
+    clickhouse: ClickHouseSettings, role: Role = "etl", *, database: str = "default", **settings: Any
+) -> Client:
     """One client without an HTTP session, so that threads may share it. `settings` go to every query.
 
     Raises StoreUnavailable when the server does not let us in.
@@ -33,7 +35,9 @@ def connect(clickhouse: ClickHouseSettings, role: Role = "etl", *, database: str
             next="bilten up",
         )
     user, password = (
-        (clickhouse.user, clickhouse.password) if role == "etl" else (clickhouse.analyst_user, clickhouse.analyst_password)
+        (clickhouse.user, clickhouse.password)
+        if role == "etl"
+        else (clickhouse.analyst_user, clickhouse.analyst_password)
     )
     try:
         return clickhouse_connect.get_client(

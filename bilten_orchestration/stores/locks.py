@@ -79,4 +79,7 @@ def advisory_lock(
 
 def _holders(connection: Connection, name: str) -> str:
     rows = connection.execute(_HOLDERS, (name,)).fetchall()
-    return "; ".join(f"pid {row[0]}, {row[1]}, {row[2] or 'unnamed'}, since {row[4]:%F %T}" for row in rows) or "gone"
+    return (
+        "; ".join(f"pid {row[0]}, {row[1]}, {row[2] or 'unnamed'}, since {row[4]:%F %T}" for row in rows)
+        or "gone"
+    )

@@ -19,7 +19,9 @@ Role = Literal["owner", "etl", "dagster"]
 Connection = psycopg.Connection[TupleRow]
 
 
-def parameters(postgres: PostgresSettings, role: Role = "owner", *, application_name: str = "bilten") -> dict[str, Any]:
+def parameters(
+    postgres: PostgresSettings, role: Role = "owner", *, application_name: str = "bilten"
+) -> dict[str, Any]:
     """libpq keyword parameters; the password is in clear, never log this."""
     if postgres.host is None:
         raise StoreUnavailable(

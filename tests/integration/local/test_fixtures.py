@@ -38,7 +38,9 @@ def test_what_one_test_leaves_the_next_does_not_see(settings: Settings, servers:
     assert client.command("select count() from analytics.mart_days") == 0
     client.close()
     assert redis.connect(settings.redis).dbsize() == 0
-    found = object_store.connect(settings.object_store).list_objects_v2(Bucket=settings.object_store.bucket_assets)
+    found = object_store.connect(settings.object_store).list_objects_v2(
+        Bucket=settings.object_store.bucket_assets
+    )
     assert found.get("Contents", []) == []
     _litter(settings)
 
