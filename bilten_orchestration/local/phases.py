@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.local.runs import run_job
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
@@ -43,7 +43,7 @@ def demo(settings: Settings, *, scale: float, today: date | None, progress: Prog
     return f"{'loaded' if changed else 'stands'} at scale {report.scale:g}, up to {report.today}", changed
 
 
-def sync(settings: Settings, *, needed: bool, progress: Progress) -> Outcome:
+def sync(settings: Settings, ui: str, *, needed: bool, progress: Progress) -> Outcome:
     """When rows came or days are missing, when nothing was ever synced, or to finish a killed batch.
     Otherwise Dagster's schedule does it."""
     if not needed and _exists(
@@ -52,9 +52,7 @@ def sync(settings: Settings, *, needed: bool, progress: Progress) -> Outcome:
         " where consumer = 'clickhouse' and batch > 0 and applying_batch is null",
     ):
         return "synced before; the schedule goes on", False
-    from bilten_orchestration.ingestion.sync import sync as run
-
-    run(settings, progress=progress)
+    run_job(ui, "ingestion", progress)
     return "ClickHouse holds what PostgreSQL holds", True
 
 
@@ -83,9 +81,7 @@ def missing_days(settings: Settings, today: date | None) -> tuple[date, date] | 
     return (missing[0], missing[-1]) if missing else None
 
 
-def metrics(
-    settings: Settings, days: tuple[date, date] | None, unfinished: Path, progress: Progress
-) -> Outcome:
+def metrics(days: tuple[date, date] | None, ui: str, unfinished: Path, progress: Progress) -> Outcome:
     """Build the days that are missing, and what is built as a whole after them.
 
     The file `unfinished` is there from before the build until its good end: days have verdicts of their
@@ -94,15 +90,11 @@ def metrics(
     """
     if days is None and not unfinished.exists():
         return f"the last {METRIC_DAYS} days are built", False
-    from bilten_orchestration.metrics.build import build
-
     last = datetime.now(UTC).date() - timedelta(days=1)
     first, last = days or (last, last)
     unfinished.touch(mode=0o600)
-    report = build(settings, first, last, progress=progress)
+    run_job(ui, "metrics_provisional", progress, days=(first, last))
     unfinished.unlink()
-    if report.problems:
-        raise Mismatch(report.problems)
     return f"built {first} to {last}", True
 
 

@@ -2,8 +2,9 @@
 
     settings     all problems at once, before anything is touched; outside stores are checked
     servers      what has no address is started (servers.py)
-    migrate, demo, sync, metrics        (phases.py)
+    migrate, demo                       (phases.py)
     dagster      its services answer
+    sync, metrics                       as Dagster runs, so that the UI shows them (phases.py, runs.py)
 
 Every phase asks what is there before it does anything, so that a second run changes nothing and an
 interrupted one goes on where it must.
@@ -25,7 +26,7 @@ from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings, home_directory, load_settings
 
 LINE_SECONDS = 1.0
-PHASES = ("settings", "servers", "migrate", "demo", "sync", "metrics", "dagster")
+PHASES = ("settings", "servers", "migrate", "demo", "dagster", "sync", "metrics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,10 @@ def up(
         settings = running.settings
         phase(lambda: phases.migrate(settings, engine))
         loaded = phase(load)
-        days = phases.missing_days(settings, today)
-        phase(lambda: phases.sync(settings, needed=loaded or days is not None, progress=engine))
-        phase(lambda: phases.metrics(settings, days, places.home / "metrics-unfinished", engine))
         phase(lambda: _dagster(settings, supervisor))
+        days = phases.missing_days(settings, today)
+        phase(lambda: phases.sync(settings, ui(settings), needed=loaded or days is not None, progress=engine))
+        phase(lambda: phases.metrics(days, ui(settings), places.home / "metrics-unfinished", engine))
     return UpReport(
         ui=ui(settings),
         ports={program.name: program.port for program in running.programs if program.port},

@@ -103,13 +103,21 @@ def test_everything_answers(running: Stack) -> None:
 
 def test_numbers_are_there_and_dagster_shows_the_graph(running: Stack) -> None:
     port = running.status()["dagster-webserver"]["where"].rsplit(":", 1)[1]
-    query = {"query": "{repositoriesOrError{... on RepositoryConnection{nodes{assetNodes{id}}}}}"}
+    query = {
+        "query": """{
+            repositoriesOrError { ... on RepositoryConnection { nodes { assetNodes { id } } } }
+            assetNodeOrError(assetKey: {path: ["marts", "fct_event_sales_daily"]}) {
+                ... on AssetNode { partitionStats { numMaterialized numFailed } }
+            }
+        }"""
+    }
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/graphql", json.dumps(query).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
-        nodes = json.load(answer)["data"]["repositoriesOrError"]["nodes"]
-    assert len(nodes[0]["assetNodes"]) > 20
+        shown = json.load(answer)["data"]
+    assert len(shown["repositoriesOrError"]["nodes"][0]["assetNodes"]) > 20
+    assert shown["assetNodeOrError"]["partitionStats"] == {"numMaterialized": 30, "numFailed": 0}
     result = running.run(
         "sql",
         "--format",
