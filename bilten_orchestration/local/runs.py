@@ -25,6 +25,20 @@ RUN_SECONDS = 3600
 LINE = 74  # with the indent of `up` within 80 columns; a whole command of dbt is in the run's log
 _GOING = ("QUEUED", "NOT_STARTED", "MANAGED", "STARTING", "STARTED", "CANCELING")
 
+_LOCATION = """
+query ($name: String!) {
+  workspaceLocationEntryOrError(name: $name) {
+    __typename
+    ... on WorkspaceLocationEntry {
+      locationOrLoadError { __typename ... on PythonError { message } }
+    }
+    ... on PythonError { message }
+  }
+}"""
+
+_RELOAD = """
+mutation ($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) { __typename } }"""
+
 _FIND = """
 query ($job: String!, $statuses: [RunStatus!]) {
   runsOrError(filter: {pipelineName: $job, statuses: $statuses}, limit: 20) {
@@ -58,6 +72,29 @@ query ($run: ID!, $cursor: String) {
     }
   }
 }"""
+
+
+def await_location(url: str, seconds: float) -> None:
+    """Until the webserver has the definitions: it may have started before the code server had them.
+
+    Raises StoreUnavailable with what it found instead.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        entry = _ask(url, _LOCATION, {"name": LOCATION})["workspaceLocationEntryOrError"]
+        location = entry.get("locationOrLoadError") or entry
+        if location["__typename"] == "RepositoryLocation":
+            return
+        if time.monotonic() > deadline:
+            raise StoreUnavailable(
+                f"the Dagster webserver has not loaded the code location {LOCATION}",
+                expected=f"its definitions within {seconds:g} s",
+                found=f"{location['__typename']}: {location.get('message', '')}"[:600],
+                next="bilten logs dagster-code",
+            )
+        if location["__typename"] == "PythonError":
+            _ask(url, _RELOAD, {"name": LOCATION})
+        time.sleep(POLL_SECONDS)
 
 
 def run_job(url: str, job: str, progress: Progress, *, days: tuple[date, date] | None = None) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from bilten_orchestration.errors import Refused
-from bilten_orchestration.local import dagster_services, endpoints, outside, phases, servers
+from bilten_orchestration.local import dagster_services, endpoints, outside, phases, runs, servers
 from bilten_orchestration.local.layout import layout
 from bilten_orchestration.local.lock import exclusive
 from bilten_orchestration.local.supervision import Supervisor
@@ -131,4 +131,5 @@ def _check(given: Settings) -> phases.Outcome:
 
 def _dagster(settings: Settings, supervisor: Supervisor) -> phases.Outcome:
     servers.await_dagster(settings, supervisor)
+    runs.await_location(ui(settings), servers.DAGSTER_SECONDS)
     return f"code location {dagster_services.LOCATION} is loaded", False
