@@ -60,7 +60,8 @@ def connect(
         return psycopg.connect(autocommit=autocommit, **kwargs)
     except psycopg.OperationalError as error:
         raise StoreUnavailable(
-            f"PostgreSQL at {postgres.host}:{postgres.port} does not let {kwargs['user']} into {kwargs['dbname']}",
+            f"PostgreSQL at {postgres.host}:{postgres.port} does not let {kwargs['user']}"
+            f" into {kwargs['dbname']}",
             expected="a connection",
             found=str(error).strip().splitlines()[-1],
             next="bilten status; bilten up starts the embedded server",
