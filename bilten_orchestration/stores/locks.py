@@ -6,8 +6,9 @@ soon as its connection breaks, so nothing here can be left behind.
 The names in use:
 
     migrations        one migration runner
+    sync-run          one sync
     sync              exclusive: a batch is applied; shared: a build reads one batch
-    build:<mart set>  one build of the daily marts
+    build:marts       one build of the daily marts
     snapshot          shared: whatever reads a snapshot; exclusive: detach and drop of partitions
     demo              one demo load
 """
