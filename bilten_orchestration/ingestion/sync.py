@@ -44,7 +44,6 @@ from bilten_orchestration.ingestion import (
     clickstream_relocation,
     controls,
     dependents,
-    driver_errors,
     schema,
     source,
     state,
@@ -60,6 +59,7 @@ from bilten_orchestration.ingestion.transfer import Reader, empty_stage
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores.driver_errors import translated
 from bilten_orchestration.stores.locks import advisory_lock
 from bilten_orchestration.stores.postgres import Connection
 
@@ -86,7 +86,7 @@ def sync(
     Raises LockHeld (another sync, or builds that read), Refused (another epoch, with what accepting it
     would change), Mismatch (columns that differ), StoreUnavailable.
     """
-    with driver_errors.translated(), ExitStack() as stack:
+    with translated("the sync"), ExitStack() as stack:
         locks = stack.enter_context(
             postgres.connect(settings.postgres, "etl", application_name="bilten sync", autocommit=True)
         )

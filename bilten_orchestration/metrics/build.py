@@ -9,12 +9,12 @@ from datetime import date, datetime
 from bilten_orchestration.errors import UsageError
 from bilten_orchestration.metrics import days as day_rules
 from bilten_orchestration.metrics import dbt_call, dirty, late, manifest, verdicts, whole
-from bilten_orchestration.metrics.driver_errors import told
 from bilten_orchestration.metrics.opened import open_build
 from bilten_orchestration.metrics.report import BuildReport
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores.driver_errors import translated
 
 
 def build(
@@ -52,7 +52,7 @@ def build_dirty(
     """
     marts = manifest.daily_marts(settings, progress)
     with (
-        told("the look for dirty days"),
+        translated("the look for dirty days"),
         postgres.connect(settings.postgres, "etl", autocommit=True) as connection,
     ):
         causes = dirty.dirty_days(connection)

@@ -54,7 +54,6 @@ from bilten_orchestration.metrics import (
     whole,
 )
 from bilten_orchestration.metrics.dbt_call import DbtCall, NodeResult
-from bilten_orchestration.metrics.driver_errors import told
 from bilten_orchestration.metrics.evidence import Batch
 from bilten_orchestration.metrics.late import DirtyDay
 from bilten_orchestration.metrics.locks import LockWatch, build_locks
@@ -65,6 +64,7 @@ from bilten_orchestration.metrics.verdicts import MartDay
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores.driver_errors import translated
 from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:
@@ -273,7 +273,7 @@ def open_build(
     all_marts = manifest.marts(graph)
     chosen = _chosen(all_marts, marts)
     name = f"bilten build {run_id[:8]}" if run_id else "bilten build"
-    with told("the build"), ExitStack() as stack:
+    with translated("the build"), ExitStack() as stack:
         connection = stack.enter_context(
             postgres.connect(settings.postgres, "etl", application_name=name, autocommit=True)
         )

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from bilten_orchestration.metrics.dirty import dirty_days
-from bilten_orchestration.metrics.driver_errors import told
 from bilten_orchestration.metrics.locks import SYNC
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores.driver_errors import translated
 from bilten_orchestration.stores.locks import advisory_lock
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def reconcile(settings: Settings, *, limit: int = 1000) -> Reconciliation:
     Raises LockHeld when a batch is being applied for longer than LOCK_SECONDS.
     """
     with (
-        told("the reconciliation"),
+        translated("the reconciliation"),
         postgres.connect(
             settings.postgres, "etl", application_name="bilten reconciliation", autocommit=True
         ) as pg,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.metrics import dbt_call, evidence, manifest
 from bilten_orchestration.metrics.dbt_call import DbtCall
-from bilten_orchestration.metrics.driver_errors import told
 from bilten_orchestration.metrics.evidence import Batch
 from bilten_orchestration.metrics.locks import LockWatch, build_locks
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores.driver_errors import translated
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -32,7 +32,7 @@ def opened(settings: Settings, progress: Progress) -> Iterator[tuple[Batch, Lock
 
     Raises Refused, LockHeld, StoreUnavailable.
     """
-    with told("the build"), ExitStack() as stack:
+    with translated("the build"), ExitStack() as stack:
         connection = stack.enter_context(
             postgres.connect(settings.postgres, "etl", application_name="bilten build whole", autocommit=True)
         )
