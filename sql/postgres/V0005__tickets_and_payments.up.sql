@@ -153,6 +153,7 @@ create index tickets_event_status on tickets.tickets (event_id, status);
 create index tickets_user on tickets.tickets (user_id);
 create index tickets_type on tickets.tickets (ticket_type_id);
 create index tickets_payment on tickets.tickets (payment_id) where payment_id is not null;
+create index tickets_checked_in_by on tickets.tickets (checked_in_by) where checked_in_by is not null;
 create index tickets_sync_xid on tickets.tickets (sync_xid);
 -- control totals of single days
 create index tickets_purchased_at on tickets.tickets (purchased_at) where payment_id is null;
