@@ -6,6 +6,7 @@ the step, everything else is a Failure that allows no retry.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -13,6 +14,11 @@ from typing import Any, Final
 import dagster as dg
 
 from bilten_orchestration.errors import BiltenError, Problem, TransientError
+
+# This dagster, whose version is locked, marks owners of jobs as beta and checks with partitions as preview:
+# without these lines every process that loads the definitions says so dozens of times.
+warnings.filterwarnings("ignore", r".*`owners`", dg.BetaWarning)
+warnings.filterwarnings("ignore", r".*partitions_def on an AssetCheckSpec", dg.PreviewWarning)
 
 DATA_PLATFORM: Final = "team:data-platform"
 COMMAND: Final = "bilten/by_hand"  # run tag: what does the same from a shell

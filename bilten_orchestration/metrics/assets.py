@@ -5,28 +5,30 @@ Built by a function since the graph is read from the manifest: loading definitio
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DbtProject, dbt_assets
 
 from bilten_orchestration import face
 from bilten_orchestration.errors import BiltenError
-from bilten_orchestration.metrics import dbt_call, graph
+from bilten_orchestration.metrics import dbt_call, evaluations, graph, manifest, server_costs
 from bilten_orchestration.metrics.days import AHEAD
 from bilten_orchestration.metrics.events import Collected, collect
-from bilten_orchestration.metrics.manifest import DAILY, WHOLE
+from bilten_orchestration.metrics.manifest import DAILY, WHOLE, Mart
 from bilten_orchestration.metrics.report import BuildReport
+from bilten_orchestration.metrics.server_costs import Cost
 from bilten_orchestration.metrics.translator import GROUP, Translator
-from bilten_orchestration.metrics.verdicts import Verdict
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.resources import Platform
 
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
 POOL = "clickhouse_build"
-SHOWN_ROWS = 5
 
 MART_DAYS = dg.AssetSpec(
     ["analytics", "mart_days"],
@@ -38,7 +40,7 @@ MART_DAYS = dg.AssetSpec(
     metadata={"dagster/table_name": "analytics.mart_days"},
 )
 
-Events = Iterator[dg.Output[Any] | dg.AssetCheckResult]
+Events = Iterator[dg.Output[Any] | dg.AssetCheckResult | dg.AssetCheckEvaluation]
 
 
 def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
@@ -50,15 +52,17 @@ def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
 
 def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
     """`daily_marts` and `whole_models`, from dbt's manifest; in the asset graph builds are one with marts."""
-    manifest = graph.merged(parsed)
-    translator = Translator()
+    shown = graph.merged(parsed)
+    days_of_marts = partitions(settings)
+    translator = Translator(days_of_marts)
+    marts = manifest.marts(parsed)
     project = DbtProject(dbt_call.PROJECT)
 
     @dbt_assets(
-        manifest=manifest,
+        manifest=shown,
         select=f"tag:{DAILY}",
         name="daily_marts",
-        partitions_def=partitions(settings),
+        partitions_def=days_of_marts,
         backfill_policy=dg.BackfillPolicy.single_run(),
         dagster_dbt_translator=translator,
         project=project,
@@ -70,6 +74,10 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
         from bilten_orchestration.metrics.opened import open_build
 
         days = [date.fromisoformat(key) for key in context.partition_keys]
+        if not context.selected_asset_keys:  # checks alone: what was found when the days were built
+            with face.failures(), platform.clickhouse() as client:
+                yield from evaluations.evaluations(context, client, marts, days)
+            return
         wanted = None if not context.is_subset else [key.path[-1] for key in context.selected_asset_keys]
         with (
             face.failures(),
@@ -78,29 +86,36 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
             ) as build,
         ):
             collected = Collected()
+            began = server_costs.now(build.client)
             if build.pending:
                 collected = collect(
                     build.call(),
                     context,
-                    manifest=manifest,
+                    manifest=shown,
                     translator=translator,
                     project=project,
                     watch=build.watch,
                 )
+            # those that judge days are told day by day, from what they wrote; others as dbt told them
+            by_day = {check.name for check in evaluations.by_day(context)}
+            checks = [check for check in collected.checks if check.check_name not in by_day]
             try:
                 report = build.close(collected.errors)
             except BiltenError:
-                yield from collected.checks
+                yield from checks
                 raise
-            lineage = _lineage(platform, parsed, build.target, context, translator)
-            yield from _published(context, report, collected, lineage)
-            failed = build.failed_verdicts()
-            yield from (_with_sample(check, failed) for check in collected.checks)
+            more = _lineage(platform, parsed, build.target, context, translator)
+            costs = server_costs.by_node(build.client, began)
+            for key, numbers in _costs(parsed, build.marts, costs).items():
+                more.setdefault(key, {}).update(numbers)
+            yield from _published(context, report, collected, more)
+            yield from checks
+            yield from evaluations.evaluations(context, build.client, marts, days)
             if report.refusals:
                 raise face.failure(report.refusals)
 
     @dbt_assets(
-        manifest=manifest,
+        manifest=shown,
         select=f"tag:{WHOLE}",
         name="whole_models",
         dagster_dbt_translator=translator,
@@ -113,20 +128,28 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
         from bilten_orchestration.metrics import whole
 
         settings = platform.settings
-        with face.failures(), whole.opened(settings, context.log.info) as (batch, watch):
-            select = (
-                [f"tag:{WHOLE}"]
-                if not context.is_subset
-                else sorted(key.path[-1] for key in context.selected_asset_keys)
-            )
-            call = whole.call(settings, batch, f"whole-{context.run_id[:8]}", select)
+        with (
+            face.failures(),
+            whole.opened(settings, context.log.info) as (batch, watch),
+            platform.clickhouse() as client,
+        ):
+            call = whole.call(settings, batch, f"whole-{context.run_id[:8]}", _selection(context))
+            began = server_costs.now(client)
             collected = collect(
-                call, context, manifest=manifest, translator=translator, project=project, watch=watch
+                call, context, manifest=shown, translator=translator, project=project, watch=watch
             )
-            rows = _rows(platform, collected)
+            rows = _rows(client, collected)
+            costs = server_costs.by_node(client, began)
             lineage = _lineage(platform, parsed, call.target, context, translator)
+            nodes = {key: unique_id for unique_id, key in _keys(parsed, translator).items()}
             for key, output in collected.outputs.items():
-                more = {**lineage.get(key, {}), **({"dagster/row_count": rows[key]} if key in rows else {})}
+                cost = costs.get(nodes[key], Cost())
+                more = {
+                    "batch": batch.number,
+                    **_numbers(cost),
+                    **lineage.get(key, {}),
+                    **({"dagster/row_count": rows[key]} if key in rows else {}),
+                }
                 context.add_output_metadata(more, output_name=output.output_name)
                 yield output
             yield from collected.checks
@@ -136,11 +159,53 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
     return [daily_marts, whole_models]
 
 
+def _selection(context: dg.AssetExecutionContext) -> list[str]:
+    """What dbt is to build: everything, the selected models, and tests selected without their model."""
+    if not context.is_subset:
+        return [f"tag:{WHOLE}"]
+    models = context.selected_asset_keys
+    alone = {check.name for check in context.selected_asset_check_keys if check.asset_key not in models}
+    return sorted(key.path[-1] for key in models) + sorted(alone)
+
+
+def _costs(
+    parsed: Mapping[str, Any], marts: Sequence[Mart], costs: Mapping[str, Cost]
+) -> dict[dg.AssetKey, dict[str, Any]]:
+    """What each mart's build, gates and swaps cost the server in this run."""
+    gates = {node["name"]: unique_id for unique_id, node in parsed["nodes"].items()}
+    found: dict[dg.AssetKey, dict[str, Any]] = {}
+    for mart in marts:
+        parts = {
+            "build": server_costs.total(costs, [mart.build_id]),
+            "gates": server_costs.total(costs, [gates[gate] for gate in mart.gates]),
+            "swap": server_costs.total(costs, [mart.unique_id]),
+        }
+        whole = sum(parts.values(), Cost())
+        if whole.statements:
+            found[dg.AssetKey(["marts", mart.name])] = {
+                **_numbers(whole),
+                **{f"{name}_server_seconds": round(part.seconds, 3) for name, part in parts.items()},
+            }
+    return found
+
+
+def _numbers(cost: Cost) -> dict[str, Any]:
+    """Numeric, so that the UI plots them from run to run."""
+    if not cost.statements:
+        return {}
+    return {
+        "server_seconds": round(cost.seconds, 3),
+        "statements": cost.statements,
+        "read_rows": cost.read_rows,
+        "read_bytes": cost.read_bytes,
+    }
+
+
 def _published(
     context: dg.AssetExecutionContext,
     report: BuildReport,
     collected: Collected,
-    lineage: Mapping[dg.AssetKey, Mapping[str, Any]],
+    more: Mapping[dg.AssetKey, Mapping[str, Any]],
 ) -> Events:
     """Record each published day of each mart with its own numbers; refused days stay unrecorded."""
     for mart in sorted({built.mart for built in report.days}):
@@ -153,10 +218,8 @@ def _published(
             "build_id": report.build_id,
             "days_in_run": len(days),
             **{f"days_{verdict}": count for verdict, count in counts.items()},
-            **lineage.get(key, {}),
+            **more.get(key, {}),
         }
-        if mart in report.model_seconds:
-            common["swap_seconds"] = round(report.model_seconds[mart], 3)
         if mart in report.query_ids:
             common["query_id"] = report.query_ids[mart]
         by_day: dict[str, dict[str, Any]] = {
@@ -197,9 +260,8 @@ def _lineage(
 
     keys = {
         unique_id: key
-        for unique_id, node in parsed["nodes"].items()
-        if node["resource_type"] == "model"
-        and (key := translator.get_asset_key(node)) in context.selected_asset_keys
+        for unique_id, key in _keys(parsed, translator).items()
+        if key in context.selected_asset_keys
     }
     sources = {
         (node["schema"], node["name"]): translator.get_asset_key(node)
@@ -223,31 +285,21 @@ def _lineage(
     }
 
 
-def _with_sample(check: dg.AssetCheckResult, failed: Mapping[str, list[Verdict]]) -> dg.AssetCheckResult:
-    """Name the days and some of the rows that a gate found at fault."""
-    verdicts = failed.get(check.check_name or "", [])
-    if not verdicts:
-        return check
-    days = sorted(verdict.day for verdict in verdicts)
-    sample = [{"metric_date": str(verdict.day), **row} for verdict in verdicts for row in verdict.sample[:1]]
-    return check.with_metadata(
-        {
-            **dict(check.metadata or {}),
-            "failing_partitions": ", ".join(map(str, days[: face.SHOWN_PROBLEMS])),
-            "failing_days": len(days),
-            "failing_rows": sum(verdict.failures for verdict in verdicts),
-            "sample": face.records(sample, limit=SHOWN_ROWS),
-        }
-    )
+def _keys(parsed: Mapping[str, Any], translator: Translator) -> dict[str, dg.AssetKey]:
+    """Asset keys of the models, by dbt's unique id."""
+    return {
+        unique_id: translator.get_asset_key(node)
+        for unique_id, node in parsed["nodes"].items()
+        if node["resource_type"] == "model"
+    }
 
 
-def _rows(platform: Platform, collected: Collected) -> dict[dg.AssetKey, int]:
+def _rows(client: "Client", collected: Collected) -> dict[dg.AssetKey, int]:
     """Row counts of tables, from the server's own books; views have none."""
-    with platform.clickhouse() as client:
-        found = client.query(
-            "select database, name, total_rows from system.tables"
-            " where database in ('intermediate', 'marts', 'analytics') and total_rows is not null"
-        ).result_rows
+    found = client.query(
+        "select database, name, total_rows from system.tables"
+        " where database in ('intermediate', 'marts', 'analytics') and total_rows is not null"
+    ).result_rows
     return {
         key: int(rows)
         for database, name, rows in found

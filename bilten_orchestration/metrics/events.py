@@ -100,15 +100,17 @@ def _read(
             if isinstance(found, dg.Output):
                 key = keys[found.output_name]
                 if key in context.selected_asset_keys:
-                    collected.outputs[key] = found
+                    collected.outputs[key] = dg.Output(
+                        found.value, found.output_name, metadata=_worth_showing(found.metadata)
+                    )
             elif isinstance(found, dg.AssetCheckResult):
-                collected.checks.append(found)
+                collected.checks.append(_plain(found))
 
 
 def _selected(
     context: dg.AssetExecutionContext, manifest: Mapping[str, Any], translator: DagsterDbtTranslator
 ) -> set[str]:
-    """Ids of the selected models and of the tests attached to them.
+    """Ids of the selected models, of the tests attached to them, and of tests selected alone.
 
     A run may make other nodes as well (missing views, with their tests): they are not its assets.
     """
@@ -118,11 +120,29 @@ def _selected(
         for unique_id, node in nodes
         if node["resource_type"] == "model" and translator.get_asset_key(node) in context.selected_asset_keys
     }
+    alone = {check.name for check in context.selected_asset_check_keys}
     tests = {
         unique_id
         for unique_id, node in nodes
         if node["resource_type"] == "test"
-        and models
-        & ({node["attached_node"]} if node.get("attached_node") else set(node["depends_on"]["nodes"]))
+        and (
+            node["name"] in alone
+            or models
+            & ({node["attached_node"]} if node.get("attached_node") else set(node["depends_on"]["nodes"]))
+        )
     }
     return models | tests
+
+
+def _worth_showing(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what says nothing: dbt's id of the node, that of its process, and that it went as it should."""
+    return {
+        name: value
+        for name, value in metadata.items()
+        if name not in ("unique_id", "invocation_id")
+        and not (name == "status" and getattr(value, "value", value) in ("success", "pass"))
+    }
+
+
+def _plain(check: dg.AssetCheckResult) -> dg.AssetCheckResult:
+    return check.with_metadata(_worth_showing(check.metadata or {}))

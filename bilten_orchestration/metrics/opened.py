@@ -188,13 +188,6 @@ class Build:
             },
         )
 
-    def failed_verdicts(self) -> dict[str, list[verdicts.Verdict]]:
-        """What gates found at fault in this build, by gate."""
-        found: dict[str, list[verdicts.Verdict]] = {}
-        for verdict in verdicts.judged(self.client, self.build_id):
-            found.setdefault(verdict.gate, []).append(verdict)
-        return found
-
     def _settle(self, outcomes: Sequence[MartDay], refusals: Sequence[Problem]) -> list[date]:
         """Step 11; returns the days that stay dirty."""
         details = {

@@ -86,6 +86,7 @@ def build_jobs(
         provisional=dg.define_asset_job(
             "metrics_provisional",
             selection=(marts | models) - late,
+            owners=[face.DATA_PLATFORM],
             description="Yesterday and today, as far as they have come; open days stay provisional.",
             tags=help_tag,
         ),
@@ -93,6 +94,7 @@ def build_jobs(
             "metrics_final",
             selection=(raw | marts | models)
             - (late - dg.AssetSelection.checks(published_days_equal_postgres)),
+            owners=[face.DATA_PLATFORM],
             description=(
                 "A sync with fresh control totals, then the day that has closed in every zone, with the three"
                 " before it for late clicks; then dimensions and reports."
@@ -102,12 +104,14 @@ def build_jobs(
         late=dg.define_asset_job(
             "metrics_late_days",
             selection=(marts | models) - late,
+            owners=[face.DATA_PLATFORM],
             description="Closed days whose facts have changed, with every day that they reach into.",
             tags=help_tag,
         ),
         checks=dg.define_asset_job(
             "data_checks",
             selection=late,
+            owners=[face.DATA_PLATFORM],
             description="Lag of the sync, freshness of the marts, published days against PostgreSQL.",
             tags={face.HELP: "the description of a failed check says what to do"},
         ),
@@ -121,6 +125,7 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         cron_schedule="0 4 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        owners=[face.DATA_PLATFORM],
         description="Numbers of yesterday for the morning; provisional where the day is not over everywhere.",
     )
     def provisional(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
@@ -133,6 +138,7 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         cron_schedule="0 13 * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        owners=[face.DATA_PLATFORM],
         description=(
             "An hour after a day has ended in UTC-12. Control totals of the last 60 days are computed afresh"
             " before; on Sundays those of all days."
@@ -153,6 +159,7 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         cron_schedule="50 * * * *",
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
+        owners=[face.DATA_PLATFORM],
         description="Finds what no run would tell: that runs have not come, or came and left a difference.",
     )
     return [provisional, final, checks]
@@ -164,6 +171,7 @@ def late_days_sensor(jobs: Jobs, marts: Sequence[Mart]) -> dg.SensorDefinition:
         job=jobs.late,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        owners=[face.DATA_PLATFORM],
         description="Builds closed days again whose facts have changed: corrections, late rows, moved zones.",
     )
     def sensor(

@@ -114,7 +114,7 @@ def refusals(
     for day in refused:
         given = by_day.get((day.mart, day.day), [])
         missing = sorted(set(gates.get(day.mart, ())) - {verdict.gate for verdict in given})
-        problems += [_failed(verdict) for verdict in given if verdict.failures]
+        problems += [failed(verdict) for verdict in given if verdict.failures]
         problems += [
             Problem(
                 f"{day.mart} of {day.day} was refused: the gate {gate} gave no verdict",
@@ -137,7 +137,8 @@ def refusals(
     return problems
 
 
-def _failed(verdict: Verdict) -> Problem:
+def failed(verdict: Verdict) -> Problem:
+    """What a gate found, with one of the rows at fault and the step that helps."""
     first = verdict.sample[0] if verdict.sample else {}
     keys = {key: value for key, value in first.items() if key not in ("expected", "found")}
     cell = ", ".join(f"{key}={value}" for key, value in keys.items())

@@ -10,6 +10,7 @@ from bilten_orchestration.partitions.assets import partitions
 partition_maintenance = dg.define_asset_job(
     "partition_maintenance",
     selection=dg.AssetSelection.assets(partitions),
+    owners=[face.DATA_PLATFORM],
     description="Makes the months of partitioned tables ahead, and checks that they are there.",
     tags={face.COMMAND: "bilten partitions list", face.HELP: "bilten partitions list"},
 )
@@ -20,5 +21,6 @@ daily = dg.ScheduleDefinition(
     cron_schedule="0 1 * * *",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
+    owners=[face.DATA_PLATFORM],
     description="Every day, so that a failure has months to be noticed in.",
 )

@@ -42,9 +42,24 @@ print(json.dumps({
         }
         for key in graph.get_all_asset_keys()
     },
+    "checks": {
+        f"{key.asset_key.to_user_string()}:{key.name}": {
+            "description": graph.get_check_spec(key).description or "",
+            "partitioned": graph.get(key).partitions_def is not None,
+        }
+        for key in graph.asset_check_keys
+    },
     "jobs": sorted(job.name for job in jobs if not job.name.startswith("__")),
     "schedules": {s.name: [s.cron_schedule, s.execution_timezone] for s in repository.schedule_defs},
     "sensors": sorted(sensor.name for sensor in repository.sensor_defs),
+    "named": {
+        f"{type(found).__name__} {found.name}": [found.description or "", list(found.owners or [])]
+        for found in (
+            *(job for job in jobs if not job.name.startswith("__")),
+            *repository.schedule_defs,
+            *repository.sensor_defs,
+        )
+    },
     "pools": sorted({str(node.pool) for job in jobs for node in job.nodes if getattr(node, "pool", None)}),
 }))
 """
@@ -81,6 +96,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         check=False,
     )
     assert found.returncode == 0, found.stderr[-3000:]
+    assert "Warning" not in found.stderr
     content: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
     return content
 
@@ -115,6 +131,37 @@ def test_marts_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
     assert {"event_sales_equal_control_totals", "published_days_equal_postgres"} <= set(
         daily["marts/fct_event_sales_daily"]["checks"]
     )
+
+
+def test_every_check_says_what_it_holds(loaded: dict[str, Any]) -> None:
+    checks = loaded["checks"]
+    assert not [key for key, check in checks.items() if not check["description"]]
+    described = {key.rpartition(":")[2]: check["description"] for key, check in checks.items()}
+    assert described["event_sales_equal_control_totals"].startswith("Equal to PostgreSQL's own computation")
+    assert described["unique_dim_dates_date_day"] == "date_day: no value twice."
+    assert described["stg_bilten__exchange_rates_unique"].startswith("One row per ")
+    assert (
+        described["relationships_dim_events_venue_id__venue_id__ref_dim_venues_"]
+        == "venue_id: each value is a venue_id of dim_venues."
+    )
+
+
+def test_what_judges_days_is_partitioned_by_day(loaded: dict[str, Any]) -> None:
+    by_day = {key for key, check in loaded["checks"].items() if check["partitioned"]}
+    assert {key.rpartition(":")[0] for key in by_day} == {
+        key for key, asset in loaded["assets"].items() if asset["partitioned"]
+    }
+    assert "marts/fct_event_sales_daily:event_sales_equal_control_totals" in by_day
+    assert "marts/fct_event_sales_daily:event_sales_no_day_refused" in by_day
+    # those that say something of the whole mart are not
+    assert not [key for key in by_day if key.endswith((":newest_closed_day_is_final", "_equal_postgres"))]
+
+
+def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, Any]) -> None:
+    for name, (description, owners) in loaded["named"].items():
+        assert description, name
+        assert owners == ["team:data-platform"], name
+    assert len(loaded["named"]) == 12
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:

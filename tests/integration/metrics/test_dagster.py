@@ -19,6 +19,9 @@ from bilten_orchestration.stores.resources import Platform
 from tests.integration.metrics.test_build import plant_a_cent
 from tests.integration.metrics.world import FIRST, World, later, moment
 
+# face.py accepts them, but pytest puts filters of its own above
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
+
 SALES = dg.AssetKey(["marts", "fct_event_sales_daily"])
 LAST = later(FIRST, 3)
 BAD = later(FIRST, 2)
@@ -40,6 +43,33 @@ def run(world: World, instance: dg.DagsterInstance, first: date, last: date) -> 
         tags={RANGE_START: str(first), RANGE_END: str(last)},
         raise_on_error=False,
     )
+
+
+def run_checks(
+    world: World, instance: dg.DagsterInstance, checks: list[dg.AssetCheckKey], day: date
+) -> dg.ExecuteInProcessResult:
+    """As `Execute` on the page of a check does."""
+    repository = assemble(world.settings).get_repository_def()
+    job = repository.get_job("metrics_late_days").get_subset(
+        asset_selection=set(), asset_check_selection=set(checks)
+    )
+    return job.execute_in_process(instance=instance, partition_key=str(day))
+
+
+def checks_of(
+    result: dg.ExecuteInProcessResult, key: dg.AssetKey
+) -> dict[tuple[str, str | None], dg.AssetCheckEvaluation]:
+    found = [check for check in result.get_asset_check_evaluations() if check.asset_key == key]
+    by_day = {(check.check_name, check.partition): check for check in found}
+    assert len(by_day) == len(found), "a check was told twice"
+    return by_day
+
+
+def statuses(instance: dg.DagsterInstance, check: str) -> dict[str | None, str]:
+    """Newest status per day, as the page of the check shows it; one of an older materialization is stale."""
+    infos = instance.event_log_storage.get_asset_check_partition_info([dg.AssetCheckKey(SALES, check)])
+    assert all(info.is_current for info in infos)
+    return {info.partition_key: info.latest_execution_status.value for info in infos}
 
 
 def days_of(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, dict[str, Any]]:
@@ -80,16 +110,37 @@ def test_a_refused_day_makes_the_run_red_after_the_good_days_are_published(
     assert "bilten explain" in str(told)
     assert not [event for event in red.all_events if event.is_step_up_for_retry]
 
-    # the gate is a failed check, with the day and a sample
-    evaluations = red.get_asset_check_evaluations()
-    checks = {check.check_name: check for check in evaluations if check.asset_key == SALES}
-    gate = checks["event_sales_equal_control_totals"]
+    # the gate is a check by day: the bad day failed, with a sample and the next step, the others passed
+    checks = checks_of(red, SALES)
+    assert {day for name, day in checks if name == "event_sales_equal_control_totals"} == {
+        str(later(FIRST, number)) for number in range(4)
+    }
+    gate = checks["event_sales_equal_control_totals", str(BAD)]
     assert not gate.passed
-    assert gate.metadata["failing_partitions"].value == str(BAD)
-    assert gate.metadata["sample"].records[0].data["found"] - gate.metadata["sample"].records[0].data[
-        "expected"
-    ] == pytest.approx(0.01)
-    assert checks["event_sales_one_row_per_key"].passed
+    assert gate.severity == dg.AssetCheckSeverity.ERROR
+    assert f"bilten explain {BAD}" in (gate.description or "")
+    assert gate.metadata["failing_rows"].value == 2  # gross_sales and net_revenue
+    row = gate.metadata["sample"].records[0].data
+    assert row["found"] - row["expected"] == pytest.approx(0.01)
+    assert not checks["event_sales_no_day_refused", str(BAD)].passed
+    failed = {found for found, check in checks.items() if not check.passed}
+    assert failed == {
+        ("event_sales_equal_control_totals", str(BAD)),
+        ("event_sales_no_day_refused", str(BAD)),
+    }
+    assert statuses(instance, "event_sales_equal_control_totals") == {
+        **dict.fromkeys((str(FIRST), str(later(FIRST, 1)), str(LAST)), "SUCCEEDED"),
+        str(BAD): "FAILED",
+    }
+
+    # what it cost the server is numeric, so that it plots
+    assert recorded[str(FIRST)]["server_seconds"] > 0
+    assert recorded[str(FIRST)]["server_seconds"] == pytest.approx(
+        sum(recorded[str(FIRST)][f"{part}_server_seconds"] for part in ("build", "gates", "swap")), abs=0.01
+    )
+    assert recorded[str(FIRST)]["read_rows"] > 0
+    assert recorded[str(FIRST)]["read_bytes"] > 0
+    assert not {"invocation_id", "unique_id"} & set(recorded[str(FIRST)])
 
     # repaired: the sensor asks for nothing it has not to, the same range ends green
     world.sync(full=True)
@@ -98,6 +149,14 @@ def test_a_refused_day_makes_the_run_red_after_the_good_days_are_published(
     recorded = days_of(instance, SALES)
     assert recorded[str(BAD)]["verdict"] == "swapped"
     assert recorded[str(FIRST)]["verdict"] == "unchanged"
+    assert set(statuses(instance, "event_sales_equal_control_totals").values()) == {"SUCCEEDED"}
+
+    # a check executed alone tells what was found when the day was built, and builds nothing
+    before = days_of(instance, SALES)
+    alone = run_checks(world, instance, [dg.AssetCheckKey(SALES, "event_sales_equal_control_totals")], BAD)
+    assert alone.success
+    assert checks_of(alone, SALES)["event_sales_equal_control_totals", str(BAD)].passed
+    assert days_of(instance, SALES) == before
 
     # a late refund: dirty day, one request, one run, clean; the restatement is on the asset
     world.kolkata.refund(world.orders[FIRST], moment(later(FIRST, 1)), amount="20.50", fee="1.00")
