@@ -3,8 +3,9 @@
 Drawn to match the orders of the same block (sales.py): each order has the session that led to it, and many
 an earlier visit; the purchase itself is a payment and no click. The rest are visitors who did not buy,
 pages that belong to no event, and bots, some of which say so and some of which only behave so. Some rows
-are delivered twice, with the same click_id. Rows go to ClickHouse through ingestion.clickstream alone,
-which truncates addresses and computes the local day.
+are delivered twice, with the same click_id. Each row says when it arrived, as production would have written
+it: seconds after the click, up to 72 h after it where a phone had no connection. Rows go to ClickHouse
+through ingestion.clickstream alone, which truncates addresses and computes the local day.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ from bilten_orchestration.demo.sales import Sales, sales
 
 BLOCKS_PER_BATCH = 2
 """Blocks sorted by time together, so that an insert meets few monthly partitions: 400,000 rows."""
+LATE_SESSIONS = 0.015
+LATEST = 72 * HOUR - MINUTE
+"""The writer refuses what comes later than 72 h."""
 SITE = "https://tickets.example.com"
 
 # utm_source, utm_medium, utm_campaign, referrer; share of sessions
@@ -250,7 +254,11 @@ def _rows(
     ids = uuids(rng, len(of))
     kept = np.flatnonzero((at < plan.cutoff - MINUTE) & (at > plan.cutoff - 1000 * DAY))
     again = kept[rng.random(len(kept)) < 0.012]
+    arrived = _arrivals(rng, at, sessions.last[of], of)
     chosen = np.concatenate([kept, again])
+    arrived = np.concatenate([arrived[kept], _again(rng, at[again], arrived[again])])
+    in_time = arrived < plan.cutoff  # the others are still on their way
+    chosen, arrived = chosen[in_time], arrived[in_time]
     source = np.where(landing, sessions.source[of], -1)
     bought = np.where((kind == CHECKOUT) & (checkout < ABANDONED), checkout, -1)
 
@@ -269,6 +277,7 @@ def _rows(
             "event_type": _texts(kind, TYPES),
             "event_name": _texts(kind, NAMES),
             "timestamp": pa.array(at // 1000 * 1000, pa.timestamp("us", "UTC")),
+            "ingested_at": pa.array(arrived // 1000 * 1000, pa.timestamp("us", "UTC")),
             "properties": _properties(offer, sold, sessions.agent[of], sessions.country[of], source, bought),
             "user_agent": _texts(sessions.agent[of], _AGENTS),
             "ip_address": _texts((of * 2654435761) % len(_ADDRESSES), _ADDRESSES),
@@ -276,6 +285,25 @@ def _rows(
             "page_url": _addresses(source, event, low, int(plan.blocks[sold.block][1])),
         }
     )
+
+
+def _arrivals(rng: np.random.Generator, at: Ints, last: Ints, of: Ints) -> Ints:
+    """When each click is written: within seconds, or with its whole session once a phone is online again."""
+    sessions = int(of[-1]) + 1 if len(of) else 0
+    offline = rng.random(sessions) < LATE_SESSIONS
+    # ten hours in the mean; a few as late as is accepted
+    away = np.minimum((rng.exponential(10, sessions) * HOUR).astype(np.int64) + 5 * MINUTE, LATEST)
+    soon = at + (rng.gamma(2.0, 0.9, len(of)) * SECOND).astype(np.int64) + SECOND // 5
+    late = np.minimum(last + away[of], at + LATEST)
+    return np.where(offline[of], np.maximum(late, soon), soon)
+
+
+def _again(rng: np.random.Generator, at: Ints, arrived: Ints) -> Ints:
+    """A second delivery: a retry after seconds, or a queue that is replayed hours later."""
+    replayed = rng.random(len(at)) < 0.1
+    pause = np.where(replayed, rng.exponential(6, len(at)) * HOUR, rng.exponential(20, len(at)) * SECOND)
+    second = np.minimum(arrived + pause.astype(np.int64) + SECOND, at + LATEST)
+    return np.maximum(second, arrived)
 
 
 # RFC 2544 gives 198.18.0.0/15 to measurements: nobody's address

@@ -102,7 +102,9 @@ def write_table(
     few parts. Raises UsageError for a schema that cannot be clicks, before anything is written.
 
     `zones`: event to IANA name; default: what the sync has applied. `history`: accept timestamps of the
-    last ten years instead of 72 h. `now`: the clock against which timestamps are judged.
+    last ten years instead of 72 h, and `ingested_at` (when the click arrived, at most 72 h after it) where
+    the table has it; otherwise the server's clock says that. `now`: the clock against which timestamps
+    are judged.
     """
     return _write(
         client, _chunks(table, chunk_rows), zones=zones, history=history, now=now, progress=progress
@@ -136,7 +138,7 @@ def _write(
     reasons: Counter[str] = Counter()
     days: set[date] = set()
     oldest = rules.HISTORY if history else rules.LATE
-    for rows, cleaned, token in _one_ahead(_judged(chunks, now, oldest)):
+    for rows, cleaned, token in _one_ahead(_judged(chunks, now, oldest, history)):
         if cleaned.reasons:
             _insert(client, "analytics.events_rejected", cleaned.refused, _token(cleaned.refused))
         if cleaned.accepted.num_rows:
@@ -162,10 +164,16 @@ def _write(
 
 
 def _judged(
-    chunks: Iterator[tuple[pa.RecordBatch, columns.Faults]], now: datetime | None, oldest: timedelta
+    chunks: Iterator[tuple[pa.RecordBatch, columns.Faults]],
+    now: datetime | None,
+    oldest: timedelta,
+    history: bool,
 ) -> Iterator[tuple[int, columns.Cleaned, str]]:
     for chunk, faults in chunks:
-        cleaned = columns.clean(chunk, now=now or datetime.now(UTC), oldest=oldest, faults=faults)
+        arrived = history and "ingested_at" in chunk.schema.names
+        cleaned = columns.clean(
+            chunk, now=now or datetime.now(UTC), oldest=oldest, faults=faults, ingested=arrived
+        )
         # the token leaves local_date out: a repeated chunk is the same whatever zones are known by now
         yield chunk.num_rows, cleaned, _token(cleaned.accepted)
 

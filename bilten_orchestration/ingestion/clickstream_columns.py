@@ -85,10 +85,11 @@ def check_schema(schema: pa.Schema) -> None:
             problems.append(
                 Problem(f"the table has no column {name}", f"a column {name}", ", ".join(schema.names))
             )
-    for name in FIELDS:
+    for name in (*FIELDS, "ingested_at"):
         at = schema.get_field_index(name)
         if at >= 0 and not _acceptable(name, schema.field(at).type):
-            expected = {"timestamp": "timestamp with a time zone", "properties": "map of text to text"}
+            moment = "timestamp with a time zone"
+            expected = {"timestamp": moment, "ingested_at": moment, "properties": "map of text to text"}
             problems.append(
                 Problem(
                     f"column {name} has the wrong type",
@@ -104,7 +105,7 @@ def check_schema(schema: pa.Schema) -> None:
 def _acceptable(name: str, kind: pa.DataType) -> bool:
     if pa.types.is_null(kind):
         return True
-    if name == "timestamp":
+    if name in ("timestamp", "ingested_at"):
         return bool(pa.types.is_timestamp(kind) and kind.tz is not None)
     if name == "properties":
         return bool(pa.types.is_map(kind) and _is_text(kind.key_type) and _is_text(kind.item_type))
@@ -126,12 +127,17 @@ def _is_packed(kind: pa.DataType) -> bool:
 
 
 def clean(
-    chunk: pa.RecordBatch, *, now: datetime, oldest: timedelta, faults: Mapping[str, Mask] | None = None
+    chunk: pa.RecordBatch,
+    *,
+    now: datetime,
+    oldest: timedelta,
+    faults: Mapping[str, Mask] | None = None,
+    ingested: bool = False,
 ) -> Cleaned:
     """Apply every rule to one chunk.
 
     `now` and `oldest` bound the timestamps. `faults` are rows that were already found to hold a value
-    of the wrong kind, by field.
+    of the wrong kind, by field. `ingested`: the column `ingested_at` is theirs to say.
     """
     broken = _Faults(chunk.num_rows)
     for name, mask in (faults or {}).items():
@@ -143,6 +149,8 @@ def clean(
     columns["timestamp"] = _timestamps(
         _column(chunk, "timestamp"), now, oldest, broken, wrong.get("timestamp")
     )
+    if ingested:
+        columns["ingested_at"] = _ingested(_column(chunk, "ingested_at"), columns["timestamp"], now, broken)
     columns["event_type"] = _event_types(_text(chunk, "event_type"), broken, wrong.get("event_type"))
     columns["event_name"] = names = _text(chunk, "event_name")
     named = pc.or_(pc.equal(names, ""), pc.match_substring_regex(names, rules.NAME_PATTERN))
@@ -244,6 +252,22 @@ def _timestamps(
         "in the future", "timestamp", _mask(pc.greater(moments, pa.scalar(now + rules.FUTURE, TIMESTAMP)))
     )
     broken.add("too old", "timestamp", _mask(pc.less(moments, pa.scalar(now - oldest, TIMESTAMP))))
+    return moments
+
+
+def _ingested(array: pa.Array, timestamps: pa.Array, now: datetime, broken: _Faults) -> pa.Array:
+    broken.add("missing", "ingested_at", _mask(array.is_null()))
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), TIMESTAMP)
+    moments = pc.floor_temporal(pc.fill_null(array, pa.scalar(now, array.type)), unit="millisecond").cast(
+        TIMESTAMP
+    )
+    delay = pc.subtract(moments, timestamps)
+    possible = pc.and_(
+        pc.less_equal(delay, pa.scalar(rules.LATE, delay.type)),
+        pc.greater_equal(delay, pa.scalar(-rules.FUTURE, delay.type)),
+    )
+    broken.add("not a time of arrival", "ingested_at", ~_mask(pc.fill_null(possible, True)))
     return moments
 
 

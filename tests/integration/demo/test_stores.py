@@ -33,6 +33,24 @@ CLICKS = {
     "checkouts with type and quantity": (1_000, "count()", "properties['quantity'] <> ''"),
     "truncated addresses only": (20, "uniqExact(ip_address)", "ip_address like '%.0'"),
     "months": (12, "uniqExact(toYYYYMM(timestamp))", "1"),
+    "97 % written within seconds": (
+        970,
+        "toUInt32(1000 * countIf(ingested_at < timestamp + interval 20 second) / count())",
+        "1",
+    ),
+    "late by hours": (300, "count()", "ingested_at > timestamp + interval 1 hour"),
+    "late by two days": (3, "count()", "ingested_at > timestamp + interval 48 hour"),
+    "late onto a later local day": (
+        100,
+        "count()",
+        "toDate(ingested_at) > toDate(timestamp) and ingested_at > timestamp + interval 5 minute",
+    ),
+    "second deliveries, hours later": (
+        20,
+        "count()",
+        """click_id in (select click_id from analytics.events
+        group by click_id having max(ingested_at) > min(ingested_at) + interval 1 hour)""",
+    ),
 }
 
 
@@ -60,6 +78,15 @@ def test_clickstream_trait(filled: tuple[Settings, Client], trait: str) -> None:
     assert found >= bound, f"{trait}: {found}, wanted at least {bound}"
 
 
+def test_history_looks_as_if_it_had_arrived_by_itself(filled: tuple[Settings, Client], today: date) -> None:
+    found = filled[1].query(
+        "select countIf(ingested_at < timestamp), countIf(ingested_at > timestamp + interval 72 hour),"
+        " countIf(ingested_at >= toDateTime({today:String}, 'UTC')) from analytics.events",
+        parameters={"today": f"{today} 00:00:00"},
+    )
+    assert found.result_rows == [(0, 0, 0)]
+
+
 def test_bots_also_show_by_their_pace(filled: tuple[Settings, Client]) -> None:
     fast = filled[1].query(
         "select count() from (select session_id, count() as n, any(user_agent) as agent,"
@@ -74,9 +101,9 @@ def test_each_purchase_follows_a_view_and_a_checkout_of_its_buyer(filled: tuple[
     with postgres.connect(settings.postgres) as connection:
         bought = connection.execute(
             "select user_id, event_id, captured_at from payments.payments p where captured_at is not null"
-            " and captured_at < created_at + interval '2 minutes' order by id limit 300"
+            " and captured_at < created_at + interval '2 minutes' order by id limit 100"
         ).fetchall()
-    assert len(bought) == 300
+    assert len(bought) == 100
     for user, event, at in bought:
         found = client.query(
             "with (select any(session_id) from analytics.events where user_id = {user:UUID} and event_id = {event:UUID}"

@@ -18,6 +18,13 @@ TRAITS = {
     "Honolulu, Apia or Tongatapu, and zones of half hours and 45 minutes": (4, """
         select count(distinct timezone) from users.organizations where timezone in
         ('Pacific/Honolulu', 'Pacific/Apia', 'Asia/Kolkata', 'Asia/Kathmandu', 'Australia/Adelaide')"""),
+    "UTC-10 and UTC+13 at the ends": (1, """
+        select (min(hours) = -10 and max(hours) >= 13)::int from (select extract(epoch from
+            timestamptz '2026-01-15 12:00+00' at time zone timezone - timestamp '2026-01-15 12:00') / 3600 as hours
+            from users.organizations) x"""),
+    "organizations of one, two and three organizers": (3, """
+        select count(distinct n) * (max(n) = 3)::int * (min(n) = 1)::int from (select count(*) as n from users.users
+        where role = 'organizer' and organization_id is not null group by organization_id) x"""),
     "events without an organization": (1, "select count(*) from events.events where organization_id is null"),
     "events on tour, in a zone other than their organization's": (5, """
         select count(*) from events.events e join users.organizations o on o.id = e.organization_id
@@ -80,6 +87,9 @@ TRAITS = {
         select count(*) from payments.refunds r join payments.payments p on p.id = r.payment_id
         where r.ticket_id is null and r.fee_amount = 0 and p.fee_amount > 0"""),
     "refunds of one ticket": (50, "select count(*) from payments.refunds where ticket_id is not null"),
+    "partial refunds, weeks later": (20, """
+        select count(*) from payments.refunds r join payments.payments p on p.id = r.payment_id
+        where r.amount < p.amount and r.refunded_at > p.captured_at + interval '14 days'"""),
     "two refunds of one payment": (10, """
         select count(*) from (select payment_id from payments.refunds where status = 'succeeded' group by 1 having count(*) > 1) x"""),
     "refunds reversed": (10, "select count(*) from payments.refunds where status = 'reversed'"),

@@ -355,6 +355,35 @@ def test_local_days_of_every_zone_with_their_clock_changes(client: Client) -> No
         assert one(client, f"select {wrong} from analytics.events where event_id = '{event}'") == (0,)
 
 
+def test_history_says_when_it_arrived_and_the_living_stream_does_not(client: Client) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=80)
+    delays = [timedelta(seconds=1), timedelta(hours=71), timedelta(hours=73), timedelta(hours=-1)]
+    table = pa.table(
+        {
+            **{
+                key: [str(name(key, number)) for number in range(4)]
+                for key in ("click", "session", "visitor")
+            },
+            "event_type": ["page_view"] * 4,
+            "timestamp": pa.array([at] * 4, pa.timestamp("us", "UTC")),
+            "ingested_at": pa.array([at + delay for delay in delays], pa.timestamp("us", "UTC")),
+        }
+    ).rename_columns(["click_id", "session_id", "visitor_id", "event_type", "timestamp", "ingested_at"])
+    report = clickstream.write_table(client, table, history=True)
+    assert report.rejected_by_reason == {"not a time of arrival": 2}
+    stored = client.query(
+        "select dateDiff('second', timestamp, ingested_at) from analytics.events order by ingested_at"
+    )
+    assert stored.result_rows == [(1,), (71 * 3600,)]
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    arrived = pa.array([now - timedelta(hours=1)] * 4, pa.timestamp("us", "UTC"))
+    living = table.set_column(4, "timestamp", arrived).set_column(5, "ingested_at", arrived)
+    assert clickstream.write_table(client, living).rows_written == 4
+    clock = "countIf(ingested_at > now() - interval 1 minute)"
+    assert one(client, f"select {clock} from analytics.events") == (4,)
+
+
 NIGHT = datetime(2026, 3, 10, 20, 30, tzinfo=UTC)  # already the 11th in Istanbul from 21:00 on
 
 
