@@ -1,8 +1,10 @@
 """Control totals: PostgreSQL's own numbers for a day, which the metrics gate compares with.
 
 The statement is controls.sql. It is computed in the snapshot of the batch whose rows ClickHouse holds,
-so that a difference is an error and never a matter of time. analytics.control_days is written after
-the totals: a day without a row there has no evidence and is not published.
+so that a difference is an error and never a matter of time. What PostgreSQL computed goes to the stage
+first, which nobody reads: a whole load computes it beside the transfer, before its rows are applied.
+Then `publish` makes cells of it; analytics.control_days is written after the totals: a day without a
+row there has no evidence and is not published.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from bilten_orchestration.ingestion.source import Snapshot, chunks
+from bilten_orchestration.ingestion.tables import STAGE
 from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:
@@ -26,6 +29,27 @@ if TYPE_CHECKING:
 _AHEAD, _BEHIND = timedelta(hours=14), timedelta(hours=12)
 _MOST_RANGES = 40
 DAYS_AHEAD = 2
+
+METRICS = (
+    "gross_sales",
+    "fees",
+    "tax",
+    "paid_orders",
+    "ticket_face_sales",
+    "refunds",
+    "refund_reversals",
+    "refunded_fees",
+    "refunded_tax",
+    "chargebacks",
+    "dispute_fees",
+    "chargeback_reversals",
+    "tickets_sold",
+    "comp_tickets",
+    "check_ins",
+    "tickets_cancelled",
+    "net_revenue",
+)
+_STAGED = f"{STAGE}.control_totals"
 
 
 def days_without(client: Client, first: date, as_of: datetime) -> list[date]:
@@ -42,49 +66,62 @@ def days_with(client: Client) -> set[date]:
     }
 
 
-def write(
-    connection: Connection,
-    client: Client,
-    days: Collection[date],
-    *,
-    batch: int,
-    snapshot: Snapshot,
-    whole: bool,
-) -> int:
-    """Compute and write the totals of `days`; `whole` when they are all days there are. Returns the cells.
+def stage(
+    connection: Connection, client: Client, days: Collection[date] | None, *, batch: int, rows_at_once: int
+) -> None:
+    """Compute the totals of `days` (None: of every day there is) and keep them in the stage, unread.
 
-    Repeating it for the same batch is harmless: the tables replace equal keys, and inserts carry a token.
+    One row per day, event and currency; `publish` makes cells of it. `connection` is in the snapshot.
     """
-    if not days:
-        return 0
-    ordered = sorted(days)
-    cells = 0
-    connection.execute("set local max_parallel_workers_per_gather to default")  # its rows are sorted
-    for number, (rows, body) in enumerate(
-        chunks(connection, _copy(ordered, batch, whole), rows_at_once=200_000)
-    ):
+    client.command(f"drop table if exists {_STAGED} sync")
+    metrics = ", ".join(f"{metric} Decimal(38, 3)" for metric in METRICS)
+    client.command(
+        f"create table {_STAGED} (metric_date Date32, event_id UUID, currency String, {metrics}) "
+        "engine = MergeTree order by metric_date settings non_replicated_deduplication_window = 1000"
+    )
+    if days is not None and not days:
+        return
+    copy = sql.SQL("copy ({}) to stdout").format(sql.SQL(statement(days)))
+    for number, (_, body) in enumerate(chunks(connection, copy, rows_at_once)):
         client.raw_insert(
-            "analytics.control_totals",
-            column_names=["metric_date", "event_id", "currency", "metric", "value", "batch"],
+            _STAGED,
+            column_names=["metric_date", "event_id", "currency", *METRICS],
             insert_block=body,
             fmt="TabSeparated",
             settings={"insert_deduplication_token": f"{batch}:control_totals:{number}"},
         )
-        cells += rows
-    _write_days(client, ordered, batch, snapshot)
-    return cells
 
 
-def _copy(days: Collection[date], batch: int, whole: bool) -> sql.Composed:
-    inner = sql.SQL(statement(days, whole=whole))
-    return sql.SQL("copy (select c.*, {} from ({}) c order by 1, 2, 3, 4) to stdout").format(
-        sql.Literal(batch), inner
+def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Snapshot) -> tuple[int, int]:
+    """Make what is staged, and `days` without facts, the control totals of their days: (days, cells).
+
+    Repeating it for the same batch is harmless: the tables replace equal keys.
+    """
+    cells = ", ".join(f"('{metric}', {metric})" for metric in METRICS)
+    client.command(
+        "insert into analytics.control_totals (metric_date, event_id, currency, metric, value, batch) "
+        f"select metric_date, event_id, currency, cell.1, cell.2, {batch} from {_STAGED} "
+        f"array join arrayFilter(cell -> cell.2 <> 0, [{cells}]) as cell",
+        settings={"optimize_on_insert": 0},
     )
+    listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
+    client.command(
+        "insert into analytics.control_days (metric_date, batch, cells, as_of) "
+        f"select day, {batch}, sum(cells), "
+        f"toDateTime64('{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC') "
+        f"from (select arrayJoin([{listed}]::Array(Date32)) as day, 0 as cells union all "
+        "select metric_date, count() from analytics.control_totals final "
+        f"where batch = {batch} group by metric_date) group by day"
+    )
+    written = client.query(
+        f"select count(), sum(cells) from analytics.control_days final where batch = {batch}"
+    ).result_rows[0]
+    return int(written[0]), int(written[1])
 
 
-def statement(days: Collection[date], *, whole: bool) -> str:
-    """The SQL for these days. With `whole` no index range is used, every row is read once."""
-    ranges = [] if whole else _ranges(sorted(days))
+def statement(days: Collection[date] | None) -> str:
+    """The SQL for these days. With None no index range is used, every row is read once."""
+    ranges = [] if days is None else _ranges(sorted(days))
 
     def in_days(match: re.Match[str]) -> str:
         moment = match[1]
@@ -93,6 +130,8 @@ def statement(days: Collection[date], *, whole: bool) -> str:
         return "(" + " or ".join(f"{moment} >= '{low}' and {moment} < '{high}'" for low, high in ranges) + ")"
 
     text = re.sub(r"\{in_days:([a-z_.]+)\}", in_days, _template())
+    if days is None:
+        return text.replace("{days}", "true")
     listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
     return text.replace("{days}", f"metric_date = any(array[{listed}]::date[])")
 
@@ -119,16 +158,3 @@ def _ranges(days: list[date]) -> list[tuple[str, str]]:
         high = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1) + _BEHIND
         ranges.append((low.isoformat(), high.isoformat()))
     return ranges
-
-
-def _write_days(client: Client, days: list[date], batch: int, snapshot: Snapshot) -> None:
-    listed = ", ".join(f"'{day.isoformat()}'" for day in days)
-    client.command(
-        "insert into analytics.control_days (metric_date, batch, cells, as_of) "
-        f"select day, {batch}, cells, toDateTime64('{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', "
-        "6, 'UTC') "
-        f"from (select arrayJoin([{listed}]::Array(Date32)) as day) wanted "
-        "left join (select metric_date, count() as cells from analytics.control_totals final "
-        f"where batch = {batch} group by metric_date) counted on counted.metric_date = wanted.day",
-        settings={"insert_deduplication_token": f"{batch}:control_days", "join_use_nulls": 0},
-    )

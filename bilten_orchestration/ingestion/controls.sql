@@ -1,7 +1,8 @@
 -- Control totals: what PostgreSQL itself computes per local day, event, currency and metric, in the
 -- snapshot of a batch. The rules are those of docs/metrics-rules.md; dbt computes the same from the raw
 -- copies, on its own. {in_days:<moment>} narrows by an index before the exact local day is asked;
--- {days} is the condition on metric_date.
+-- {days} is the condition on metric_date. One row per day, event and currency: its columns are the
+-- metrics, in the order of METRICS in controls.py.
 with zones as (
     select e.id as event_id, coalesce(o.timezone, 'UTC') as zone
     from events.events e
@@ -9,11 +10,14 @@ with zones as (
 ),
 -- a payment counts once it is captured, whatever became of it; a soft-deleted one never
 paid as materialized (
-    select p.id, (p.captured_at at time zone z.zone)::date as metric_date, p.event_id, p.currency::text as currency,
-           p.amount, p.fee_amount, p.tax_amount
-    from payments.payments p
-    join zones z on z.event_id = p.event_id
-    where p.deleted_at is null and p.captured_at is not null and {in_days:p.captured_at}
+    select * from (
+        select p.id, (p.captured_at at time zone z.zone)::date as metric_date, p.event_id,
+               p.currency::text as currency, p.amount, p.fee_amount, p.tax_amount
+        from payments.payments p
+        join zones z on z.event_id = p.event_id
+        where p.deleted_at is null and p.captured_at is not null and {in_days:p.captured_at}
+    ) captured
+    where {days}
 ),
 sales as (
     select metric_date, event_id, currency,
@@ -95,10 +99,14 @@ scanned as (
 -- once, at the earlier of its own moment and its first refund; the last of a transfer is the one that
 -- admits, so one that was handed on cannot be cancelled
 cancelled_tickets as (
-    select t.id from tickets.tickets t where t.cancelled_at is not null and {in_days:t.cancelled_at}
+    select t.id, t.event_id, t.ticket_type_id, t.payment_id, t.cancelled_at
+    from tickets.tickets t
+    where t.cancelled_at is not null and {in_days:t.cancelled_at}
     union
-    select r.ticket_id from payments.refunds r
-    where r.ticket_id is not null and r.refunded_at is not null and {in_days:r.refunded_at}
+    select t.id, t.event_id, t.ticket_type_id, t.payment_id, t.cancelled_at
+    from payments.refunds r
+    join tickets.tickets t on t.id = r.ticket_id
+    where r.refunded_at is not null and {in_days:r.refunded_at}
 ),
 first_refund as (
     select r.ticket_id, min(r.refunded_at) as refunded_at
@@ -110,8 +118,7 @@ first_refund as (
 cancelled as (
     select (least(t.cancelled_at, f.refunded_at) at time zone z.zone)::date as metric_date, t.event_id,
            coalesce(p.currency, y.currency)::text as currency, count(*) as tickets_cancelled
-    from cancelled_tickets c
-    join tickets.tickets t on t.id = c.id
+    from cancelled_tickets t
     join tickets.ticket_types y on y.id = t.ticket_type_id
     join zones z on z.event_id = t.event_id
     left join payments.payments p on p.id = t.payment_id
@@ -120,48 +127,72 @@ cancelled as (
       and not exists (select from tickets.tickets later where later.transferred_from = t.id)
     group by 1, 2, 3
 ),
-cells as (
-    select s.metric_date, s.event_id, s.currency, v.metric, v.value from sales s
-    cross join lateral (values ('gross_sales', gross_sales), ('fees', fees), ('tax', tax),
-                               ('paid_orders', paid_orders)) as v (metric, value)
+-- one row per day, event and currency; what a part does not know is null, which sum() passes over
+movements (metric_date, event_id, currency,
+           gross_sales, fees, tax, paid_orders,
+           ticket_face_sales,
+           refunds, refund_reversals, refunded_fees, refunded_tax,
+           chargebacks, dispute_fees, chargeback_reversals,
+           tickets_sold, comp_tickets, check_ins, tickets_cancelled) as (
+    select metric_date, event_id, currency, gross_sales, fees, tax, paid_orders,
+           null::numeric,
+           null::numeric, null::numeric, null::numeric, null::numeric,
+           null::numeric, null::numeric, null::numeric,
+           null::bigint, null::bigint, null::bigint, null::bigint
+    from sales
     union all
-    select metric_date, event_id, currency, 'ticket_face_sales', ticket_face_sales from face
+    select metric_date, event_id, currency, null, null, null, null,
+           ticket_face_sales, null, null, null, null, null, null, null, null, null, null, null
+    from face
     union all
-    select s.metric_date, s.event_id, s.currency, v.metric, v.value from refunded s
-    cross join lateral (values ('refunds', refunds), ('refunded_fees', refunded_fees),
-                               ('refunded_tax', refunded_tax)) as v (metric, value)
+    select metric_date, event_id, currency, null, null, null, null,
+           null, refunds, null, refunded_fees, refunded_tax, null, null, null, null, null, null, null
+    from refunded
     union all
-    select s.metric_date, s.event_id, s.currency, v.metric, v.value from refunds_reversed s
-    cross join lateral (values ('refund_reversals', refund_reversals), ('refunded_fees', refunded_fees),
-                               ('refunded_tax', refunded_tax)) as v (metric, value)
+    select metric_date, event_id, currency, null, null, null, null,
+           null, null, refund_reversals, refunded_fees, refunded_tax, null, null, null, null, null, null, null
+    from refunds_reversed
     union all
-    select s.metric_date, s.event_id, s.currency, v.metric, v.value from charged_back s
-    cross join lateral (values ('chargebacks', chargebacks), ('dispute_fees', dispute_fees)) as v (metric, value)
+    select metric_date, event_id, currency, null, null, null, null,
+           null, null, null, null, null, chargebacks, dispute_fees, null, null, null, null, null
+    from charged_back
     union all
-    select metric_date, event_id, currency, 'chargeback_reversals', chargeback_reversals from chargebacks_reversed
+    select metric_date, event_id, currency, null, null, null, null,
+           null, null, null, null, null, null, null, chargeback_reversals, null, null, null, null
+    from chargebacks_reversed
     union all
-    select metric_date, event_id, currency, 'tickets_sold', tickets_sold from sold_paid
+    select metric_date, event_id, currency, null, null, null, null,
+           null, null, null, null, null, null, null, null, tickets_sold, null, null, null
+    from sold_paid
     union all
-    select s.metric_date, s.event_id, s.currency, v.metric, v.value from given s
-    cross join lateral (values ('tickets_sold', tickets_sold), ('comp_tickets', comp_tickets)) as v (metric, value)
+    select metric_date, event_id, currency, null, null, null, null,
+           null, null, null, null, null, null, null, null, tickets_sold, comp_tickets, null, null
+    from given
     union all
-    select metric_date, event_id, currency, 'check_ins', check_ins from scanned
+    select metric_date, event_id, currency, null, null, null, null,
+           null, null, null, null, null, null, null, null, null, null, check_ins, null
+    from scanned
     union all
-    select metric_date, event_id, currency, 'tickets_cancelled', tickets_cancelled from cancelled
+    select metric_date, event_id, currency, null, null, null, null,
+           null, null, null, null, null, null, null, null, null, null, null, tickets_cancelled
+    from cancelled
 ),
 totals as (
-    select metric_date, event_id, currency, metric, sum(value) as value
-    from cells
+    select metric_date, event_id, currency,
+           coalesce(sum(gross_sales), 0) as gross_sales, coalesce(sum(fees), 0) as fees,
+           coalesce(sum(tax), 0) as tax, coalesce(sum(paid_orders), 0) as paid_orders,
+           coalesce(sum(ticket_face_sales), 0) as ticket_face_sales,
+           coalesce(sum(refunds), 0) as refunds, coalesce(sum(refund_reversals), 0) as refund_reversals,
+           coalesce(sum(refunded_fees), 0) as refunded_fees, coalesce(sum(refunded_tax), 0) as refunded_tax,
+           coalesce(sum(chargebacks), 0) as chargebacks, coalesce(sum(dispute_fees), 0) as dispute_fees,
+           coalesce(sum(chargeback_reversals), 0) as chargeback_reversals,
+           coalesce(sum(tickets_sold), 0) as tickets_sold, coalesce(sum(comp_tickets), 0) as comp_tickets,
+           coalesce(sum(check_ins), 0) as check_ins, coalesce(sum(tickets_cancelled), 0) as tickets_cancelled
+    from movements
     where {days}
-    group by 1, 2, 3, 4
-    union all
-    select metric_date, event_id, currency, 'net_revenue',
-           sum(case when metric in ('gross_sales', 'refund_reversals', 'refunded_fees', 'refunded_tax', 'chargeback_reversals')
-                    then value else -value end)
-    from cells
-    where {days}
-      and metric in ('gross_sales', 'fees', 'tax', 'refunds', 'refund_reversals', 'refunded_fees', 'refunded_tax',
-                     'chargebacks', 'chargeback_reversals')
     group by 1, 2, 3
 )
-select metric_date, event_id, currency, metric, value from totals where value <> 0
+select t.*,
+       gross_sales - fees - tax - (refunds - refund_reversals) + refunded_fees + refunded_tax
+       - chargebacks + chargeback_reversals as net_revenue
+from totals t

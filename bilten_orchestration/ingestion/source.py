@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from select import POLLIN, poll
 
-from psycopg import sql
+from psycopg import OperationalError, pq, sql
+from psycopg.errors import error_from_result
 
 from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.tables import SyncedTable
@@ -174,16 +176,57 @@ def block_ranges(connection: Connection, table: SyncedTable, wanted: int) -> lis
 
 
 def chunks(connection: Connection, statement: sql.Composed, rows_at_once: int) -> Iterator[tuple[int, bytes]]:
-    """The output of a COPY statement as (rows, bytes): at most `rows_at_once` rows, about CHUNK_BYTES."""
+    """The output of a COPY statement as (rows, bytes): at most `rows_at_once` rows, about CHUNK_BYTES.
+
+    Read through libpq's own calls: psycopg's loop over a COPY builds a generator for every row, which took
+    as long as PostgreSQL takes to write it. The connection is closed when reading ends early.
+    """
+    pgconn = connection.pgconn
     held = bytearray()
     rows = 0
-    with connection.cursor().copy(statement) as copy:
-        for row in copy:
-            held += row
-            rows += 1
-            if rows >= rows_at_once or len(held) >= CHUNK_BYTES:
-                yield rows, bytes(held)
-                held.clear()
-                rows = 0
+    ended = False
+    try:
+        pgconn.send_query(statement.as_string(connection).encode())
+        _answer(connection, pq.ExecStatus.COPY_OUT)
+        while True:
+            size, row = pgconn.get_copy_data(1)
+            if size > 0:
+                held += row
+                rows += 1
+                if rows >= rows_at_once or len(held) >= CHUNK_BYTES:
+                    yield rows, bytes(held)
+                    held.clear()
+                    rows = 0
+            elif size == 0:
+                _await_input(connection)
+            else:
+                break
+        _answer(connection, pq.ExecStatus.COMMAND_OK)
+        ended = True
+    finally:
+        if not ended:
+            connection.close()
     if rows:
         yield rows, bytes(held)
+
+
+def _answer(connection: Connection, wanted: pq.ExecStatus) -> None:
+    """The next result of the connection; an error of the server is raised as psycopg does."""
+    pgconn = connection.pgconn
+    while pgconn.is_busy():
+        _await_input(connection)
+    result = pgconn.get_result()
+    if result is None or result.status != wanted:
+        if result is not None and result.status == pq.ExecStatus.FATAL_ERROR:
+            raise error_from_result(result)
+        raise OperationalError(f"COPY was answered with {result and result.status}")
+    if wanted == pq.ExecStatus.COMMAND_OK:
+        while pgconn.get_result() is not None:
+            pass
+
+
+def _await_input(connection: Connection) -> None:
+    readable = poll()  # unlike select(), of any descriptor
+    readable.register(connection.pgconn.socket, POLLIN)
+    readable.poll()
+    connection.pgconn.consume_input()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from bilten_orchestration.ingestion.source import Since
 from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
 from bilten_orchestration.ingestion.transfer import Moved, Reader
 from bilten_orchestration.progress import Progress
+from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -41,8 +43,11 @@ class Staging:
     def holds(self, table: SyncedTable) -> bool:
         return bool(self.rows.get(table.source) or self.deletes.get(table.source))
 
-    def whole(self, *, first_load: bool) -> None:
-        """Every row; and, but in a first load, tombstones for what ClickHouse shows and PostgreSQL lacks."""
+    def whole(self, beside: Callable[[Connection], None], *, first_load: bool) -> None:
+        """Every row; and, but in a first load, tombstones for what ClickHouse shows and PostgreSQL lacks.
+
+        `beside` is run by one of the readers, on its connection.
+        """
         last_told = time.monotonic()
 
         def done(plan: TablePlan, moved: Moved) -> None:
@@ -52,7 +57,7 @@ class Staging:
                 last_told = time.monotonic()
                 self.progress(f"{sum(self.rows.values())} rows read")
 
-        self.reader.whole(list(self.plans.values()), done)
+        self.reader.whole(list(self.plans.values()), done, beside)
         if not first_load:
             for table in TABLES:
                 self._count(self.deletes, table, Moved(rows=self._tombstones_of_absent(table)))

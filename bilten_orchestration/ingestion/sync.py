@@ -1,9 +1,10 @@
 """One batch: what is new in PostgreSQL, into ClickHouse, whole or not at all as far as builds can see.
 
-Rows first go to stage tables, which nobody reads. While the rows before are still there, the touched
-days are worked out and kept in PostgreSQL. Then the stage's parts are moved into the raw tables, one
-table after the other; then come clicks on other days, control totals, and last the row in
-analytics.sync_batches. The state in PostgreSQL (mark, epoch, dirty days) follows in one transaction.
+Rows first go to stage tables, which nobody reads, in a whole load with the control totals beside them.
+While the rows before are still there, the touched days are worked out and kept in PostgreSQL. Then the
+stage's parts are moved into the raw tables, one table after the other; then come clicks on other days,
+control totals, and last the row in analytics.sync_batches. The state in PostgreSQL (mark, epoch, dirty
+days) follows in one transaction.
 
 What a kill leaves behind, and why the next call repairs it. The numbers are those in the code.
 
@@ -147,9 +148,13 @@ class _Batch:
             reader = Reader(self.settings, self.client, batch, reading, snapshot)
             staging = Staging(self.client, reader, plans, self.progress, half_applied)
 
+            def control_totals(connection: Connection, of: Collection[date] | None = None) -> None:
+                rows_at_once = self.settings.ingestion.chunk_rows
+                controls.stage(connection, self.client, of, batch=batch, rows_at_once=rows_at_once)
+
             empty_stage(self.client)
             if whole:
-                staging.whole(first_load=first)  # 3
+                staging.whole(control_totals, first_load=first)  # 3
             else:
                 staging.new(since, rereading)
             moved, relocated = staging.moved_events()
@@ -165,10 +170,10 @@ class _Batch:
             clicks = clickstream_relocation.relocate(self.client, self._zones(relocated))  # 6
             days |= {day: "clicks on another day" for day in clicks.days if day not in days}
             wanted = self._control_days(days, control_days, snapshot, whole)
-            cells = controls.write(
-                reading, self.client, wanted, batch=batch, snapshot=snapshot, whole=whole
-            )  # 7
-            self.progress(f"control totals of {len(wanted)} days, {cells} cells")
+            if not whole:
+                control_totals(reading, wanted)
+            computed, cells = controls.publish(self.client, wanted, batch=batch, snapshot=snapshot)  # 7
+            self.progress(f"control totals of {computed} days, {cells} cells")
             self._write_batch(staging, kind, snapshot, epoch, len(days))  # 8
             state.finish(
                 self.connection,
@@ -197,7 +202,7 @@ class _Batch:
             rows=staging.rows,
             deletes=staging.deletes,
             touched_days=days,
-            control_days=len(wanted),
+            control_days=computed,
             control_cells=cells,
             clicks_moved=clicks.clicks_moved,
             added_columns=tuple(f"{p.table.source}.{c.name}" for p in plans.values() for c in p.added),

@@ -94,8 +94,13 @@ class Reader:
         statement = source.tombstones_statement(table, self.batch, since)
         return self._move(self.connection, statement, table, [*table.key, *OWN_COLUMNS], "deleted")
 
-    def whole(self, plans: Sequence[TablePlan], done: Callable[[TablePlan, Moved], None]) -> None:
-        """Whole tables, by `parallel_ranges` readers that import the snapshot.
+    def whole(
+        self,
+        plans: Sequence[TablePlan],
+        done: Callable[[TablePlan, Moved], None],
+        beside: Callable[[Connection], None],
+    ) -> None:
+        """Whole tables, by `parallel_ranges` readers that import the snapshot; one begins with `beside`.
 
         Work is cut by blocks of the heap, so that the last big table does not keep one reader alone;
         the largest come first. An error of one reader ends the others after their chunk.
@@ -108,24 +113,23 @@ class Reader:
                 work.put((plan, condition, f"range {number}"))
         failed = Event()
 
-        def run() -> list[tuple[TablePlan, Moved]]:
-            moved = []
-            with source.import_snapshot(self.settings, self.snapshot) as connection:
-                while not failed.is_set():
-                    try:
-                        plan, condition, label = work.get_nowait()
-                    except Empty:
-                        break
-                    try:
-                        moved.append((plan, self._rows(connection, plan, condition, label)))
-                    except BaseException:
-                        failed.set()
-                        raise
-                    done(*moved[-1])
-            return moved
+        def run(first: Callable[[Connection], None] | None) -> None:
+            try:
+                with source.import_snapshot(self.settings, self.snapshot) as connection:
+                    if first is not None:
+                        first(connection)
+                    while not failed.is_set():
+                        try:
+                            plan, condition, label = work.get_nowait()
+                        except Empty:
+                            break
+                        done(plan, self._rows(connection, plan, condition, label))
+            except BaseException:
+                failed.set()
+                raise
 
         with ThreadPoolExecutor(readers, thread_name_prefix="sync-reader") as pool:
-            for future in [pool.submit(run) for _ in range(readers)]:
+            for future in [pool.submit(run, None if other else beside) for other in range(readers)]:
                 future.result()
 
     def _size(self, plan: TablePlan) -> int:
@@ -159,6 +163,7 @@ class Reader:
                 settings={
                     "insert_deduplication_token": f"{self.batch}:{table.target}:{label}:{number}",
                     "input_format_parallel_parsing": 0,  # the readers are parallel already
+                    "optimize_on_insert": 0,  # no key comes twice in a chunk; looking for it costs a third
                 },
             )
             total += Moved(rows, len(body))

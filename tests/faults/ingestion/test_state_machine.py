@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -244,12 +244,12 @@ class Shops(RuleBasedStateMachine):
         return {tuple(row) for row in rows}
 
     def _computed(self) -> set[tuple[Any, ...]]:
-        days = [date(2026, 3, 1) + timedelta(days=n) for n in range(60)]
+        cells = ", ".join(f"('{metric}', {metric})" for metric in controls.METRICS)
         with postgres.connect(self.settings.postgres, "etl", autocommit=True) as connection:
-            computed = controls.statement(days, whole=True)
             rows = connection.execute(
                 "select metric_date, event_id::text, currency, metric, round(value, 3)::text "
-                f"from ({computed}) c"
+                f"from ({controls.statement(None)}) c cross join lateral (values {cells}) v (metric, value) "
+                "where value <> 0"
             )
             return {tuple(row) for row in rows}
 

@@ -14,7 +14,7 @@ _RANGE = re.compile(r"p\.captured_at >= '([^']+)' and p\.captured_at < '([^']+)'
 
 
 def _ranges(days: list[date]) -> list[tuple[datetime, datetime]]:
-    text = controls.statement(days, whole=False)
+    text = controls.statement(days)
     return [(datetime.fromisoformat(low), datetime.fromisoformat(high)) for low, high in _RANGE.findall(text)]
 
 
@@ -39,7 +39,13 @@ def test_days_far_apart_are_separate_ranges_and_many_become_one() -> None:
 
 
 def test_a_whole_load_uses_no_range_and_leaves_no_placeholder() -> None:
-    text = controls.statement([date(2026, 1, 1)], whole=True)
+    text = controls.statement(None)
     assert not _RANGE.search(text)
+    assert "{" not in text
+    assert "metric_date = any" not in text
+
+
+def test_single_days_leave_no_placeholder() -> None:
+    text = controls.statement([date(2026, 1, 1)])
     assert "{" not in text
     assert "metric_date = any(array['2026-01-01']::date[])" in text
