@@ -230,7 +230,7 @@ def start_redis(base: Path, name: str = "redis") -> tuple[Server, RedisSettings]
     server = redis.Redis(
         data=directory / "data",
         port=ports.any_free(),
-        binary=redis.binary(base, user),
+        binary=redis.binary(base, user, directory / "data"),
         user=user,
         password=PASSWORD,
     )

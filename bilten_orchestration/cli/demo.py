@@ -100,8 +100,8 @@ def _show_traffic(report: TrafficReport) -> None:
     print(f"{report.clicks_written:>9,}  clicks, {report.clicks_rejected:,} refused as malformed")
     print(
         f"{report.achieved_per_second:g} changes a second of {report.rate_per_second:g}"
-        f" over {report.seconds:.0f} s; greatest lag {report.greatest_lag_seconds:.2f} s;"
-        f" {report.retried} retried, {report.dropped} dropped, {report.reconnects} reconnects"
+        f" over {report.seconds:.0f} s; greatest lag {report.greatest_lag_seconds:.2f} s\n"
+        f"{report.retried} retried, {report.dropped} dropped, {report.reconnects} reconnects"
     )
 
 

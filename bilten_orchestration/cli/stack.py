@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,10 +42,20 @@ def up(
 ) -> None:
     """Start what has no address, migrate, load demo data, sync, build the last 30 days."""
     with output.errors("up", as_json=as_json):
+        from dataclasses import asdict
+
         from bilten_orchestration.local import up as engine
 
         report = engine.up(with_demo=demo, scale=scale, progress=output.say)
-        output.finish("up", report, as_json=as_json, human=lambda: _show_up(report))
+        failed = report.failed
+        output.finish(
+            "up",
+            asdict(report) | {"failed": failed and {"phase": failed.phase, "seconds": failed.seconds}},
+            as_json=as_json,
+            problems=failed.problems if failed else (),
+            human=lambda: _show_up(report),
+            exit_code=failed.exit_code if failed else 1,
+        )
 
 
 def down(as_json: output.Json = False) -> None:
@@ -128,34 +139,42 @@ def env(
 
 
 def _show_up(report: UpReport) -> None:
+    if report.failed is not None:
+        print(f"\nBilten is not up: {report.failed.phase} failed. `bilten up` goes on there.\n")
+        return
     print(f"\nBilten is up ({report.seconds:.0f} s)\n")
-    print(f"  Dagster       {report.ui}")
-    for name, port in report.ports.items():
-        if not name.startswith("dagster"):
-            print(f"  {name:<13} 127.0.0.1:{port}")
-    print(f"  credentials   {report.credentials} (readable by you alone)")
+    for name, address in {**report.addresses, "credentials": report.credentials}.items():
+        print(f"  {name:<13} {address}")
     for note in report.notes:
-        print(f"  note          {note}")
+        print(textwrap.fill(note, 80, initial_indent="  note          ", subsequent_indent=" " * 16))
     print(
-        "\nThree things to try\n"
-        f"  {report.ui}/asset-groups   the graph, from table to mart\n"
-        '  .venv/bin/bilten sql "select metric_date, currency, sum(gross_sales) as gross_sales'
-        ' from marts.fct_event_sales_daily group by all order by all desc limit 5"\n'
-        '  eval "$(.venv/bin/bilten env)"   and psql, redis-cli or any other client connects'
+        f"""
+Three things to try
+
+  the graph, from table to mart:
+    {report.ui}/asset-groups
+  what was sold, by day and currency:
+    .venv/bin/bilten sql "select metric_date, currency, sum(gross_sales) as sales
+      from marts.fct_event_sales_daily
+      group by all order by all desc limit 5"
+  psql, redis-cli or any other client, connected:
+    eval "$(.venv/bin/bilten env)"
+"""
     )
 
 
 def _show_status(report: StackStatus) -> None:
-    rows = [("server", "state", "address", "pid", "up", "memory", "health")]
+    rows = [("server", "address", "pid", "up", "memory", "health")]
     rows += [
         (
             program.name,
-            program.state,
             program.where,
             str(program.pid or ""),
             _duration(program.uptime_seconds),
             _mebibytes(program.memory_bytes),
-            program.health,
+            program.health
+            if program.state in ("RUNNING", "OUTSIDE")
+            else f"{program.state}: {program.health}",
         )
         for program in report.programs
     ]
@@ -163,7 +182,7 @@ def _show_status(report: StackStatus) -> None:
     for row in rows:
         # numbers to the right
         cells = [
-            cell.rjust(width) if number in (3, 4, 5) else cell.ljust(width)
+            cell.rjust(width) if number in (2, 3, 4) else cell.ljust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())

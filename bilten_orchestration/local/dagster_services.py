@@ -21,12 +21,21 @@ from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.privileges import server_file
 from bilten_orchestration.local.programs import Program
-from bilten_orchestration.settings import CHECKOUT, PREFIX, Settings
+from bilten_orchestration.settings import CHECKOUT, PREFIX, Settings, as_environment
 
 MODULE = "bilten_orchestration.definitions"
 LOCATION = "bilten"
 CODE_SERVER, WEBSERVER, DAEMON = "dagster-code", "dagster-webserver", "dagster-daemon"
 RUN_WORKER_CRASH_RETRIES = 2
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+NETWORK = frozenset(
+    (
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "PGSSLROOTCERT"),
+        *_PROXIES,
+        *(name.upper() for name in _PROXIES),
+    )
+)
+"""How outside stores are reached, by names that are not ours: certificates and proxies."""
 
 
 def initialise(layout: Layout, settings: Settings) -> None:
@@ -37,17 +46,24 @@ def initialise(layout: Layout, settings: Settings) -> None:
 
 
 def programs(
-    layout: Layout, settings: Settings, caller: Mapping[str, str] | None = None
+    layout: Layout, settings: Settings, *, outside: bool, caller: Mapping[str, str] | None = None
 ) -> tuple[Program, ...]:
-    """The three services; the settings that the caller gave by environment go with them."""
-    # what `bilten env` exported is in stack.env already; passing it on would restart the services
+    """The three services. Their environment follows from the settings, so that `up` from another shell
+    restarts nothing; `outside`: some store has an address of its own, and what `caller` (default: our
+    environment) says of the way there goes along."""
+    # stack.env they read by themselves: a service does not start again because another one moved
     recorded = stack_env.read(layout.stack_env)
-    inherited = {
+    given = {
         name: value
-        for name, value in (os.environ if caller is None else caller).items()
-        if name.startswith(PREFIX) and name != f"{PREFIX}HOME" and recorded.get(name) != value
+        for name, value in as_environment(settings).items()
+        if name != f"{PREFIX}HOME" and recorded.get(name) != value
     }
-    environment = environment_of(layout, settings) | inherited | _python()
+    network = (
+        {name: value for name, value in (os.environ if caller is None else caller).items() if name in NETWORK}
+        if outside
+        else {}
+    )
+    environment = environment_of(layout, settings) | network | given | _python()
     workspace_file = str(layout.dagster_home / "workspace.yaml")
 
     def service(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from psycopg import sql
 
@@ -27,10 +28,16 @@ MARK = "Dagster's storage, made by Dagster "
 
 
 def prepare(
-    layout: Layout, settings: Settings, supervisor: Supervisor, progress: Progress, *, ours: bool
+    layout: Layout,
+    settings: Settings,
+    supervisor: Supervisor,
+    environment: Mapping[str, str],
+    progress: Progress,
+    *,
+    ours: bool,
 ) -> None:
-    """Make or migrate the tables unless they are of this Dagster version. `ours`: the server is embedded,
-    so tables without a mark are a half-done start of ours.
+    """Make or migrate the tables unless they are of this Dagster version. `environment` is that of the
+    services. `ours`: the server is embedded, so tables without a mark are a half-done start of ours.
 
     Raises Mismatch when Dagster's own command fails.
     """
@@ -48,7 +55,7 @@ def prepare(
         if found is None and ours:
             connection.execute("drop schema public cascade")
             connection.execute("create schema public")
-        _migrate(layout, settings)
+        _migrate(layout, environment)
         connection.execute(
             sql.SQL("comment on database {} is {}").format(
                 sql.Identifier(settings.postgres.dagster_database), sql.Literal(wanted)
@@ -56,10 +63,10 @@ def prepare(
         )
 
 
-def _migrate(layout: Layout, settings: Settings) -> None:
+def _migrate(layout: Layout, environment: Mapping[str, str]) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "dagster", "instance", "migrate"],
-        env=base_environment(layout.home) | dagster_services.environment_of(layout, settings),
+        env=base_environment(layout.home) | dict(environment),
         cwd=layout.dagster_home,
         capture_output=True,
         text=True,

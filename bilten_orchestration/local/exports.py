@@ -7,7 +7,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from bilten_orchestration.errors import UsageError
-from bilten_orchestration.local import dagster_services, up
+from bilten_orchestration.local import addresses, dagster_services
 from bilten_orchestration.local.layout import layout
 from bilten_orchestration.settings import Settings, home_directory
 
@@ -54,7 +54,7 @@ def exports(settings: Settings, role: Role) -> dict[str, str]:
         ),
         "AWS_ENDPOINT_URL": store.endpoint_url,
         **dagster_services.environment_of(places, settings),
-        "DAGSTER_URL": up.ui(settings),
+        "DAGSTER_URL": addresses.ui(settings),
         # dbt from dbt_project/; no HOST, which would say that ClickHouse is not the embedded one
         "BILTEN_CLICKHOUSE__PORT": str(clickhouse.port),
         "DBT_ENV_SECRET_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),

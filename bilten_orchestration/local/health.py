@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.local import addresses
 from bilten_orchestration.settings import Settings
 
 Check = Callable[[Settings], str]
@@ -32,7 +33,7 @@ def postgres(settings: Settings) -> str:
         raise StoreUnavailable(
             "PostgreSQL answered a query without a row", expected="its version", found="nothing"
         )
-    return f"version {row[0]}, {row[1]} sessions"
+    return f"{row[0]}, {row[1]} sessions"
 
 
 def clickhouse(settings: Settings) -> str:
@@ -40,7 +41,7 @@ def clickhouse(settings: Settings) -> str:
 
     client = connect(settings.clickhouse)
     try:
-        return f"version {client.command('select version()')}"
+        return str(client.command("select version()"))
     finally:
         client.close()
 
@@ -51,7 +52,7 @@ def redis(settings: Settings) -> str:
     client = connect(settings.redis)
     try:
         version = client.info("server")["redis_version"]
-        return f"version {version}, {client.dbsize()} keys"
+        return f"{version}, {client.dbsize()} keys"
     finally:
         client.close()
 
@@ -98,13 +99,13 @@ def code_server(settings: Settings, port: int) -> str:
         raise StoreUnavailable(
             "Dagster's code server is not ready", expected="SERVING", found=str(answer.status)
         )
-    return "serving definitions"
+    return "serving"
 
 
 def webserver(settings: Settings) -> str:
-    url = f"http://{settings.dagster.host}:{settings.dagster.port}/server_info"
+    url = f"{addresses.webserver(settings).url}/server_info"
     try:
-        with urllib.request.urlopen(url, timeout=REQUEST_SECONDS) as answer:
+        with urllib.request.urlopen(url, timeout=REQUEST_SECONDS) as answer:  # noqa: S310
             answer.read()
     except (OSError, urllib.error.HTTPError) as error:
         raise StoreUnavailable(

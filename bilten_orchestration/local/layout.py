@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from bilten_orchestration.local.privileges import ServerUser, outside_directory,
 # sun_path is 108 bytes on Linux and 104 elsewhere; servers append names of their own, the longest
 # being ".s.PGSQL.65535" and supervisord's ".<pid>"
 SOCKET_PATH_BYTES = 104 - 24
+
+SHORT = Path("/tmp")  # noqa: S108 - checked to be ours; not TMPDIR, which differs from shell to shell
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def layout(home: Path) -> Layout:
     sockets = home / "run"
     if len(os.fsencode(sockets)) + len("/supervisor/socket") > SOCKET_PATH_BYTES or not reachable(home, user):
         digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
-        sockets = Path(tempfile.gettempdir()) / f"bilten-{os.geteuid()}-{digest}"
+        sockets = SHORT / f"bilten-{os.geteuid()}-{digest}"
     _own_directory(sockets, 0o711)
     found = Layout(home, data, sockets, user)
     for private in (found.logs, found.programs, found.dagster_home, found.supervisor_socket.parent):

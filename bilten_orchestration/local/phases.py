@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from bilten_orchestration.local.addresses import Webserver
 from bilten_orchestration.local.runs import run_job
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
@@ -43,7 +44,7 @@ def demo(settings: Settings, *, scale: float, today: date | None, progress: Prog
     return f"{'loaded' if changed else 'stands'} at scale {report.scale:g}, up to {report.today}", changed
 
 
-def sync(settings: Settings, ui: str, *, needed: bool, progress: Progress) -> Outcome:
+def sync(settings: Settings, web: Webserver, *, needed: bool, progress: Progress) -> Outcome:
     """When rows came or days are missing, when nothing was ever synced, or to finish a killed batch.
     Otherwise Dagster's schedule does it."""
     if not needed and _exists(
@@ -52,7 +53,7 @@ def sync(settings: Settings, ui: str, *, needed: bool, progress: Progress) -> Ou
         " where consumer = 'clickhouse' and batch > 0 and applying_batch is null",
     ):
         return "synced before; the schedule goes on", False
-    run_job(ui, "ingestion", progress)
+    run_job(web, "ingestion", progress)
     return "ClickHouse holds what PostgreSQL holds", True
 
 
@@ -81,7 +82,7 @@ def missing_days(settings: Settings, today: date | None) -> tuple[date, date] | 
     return (missing[0], missing[-1]) if missing else None
 
 
-def metrics(days: tuple[date, date] | None, ui: str, unfinished: Path, progress: Progress) -> Outcome:
+def metrics(days: tuple[date, date] | None, web: Webserver, unfinished: Path, progress: Progress) -> Outcome:
     """Build the days that are missing, and what is built as a whole after them.
 
     The file `unfinished` is there from before the build until its good end: days have verdicts of their
@@ -93,7 +94,7 @@ def metrics(days: tuple[date, date] | None, ui: str, unfinished: Path, progress:
     last = datetime.now(UTC).date() - timedelta(days=1)
     first, last = days or (last, last)
     unfinished.touch(mode=0o600)
-    run_job(ui, "metrics_provisional", progress, days=(first, last))
+    run_job(web, "metrics_provisional", progress, days=(first, last))
     unfinished.unlink()
     return f"built {first} to {last}", True
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import socket
+import textwrap
 from collections.abc import Collection
 
 LOOPBACK = "127.0.0.1"
 ATTEMPTS = 200
+WORDS = 100
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -55,8 +59,9 @@ def holder(port: int) -> str:
         try:
             process = psutil.Process(connection.pid)
             # only the program and its first arguments: command lines of strangers may hold secrets
-            words = process.cmdline()[:3] or [process.name()]
-            return f"pid {connection.pid} ({' '.join(words)[:100]})"
+            program, *arguments = process.cmdline()[:3] or [process.name()]
+            words = shlex.join([os.path.basename(program), *arguments])
+            return f"pid {connection.pid} ({textwrap.shorten(words, WORDS, placeholder=' ...')})"
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return f"pid {connection.pid}"
     return "nobody any more"

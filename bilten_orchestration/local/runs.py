@@ -16,6 +16,7 @@ from datetime import date
 from typing import Any
 
 from bilten_orchestration.errors import Mismatch, Problem, StoreUnavailable
+from bilten_orchestration.local.addresses import Webserver
 from bilten_orchestration.local.dagster_services import LOCATION
 from bilten_orchestration.progress import Progress
 
@@ -74,14 +75,14 @@ query ($run: ID!, $cursor: String) {
 }"""
 
 
-def await_location(url: str, seconds: float) -> None:
+def await_location(web: Webserver, seconds: float) -> None:
     """Until the webserver has the definitions: it may have started before the code server had them.
 
     Raises StoreUnavailable with what it found instead.
     """
     deadline = time.monotonic() + seconds
     while True:
-        entry = _ask(url, _LOCATION, {"name": LOCATION})["workspaceLocationEntryOrError"]
+        entry = _ask(web, _LOCATION, {"name": LOCATION})["workspaceLocationEntryOrError"]
         location = entry.get("locationOrLoadError") or entry
         if location["__typename"] == "RepositoryLocation":
             return
@@ -93,24 +94,24 @@ def await_location(url: str, seconds: float) -> None:
                 next="bilten logs dagster-code",
             )
         if location["__typename"] == "PythonError":
-            _ask(url, _RELOAD, {"name": LOCATION})
+            _ask(web, _RELOAD, {"name": LOCATION})
         time.sleep(POLL_SECONDS)
 
 
-def run_job(url: str, job: str, progress: Progress, *, days: tuple[date, date] | None = None) -> str:
+def run_job(web: Webserver, job: str, progress: Progress, *, days: tuple[date, date] | None = None) -> str:
     """Launch `job` (for the days from first to last) and follow it to its good end; returns the run id.
 
     Raises Mismatch with what its steps said when it fails, StoreUnavailable when the webserver does not
     answer or the run does not end within an hour.
     """
     tags = {} if days is None else _range_tags(days)
-    run_id = _going(url, job, tags)
+    run_id = _going(web, job, tags)
     if run_id is None:
-        run_id = _launch(url, job, tags)
-        progress(f"{url}/runs/{run_id}")
+        run_id = _launch(web, job, tags)
+        progress(f"{web.shown}/runs/{run_id}")
     else:
-        progress(f"still going: {url}/runs/{run_id}")
-    _follow(url, job, run_id, progress)
+        progress(f"still going: {web.shown}/runs/{run_id}")
+    _follow(web, job, run_id, progress)
     return run_id
 
 
@@ -122,8 +123,8 @@ def _range_tags(days: tuple[date, date]) -> dict[str, str]:
     }
 
 
-def _going(url: str, job: str, tags: Mapping[str, str]) -> str | None:
-    found = _ask(url, _FIND, {"job": job, "statuses": list(_GOING)})["runsOrError"]
+def _going(web: Webserver, job: str, tags: Mapping[str, str]) -> str | None:
+    found = _ask(web, _FIND, {"job": job, "statuses": list(_GOING)})["runsOrError"]
     for run in found.get("results", ()):
         has = {tag["key"]: tag["value"] for tag in run["tags"]}
         if tags.items() <= has.items():
@@ -131,9 +132,9 @@ def _going(url: str, job: str, tags: Mapping[str, str]) -> str | None:
     return None
 
 
-def _launch(url: str, job: str, tags: Mapping[str, str]) -> str:
+def _launch(web: Webserver, job: str, tags: Mapping[str, str]) -> str:
     answer = _ask(
-        url,
+        web,
         _LAUNCH,
         {
             "params": {
@@ -158,12 +159,12 @@ def _launch(url: str, job: str, tags: Mapping[str, str]) -> str:
     return str(answer["run"]["runId"])
 
 
-def _follow(url: str, job: str, run_id: str, progress: Progress) -> None:
+def _follow(web: Webserver, job: str, run_id: str, progress: Progress) -> None:
     deadline = time.monotonic() + RUN_SECONDS
     cursor: str | None = None
     failures: list[str] = []
     while True:
-        answer = _ask(url, _FOLLOW, {"run": run_id, "cursor": cursor})
+        answer = _ask(web, _FOLLOW, {"run": run_id, "cursor": cursor})
         status = answer["runOrError"].get("status", "GONE")
         events = answer["logsForRun"].get("events", [])
         cursor = answer["logsForRun"].get("cursor", cursor)
@@ -183,7 +184,7 @@ def _follow(url: str, job: str, run_id: str, progress: Progress) -> None:
                         f"the run of {job} ended as {status.lower()}",
                         expected="success",
                         found=" | ".join(failures)[:2000] or "no failure in its log",
-                        next=f"{url}/runs/{run_id}",
+                        next=f"{web.shown}/runs/{run_id}",
                     )
                 ]
             )
@@ -192,15 +193,15 @@ def _follow(url: str, job: str, run_id: str, progress: Progress) -> None:
                 f"the run of {job} has not ended",
                 expected=f"an end within {RUN_SECONDS // 60} minutes",
                 found=status.lower(),
-                next=f"{url}/runs/{run_id}; bilten up follows it again",
+                next=f"{web.shown}/runs/{run_id}; bilten up follows it again",
             )
         # the last events of a run may be written after its last step; the cursor goes on from there
         time.sleep(POLL_SECONDS)
 
 
-def _ask(url: str, query: str, variables: Mapping[str, Any]) -> Any:
+def _ask(web: Webserver, query: str, variables: Mapping[str, Any]) -> Any:
     request = urllib.request.Request(  # noqa: S310 - our own webserver
-        f"{url}/graphql",
+        f"{web.url}/graphql",
         data=json.dumps({"query": query, "variables": variables}).encode(),
         headers={"Content-Type": "application/json"},
     )
@@ -209,7 +210,7 @@ def _ask(url: str, query: str, variables: Mapping[str, Any]) -> Any:
             document = json.load(answer)
     except (urllib.error.URLError, TimeoutError, json.JSONDecodeError) as error:
         raise StoreUnavailable(
-            f"the Dagster webserver at {url} does not answer",
+            f"the Dagster webserver at {web.url} does not answer",
             expected="an answer to a GraphQL request",
             found=f"{type(error).__name__}: {error}"[:300],
             next="bilten status; bilten logs dagster-webserver",

@@ -13,9 +13,9 @@ Order, and what a kill between the steps leaves (the next `up` starts from the t
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from bilten_orchestration.errors import StoreUnavailable
@@ -32,7 +32,7 @@ from bilten_orchestration.local import (
 )
 from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.programs import Program
-from bilten_orchestration.local.supervision import Supervisor
+from bilten_orchestration.local.supervision import State, Supervisor
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings, load_settings
 
@@ -52,14 +52,33 @@ CHECK_OF: dict[endpoints.Store, health.Check] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Started:
-    """`settings` with all addresses; names of programs that were not running before; notes on ports."""
+    """`settings` with all addresses. Of `programs`, `started` did not run before, `restarted` ran as another
+    process, and `starting` have not proved yet that they stay; notes on ports."""
 
     settings: Settings
-    programs: tuple[Program, ...]
-    started: list[str] = field(default_factory=list)
+    programs: tuple[Program, ...] = ()
+    started: tuple[str, ...] = ()
+    restarted: tuple[str, ...] = ()
+    starting: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.started or self.restarted)
+
+    def __str__(self) -> str:
+        said = [
+            f"{what} {', '.join(names)}"
+            for what, names in (
+                ("started", self.started),
+                ("restarted", self.restarted),
+                ("still starting:", tuple(name for name in self.starting if name not in self.started)),
+            )
+            if names
+        ]
+        return "; ".join(said) or "all were running"
 
 
 def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: Progress) -> Started:
@@ -83,12 +102,11 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
 
     programs = _prepare_stores(layout, settings, stores, cluster, progress)
     dagster_services.initialise(layout, settings)
-    programs += dagster_services.programs(layout, settings)
+    services = dagster_services.programs(layout, settings, outside=len(stores) < len(endpoints.STORES))
+    programs += services
     supervisor.apply(programs)
-
-    result = Started(settings, tuple(programs), notes=chosen.notes)
-    names = [PROGRAM_OF[store] for store in stores]
-    result.started += [name for name in names if supervisor.start(name)]
+    for store in stores:
+        supervisor.start(PROGRAM_OF[store])
 
     given_up = threading.Event()
 
@@ -109,11 +127,33 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
             parsed.result()
         finally:
             given_up.set()  # one that failed, or Ctrl-C, ends the waiting for the others
-    dagster_storage.prepare(layout, settings, supervisor, progress, ours="postgres" in stores)
-    for name in (dagster_services.CODE_SERVER, dagster_services.WEBSERVER, dagster_services.DAEMON):
-        if supervisor.start(name):
-            result.started.append(name)
-    return result
+    dagster_storage.prepare(
+        layout, settings, supervisor, services[0].environment, progress, ours="postgres" in stores
+    )
+    for service in services:
+        supervisor.start(service.name)
+    return _told(settings, tuple(programs), states, supervisor.states(), chosen.notes)
+
+
+def _told(
+    settings: Settings,
+    programs: tuple[Program, ...],
+    before: Mapping[str, State],
+    after: Mapping[str, State],
+    notes: tuple[str, ...],
+) -> Started:
+    """What became of each program, by its process: the same pid is the same server."""
+    ran = {name for name, state in before.items() if state.running and state.pid}
+    same = {name for name in ran if name in after and after[name].pid == before[name].pid}
+    names = tuple(program.name for program in programs)
+    return Started(
+        settings,
+        programs,
+        started=tuple(name for name in names if name not in ran),
+        restarted=tuple(name for name in names if name in ran - same),
+        starting=tuple(name for name in names if name in after and after[name].state == "STARTING"),
+        notes=notes,
+    )
 
 
 def await_dagster(settings: Settings, supervisor: Supervisor) -> None:
@@ -177,7 +217,7 @@ def _prepare_stores(
         cache = redis.Redis(
             layout.data / "redis",
             settings.redis.port,
-            redis.binary(layout.home, layout.user),
+            redis.binary(layout.home, layout.user, layout.data / "redis"),
             layout.user,
             settings.redis.password,
         )

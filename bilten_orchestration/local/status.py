@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from bilten_orchestration.errors import BiltenError, Problem
-from bilten_orchestration.local import endpoints, processes, servers, stack_env
+from bilten_orchestration.local import addresses, endpoints, processes, servers, stack_env
 from bilten_orchestration.local.layout import layout
 from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.supervision import State, Supervisor
-from bilten_orchestration.settings import Settings, home_directory, load_settings
+from bilten_orchestration.settings import home_directory, load_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,11 @@ def status() -> StackStatus:
     checks: dict[str, partial[str]] = {}
     for store in endpoints.STORES:
         checks[servers.PROGRAM_OF[store]] = partial(servers.CHECK_OF[store], settings)
+    places_of = addresses.of_stores(settings)
     outside = {
-        servers.PROGRAM_OF[store]: _address(settings, store) for store in endpoints.STORES if store not in own
+        servers.PROGRAM_OF[store]: places_of[servers.PROGRAM_OF[store]]
+        for store in endpoints.STORES
+        if store not in own
     }
     checks |= {name: partial(check) for name, check in servers.dagster_checks(settings).items()}
 
@@ -100,15 +103,3 @@ def status() -> StackStatus:
     return StackStatus(
         programs, sum(program.memory_bytes or 0 for program in programs) + daemon_memory, tuple(problems)
     )
-
-
-def _address(settings: Settings, store: endpoints.Store) -> str:
-    match store:
-        case "postgres":
-            return f"{settings.postgres.host}:{settings.postgres.port}"
-        case "clickhouse":
-            return f"{settings.clickhouse.host}:{settings.clickhouse.port}"
-        case "redis":
-            return f"{settings.redis.host}:{settings.redis.port}"
-        case "object_store":
-            return settings.object_store.endpoint_url or ""

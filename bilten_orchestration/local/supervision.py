@@ -84,23 +84,20 @@ class Supervisor:
         for name in (*added, *changed):
             self._call("addProcessGroup", name)
 
-    def start(self, program: str) -> bool:
-        """Start a program unless it runs. True when it had to be started."""
-        state = self.states()[program]
-        if state.state == "RUNNING":
-            return False
-        if state.state != "STARTING":
-            try:
-                self._call("startProcess", program, False)
-            except xmlrpc.client.Fault as fault:
-                if "ALREADY_STARTED" not in fault.faultString:
-                    raise StoreUnavailable(
-                        f"{program} cannot be started",
-                        expected="started",
-                        found=fault.faultString,
-                        next=f"bilten logs {program}",
-                    ) from None
-        return True
+    def start(self, program: str) -> None:
+        """Start a program unless it runs or is starting."""
+        if self.states()[program].running:
+            return
+        try:
+            self._call("startProcess", program, False)
+        except xmlrpc.client.Fault as fault:
+            if "ALREADY_STARTED" not in fault.faultString:
+                raise StoreUnavailable(
+                    f"{program} cannot be started",
+                    expected="started",
+                    found=fault.faultString,
+                    next=f"bilten logs {program}",
+                ) from None
 
     def stop(self, program: str) -> None:
         """Stop a program and wait; nothing where it does not run."""
@@ -254,8 +251,6 @@ class Supervisor:
 
 
 def base_environment(home: Path) -> dict[str, str]:
-    """What every program gets, the same from whatever shell `up` is called: another PATH or HOME would
-    restart everything. Certificates go along, since outside stores may need them; no secret."""
-    keep = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")
-    fixed = {"LANG": "C.UTF-8", "PATH": os.defpath, "HOME": str(home)}
-    return fixed | {name: os.environ[name] for name in keep if name in os.environ}
+    """What every program gets, the same from whatever shell `up` is called: another PATH or certificate
+    file would restart everything."""
+    return {"LANG": "C.UTF-8", "TZ": "UTC", "PATH": os.defpath, "HOME": str(home)}

@@ -12,20 +12,30 @@ interrupted one goes on where it must.
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
-from bilten_orchestration.errors import Refused
-from bilten_orchestration.local import dagster_services, endpoints, outside, phases, runs, servers
-from bilten_orchestration.local.layout import layout
+from bilten_orchestration.errors import BiltenError, Problem, Refused
+from bilten_orchestration.local import (
+    addresses,
+    dagster_services,
+    endpoints,
+    outside,
+    phases,
+    runs,
+    servers,
+)
+from bilten_orchestration.local.layout import Layout, layout
 from bilten_orchestration.local.lock import exclusive
 from bilten_orchestration.local.supervision import Supervisor
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings, home_directory, load_settings
 
 LINE_SECONDS = 1.0
+COLUMNS, INDENT = 80, " " * 6
 PHASES = ("settings", "servers", "migrate", "demo", "dagster", "sync", "metrics")
 
 
@@ -40,13 +50,29 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """The phase that `up` could not finish; part of it may be done."""
+
+    phase: str
+    seconds: float
+    problems: tuple[Problem, ...]
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class UpReport:
-    """`ports` by program; `credentials` is the file that holds the generated secrets."""
+    """`phases` are those that came to their good end, `failed` the one that did not.
+
+    `ui` is where people find Dagster; `ports` by embedded program and `addresses` of every server, both
+    empty when the phase `servers` was not reached; `credentials` is the file of the generated secrets.
+    """
 
     ui: str
     ports: dict[str, int]
+    addresses: dict[str, str]
     credentials: str
     phases: tuple[Phase, ...]
+    failed: Failure | None
     notes: tuple[str, ...]
     seconds: float
 
@@ -54,70 +80,94 @@ class UpReport:
 def up(
     *, with_demo: bool = True, scale: float = 1.0, today: date | None = None, progress: Progress = silent
 ) -> UpReport:
-    """Bring everything up. Raises the BiltenError of the phase that fails; those before it stay done."""
+    """Bring everything up. A phase that fails is in the report, and those before it stay done.
+
+    Raises SettingsError, Refused (a state directory that is not ours) and LockHeld, before the first phase.
+    """
     begun = time.monotonic()
-    done: list[Phase] = []
-
-    told = 0.0
-
-    def detail(text: str) -> None:
-        progress(f"      {text}")
-
-    def engine(text: str) -> None:
-        # dbt alone says several lines a second
-        nonlocal told
-        if time.monotonic() - told >= LINE_SECONDS:
-            told = time.monotonic()
-            detail(text)
-
-    def phase(work: Callable[[], phases.Outcome]) -> bool:
-        name = PHASES[len(done)]
-        started = time.monotonic()
-        progress(f"[{len(done) + 1}/{len(PHASES)}] {name}")
-        outcome, changed = work()
-        done.append(Phase(name, round(time.monotonic() - started, 2), outcome, changed))
-        detail(f"{outcome} ({done[-1].seconds:.1f} s)")
-        return changed
-
     given = load_settings(embedded=False)
     places = layout(home_directory())
-    supervisor = Supervisor(places)
     with exclusive(places.lock, "up", progress):
-        phase(lambda: _check(given))
-        running = servers.Started(given, ())
-
-        def start() -> phases.Outcome:
-            nonlocal running
-            running = servers.start(places, given, supervisor, detail)
-            names = running.started
-            return (f"started {', '.join(names)}" if names else "all were running", bool(names))
-
-        def load() -> phases.Outcome:
-            if not with_demo:
-                return "not wanted", False
-            return phases.demo(settings, scale=scale, today=today, progress=engine)
-
-        phase(start)
-        settings = running.settings
-        phase(lambda: phases.migrate(settings, engine))
-        loaded = phase(load)
-        phase(lambda: _dagster(settings, supervisor))
-        days = phases.missing_days(settings, today)
-        phase(lambda: phases.sync(settings, ui(settings), needed=loaded or days is not None, progress=engine))
-        phase(lambda: phases.metrics(days, ui(settings), places.home / "metrics-unfinished", engine))
+        course = _Course(places, given, progress)
+        failed = course.run(with_demo=with_demo, scale=scale, today=today)
+    servers_up = course.running
     return UpReport(
-        ui=ui(settings),
-        ports={program.name: program.port for program in running.programs if program.port},
+        ui=addresses.ui(servers_up.settings),
+        ports={program.name: program.port for program in servers_up.programs if program.port},
+        addresses=addresses.of_servers(servers_up.settings) if servers_up.programs else {},
         credentials=str(places.stack_env),
-        phases=tuple(done),
-        notes=running.notes,
+        phases=tuple(course.done),
+        failed=failed,
+        notes=servers_up.notes,
         seconds=round(time.monotonic() - begun, 1),
     )
 
 
-def ui(settings: Settings) -> str:
-    """Where people find Dagster."""
-    return settings.dagster.url or f"http://{settings.dagster.host}:{settings.dagster.port}"
+class _Course:
+    """One `up`: how far it has come."""
+
+    def __init__(self, places: Layout, given: Settings, progress: Progress) -> None:
+        self.done: list[Phase] = []
+        self.running = servers.Started(given)
+        self._places, self._given, self._progress = places, given, progress
+        self._supervisor = Supervisor(places)
+        self._told = self._began = 0.0
+
+    def run(self, *, with_demo: bool, scale: float, today: date | None) -> Failure | None:
+        try:
+            self._phases(with_demo, scale, today)
+        except BiltenError as error:
+            return Failure(
+                PHASES[len(self.done)],
+                round(time.monotonic() - self._began, 2),
+                error.problems,
+                error.exit_code,
+            )
+        return None
+
+    def _phases(self, with_demo: bool, scale: float, today: date | None) -> None:
+        self._phase(lambda: _check(self._given))
+        self._phase(self._start)
+        settings, engine = self.running.settings, self._engine
+        web = addresses.webserver(settings)
+        self._phase(lambda: phases.migrate(settings, engine))
+        loaded = self._phase(
+            lambda: (
+                phases.demo(settings, scale=scale, today=today, progress=engine)
+                if with_demo
+                else ("not wanted", False)
+            )
+        )
+        self._phase(lambda: _dagster(settings, self._supervisor))
+        days = phases.missing_days(settings, today)
+        self._phase(lambda: phases.sync(settings, web, needed=loaded or days is not None, progress=engine))
+        unfinished = self._places.home / "metrics-unfinished"
+        self._phase(lambda: phases.metrics(days, web, unfinished, engine))
+
+    def _phase(self, work: Callable[[], phases.Outcome]) -> bool:
+        name = PHASES[len(self.done)]
+        self._began = time.monotonic()
+        self._progress(f"[{len(self.done) + 1}/{len(PHASES)}] {name}")
+        outcome, changed = work()
+        self.done.append(Phase(name, round(time.monotonic() - self._began, 2), outcome, changed))
+        self._detail(f"{outcome} ({self.done[-1].seconds:.1f} s)")
+        return changed
+
+    def _start(self) -> phases.Outcome:
+        self.running = servers.start(self._places, self._given, self._supervisor, self._detail)
+        return str(self.running), self.running.changed
+
+    def _detail(self, text: str) -> None:
+        for line in textwrap.wrap(
+            text, COLUMNS - len(INDENT), break_long_words=False, break_on_hyphens=False
+        ):
+            self._progress(INDENT + line)
+
+    def _engine(self, text: str) -> None:
+        # dbt alone says several lines a second
+        if time.monotonic() - self._told >= LINE_SECONDS:
+            self._told = time.monotonic()
+            self._detail(text)
 
 
 def _check(given: Settings) -> phases.Outcome:
@@ -131,5 +181,5 @@ def _check(given: Settings) -> phases.Outcome:
 
 def _dagster(settings: Settings, supervisor: Supervisor) -> phases.Outcome:
     servers.await_dagster(settings, supervisor)
-    runs.await_location(ui(settings), servers.DAGSTER_SECONDS)
+    runs.await_location(addresses.webserver(settings), servers.DAGSTER_SECONDS)
     return f"code location {dagster_services.LOCATION} is loaded", False

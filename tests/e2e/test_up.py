@@ -92,6 +92,19 @@ def running() -> Iterator[Stack]:
         shutil.rmtree(base, ignore_errors=True)
 
 
+def test_an_up_right_after_the_first_tells_no_program_as_started(running: Stack) -> None:
+    """Dagster's services count as starting for 15 s; the first up of this module ends within them or not."""
+    before = running.status()
+    psutil.Process(before["dagster-code"]["pid"]).kill()
+    while (now := running.status()["dagster-code"])["pid"] in (None, before["dagster-code"]["pid"]):
+        time.sleep(0.1)
+    assert now["state"] == "STARTING"
+    (servers,) = (phase for phase in running.up()["phases"] if phase["name"] == "servers")
+    assert not servers["changed"]
+    assert servers["outcome"] in ("still starting: dagster-code", "all were running")
+    assert running.status()["dagster-code"]["pid"] == now["pid"]
+
+
 def test_everything_answers(running: Stack) -> None:
     programs = running.status()
     assert set(programs) == PROGRAMS
@@ -133,7 +146,14 @@ def test_second_up_is_fast_and_changes_nothing(running: Stack) -> None:
     started = time.monotonic()
     # from another shell than the first one
     report = running.up(
-        PATH=f"/nowhere:{os.environ['PATH']}", TMPDIR="/var/tmp", LANG="de_DE.UTF-8", PGPORT="1"
+        PATH=f"/nowhere:{os.environ['PATH']}",
+        TMPDIR="/var/tmp",
+        LANG="de_DE.UTF-8",
+        TZ="Asia/Kathmandu",
+        PGPORT="1",
+        SSL_CERT_FILE="/etc/ssl/certs/another.pem",
+        HTTPS_PROXY="http://proxy.invalid:3128",
+        BILTEN_DAGSTER__HOST="127.0.0.1",
     )
     seconds = time.monotonic() - started
     print(f"second up: {seconds:.1f} s")
@@ -219,6 +239,13 @@ def test_a_second_stack_beside_it(running: Stack, tmp_path_factory: pytest.TempP
             assert refused.returncode == 1
             assert f"pid {os.getpid()}" in refused.stderr
             assert "BILTEN_REDIS__PORT" in refused.stderr
+            document = json.loads(other.run("up", "--json", check=False, BILTEN_REDIS__PORT=str(port)).stdout)
+            assert document["ok"] is False
+            assert [phase["name"] for phase in document["result"]["phases"]] == ["settings"]
+            assert document["result"]["failed"]["phase"] == "servers"
+            assert [problem["found"].split(" (")[0] for problem in document["problems"]] == [
+                f"pid {os.getpid()}"
+            ]
         report = other.up("--no-demo")
         taken = {program["where"] for program in before.values()} - {""}
         assert not taken & {f"127.0.0.1:{port}" for port in report["ports"].values()}
@@ -274,6 +301,20 @@ def test_logs_of_a_server_and_of_a_stranger(running: Stack) -> None:
     unknown = running.run("logs", "mysql", check=False)
     assert unknown.returncode == 2
     assert "postgres" in unknown.stderr
+
+
+def test_what_people_read_fits_80_columns(running: Stack) -> None:
+    for command in ("up", "status"):
+        result = running.run(command)
+        lines = (result.stdout + result.stderr).splitlines()
+        assert lines, command
+        # an address that is longer than that stays whole
+        assert [line for line in lines if len(line) > 80 and max(map(len, line.split())) < 60] == []
+
+
+def test_links_name_the_host_that_people_use(running: Stack) -> None:
+    shown = running.run("env", "--json", BILTEN_DAGSTER__URL="https://dagster.example.com/").stdout
+    assert json.loads(shown)["result"]["DAGSTER_URL"] == "https://dagster.example.com"
 
 
 def test_down_stops_only_its_own(running: Stack) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from bilten_orchestration.local import postgres as embedded
+from bilten_orchestration.local import redis as embedded_redis
 from bilten_orchestration.settings import PostgresSettings, Settings
-from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores import postgres, redis
 from tests import stack
 from tests.conftest import Servers
 
@@ -163,3 +166,73 @@ def test_environment_round_trips(
         check=True,
     )
     assert answer.stdout.strip() == empty_settings.postgres.database
+
+
+@pytest.fixture
+def redis_base(servers: Servers) -> Iterator[Path]:
+    base = servers.base / f"redis-{next(servers.numbers)}"
+    base.mkdir(mode=0o755)
+    yield base
+    shutil.rmtree(base)
+
+
+def _serves_and_survives(base: Path, major: int | None = None) -> None:
+    server, settings = stack.start_redis(base)
+    try:
+        client = redis.connect(settings)
+        assert major is None or int(client.info("server")["redis_version"].split(".")[0]) >= major
+        assert client.set("event:1:views", 7)
+        client.close()
+        server.kill()
+        server.start()
+        client = redis.connect(settings)
+        assert client.get("event:1:views") == b"7"
+        client.close()
+    finally:
+        server.kill()
+
+
+def test_redis_of_the_package(redis_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    _serves_and_survives(redis_base)
+
+
+def test_redis_of_the_machine(redis_base: Path) -> None:
+    found = shutil.which("redis-server")
+    if found is None or embedded_redis.major(Path(found)) < embedded_redis.FIRST_MAJOR:
+        pytest.skip("no redis-server 7 or later on PATH")
+    _serves_and_survives(redis_base, embedded_redis.FIRST_MAJOR)
+
+
+def test_redis_that_is_a_link_to_its_checker(redis_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian installs it so, and the program is what it was called as."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    packaged = embedded_redis.binary(redis_base, None, redis_base / "none")
+    programs = redis_base / "bin"
+    programs.mkdir(mode=0o755)
+    shutil.copy2(packaged, programs / "redis-check-rdb")
+    (programs / "redis-server").symlink_to("redis-check-rdb")
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr(embedded_redis, "FIRST_MAJOR", 6)
+    assert embedded_redis.binary(redis_base, None, redis_base / "none") == programs / "redis-server"
+    _serves_and_survives(redis_base)
+
+
+def test_redis_stays_the_one_it_was_started_with(redis_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    server = embedded_redis.Redis(
+        redis_base / "data",
+        6379,
+        embedded_redis.binary(redis_base, None, redis_base / "data"),
+        None,
+        stack.PASSWORD,
+    )
+    embedded_redis.initialise(server)
+    programs = redis_base / "bin"
+    programs.mkdir(mode=0o755)
+    other = shutil.copy2(server.binary, programs / "redis-server")
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setattr(embedded_redis, "FIRST_MAJOR", 6)
+    assert embedded_redis.binary(redis_base, None, redis_base / "data") == server.binary
+    (redis_base / "data" / "redis-server").unlink()
+    assert embedded_redis.binary(redis_base, None, redis_base / "data") == other

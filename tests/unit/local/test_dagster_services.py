@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bilten_orchestration.local import dagster_services
+from bilten_orchestration.local import dagster_services, stack_env
 from bilten_orchestration.local import layout as places
-from bilten_orchestration.settings import ObjectStoreSettings, PostgresSettings, Settings
+from bilten_orchestration.settings import MetricsSettings, ObjectStoreSettings, PostgresSettings, Settings
 
 SECRETS = ("pg-secret-1", "access-key-1", "secret-key-1")
 
@@ -44,7 +44,7 @@ def test_dagster_accepts_its_configuration(layout: places.Layout, settings: Sett
 
 def test_no_secret_is_in_a_file_or_an_argument(layout: places.Layout, settings: Settings) -> None:
     dagster_services.initialise(layout, settings)
-    programs = dagster_services.programs(layout, settings, {})
+    programs = dagster_services.programs(layout, settings, outside=False, caller={})
     public = [file.read_text() for file in layout.dagster_home.glob("*.yaml")]
     public += [" ".join(program.argv) + repr(program) for program in programs]
     for secret in SECRETS:
@@ -67,7 +67,28 @@ def test_storage_url(host: str, expected: str) -> None:
         assert make_url(url).password == "p@ss/w:rd"
 
 
-def test_settings_given_by_environment_reach_the_services(layout: places.Layout, settings: Settings) -> None:
-    programs = dagster_services.programs(layout, settings, {"BILTEN_METRICS__DBT_THREADS": "4", "HOME": "/x"})
-    assert all(program.environment["BILTEN_METRICS__DBT_THREADS"] == "4" for program in programs)
-    assert all("HOME" not in program.environment for program in programs)
+def test_settings_reach_the_services_and_the_shell_does_not(
+    layout: places.Layout, settings: Settings
+) -> None:
+    threads = settings.model_copy(update={"metrics": MetricsSettings(dbt_threads=4)})
+    shell = {"HOME": "/x", "SSL_CERT_FILE": "/ca.pem", "PGPORT": "1", "BILTEN_METRICS__DBT_THREADS": "7"}
+    own = dagster_services.programs(layout, threads, outside=False, caller=shell)
+    assert all(program.environment["BILTEN_METRICS__DBT_THREADS"] == "4" for program in own)
+    assert own == dagster_services.programs(layout, threads, outside=False, caller={})
+    plain = dagster_services.programs(layout, settings, outside=False, caller={})
+    assert not any("BILTEN_METRICS__DBT_THREADS" in program.environment for program in plain)
+
+
+def test_the_way_to_outside_stores_goes_along(layout: places.Layout, settings: Settings) -> None:
+    shell = {"SSL_CERT_FILE": "/ca.pem", "https_proxy": "http://proxy:3128", "PGPORT": "1"}
+    for program in dagster_services.programs(layout, settings, outside=True, caller=shell):
+        assert program.environment["SSL_CERT_FILE"] == "/ca.pem"
+        assert program.environment["https_proxy"] == "http://proxy:3128"
+        assert "PGPORT" not in program.environment
+
+
+def test_what_stack_env_says_is_not_said_again(layout: places.Layout, settings: Settings) -> None:
+    stack_env.write(layout.stack_env, {"BILTEN_POSTGRES__HOST": "127.0.0.1"})
+    for program in dagster_services.programs(layout, settings, outside=False, caller={}):
+        assert "BILTEN_POSTGRES__HOST" not in program.environment
+        assert program.environment["BILTEN_OBJECT_STORE__ENDPOINT_URL"] == "http://127.0.0.1:9000"

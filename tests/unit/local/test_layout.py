@@ -14,7 +14,7 @@ from bilten_orchestration.local import privileges
 
 @pytest.fixture(autouse=True)
 def _directories_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(places, "SHORT", tmp_path)
     monkeypatch.setattr(privileges, "OUTSIDE", tmp_path / "outside")
 
 
