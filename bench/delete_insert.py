@@ -16,6 +16,7 @@ from bilten_orchestration.metrics.dbt_call import PROJECT
 DATABASE = "bench_marts"
 _CONFIG = re.compile(r"\{\{ config\((.*?)\n\) \}\}", re.DOTALL)
 _MARTS = re.compile(r"(\n    marts:\n      \+schema: )marts.*?(?=\n    analytics:)", re.DOTALL)
+_RUN = re.compile(r"\n    run:.*?(?=\n    marts:)", re.DOTALL)
 _ENGINE = re.compile(r"engine='[^']*'|order_by=\[[^]]*\]")
 
 
@@ -30,12 +31,15 @@ def write_project(directory: Path) -> list[str]:
         directory / "models" / "_exposures.yml",
     ):
         path.unlink()
+    shutil.rmtree(directory / "models" / "run")
+    described = directory / "models" / "intermediate" / "_intermediate.yml"
+    described.write_text(described.read_text().partition("\n  # Tables of one run")[0])
     shutil.rmtree(directory / "tests", ignore_errors=True)
     (directory / "macros" / "materializations" / "test.sql").unlink()
     for path, text in builds.items():
         (marts / path.name.replace("__build", "")).write_text(_incremental(text))
     settings = directory / "dbt_project.yml"
-    settings.write_text(_MARTS.sub(rf"\1{DATABASE}", settings.read_text()))
+    settings.write_text(_RUN.sub("", _MARTS.sub(rf"\1{DATABASE}", settings.read_text())))
     return [path.name.removesuffix("__build.sql") for path in builds]
 
 

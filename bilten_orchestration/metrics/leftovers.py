@@ -21,17 +21,14 @@ WAIT_SECONDS = 120.0
 
 def drop_build_tables(client: Client) -> list[str]:
     """Drop all of them (also what dbt had half made, __dbt_tmp and __dbt_backup); returns their names."""
-    names = [
-        name
-        for (name,) in client.query(
-            "select name from system.tables"
-            " where database = 'marts' and position(name, {suffix:String}) > 0 order by name",
-            {"suffix": f"{BUILD_SUFFIX}_"},
-        ).result_rows
-    ]
-    for name in names:
-        client.command(f"drop table if exists marts.`{name}` sync")
-    return names
+    rows = client.query(
+        "select database, name from system.tables"
+        " where database in ('intermediate', 'marts') and position(name, {suffix:String}) > 0 order by all",
+        {"suffix": f"{BUILD_SUFFIX}_"},
+    ).result_rows
+    for database, name in rows:
+        client.command(f"drop table if exists {database}.`{name}` sync")
+    return [name for _, name in rows]
 
 
 def await_statements(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bilten_orchestration.metrics.manifest import BUILD_SUFFIX
+from bilten_orchestration.metrics.manifest import BUILD_SUFFIX, SWAP
 from bilten_orchestration.settings import Settings
 
 DIALECT = "clickhouse"
@@ -32,7 +32,9 @@ def column_lineage(
     found: dict[str, Columns] = {}
     for unique_id in models:
         nodes = manifest["nodes"]
-        source = nodes.get(f"{unique_id}{BUILD_SUFFIX}", nodes[unique_id])
+        source = nodes[unique_id]
+        if source["config"].get("materialized") == SWAP:
+            source = nodes[f"{unique_id}{BUILD_SUFFIX}"]
         kept = settings.home / "dbt" / "lineage" / f"{_state(manifest, source)}.json"
         compiled = target / "compiled" / source["package_name"] / source["original_file_path"]
         if kept.exists():
@@ -67,7 +69,8 @@ def _schema(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, d
             columns = {
                 name: column.get("data_type") or "String" for name, column in parent["columns"].items()
             }
-            schema.setdefault(parent["schema"], {})[parent["name"]] = columns
+            name = parent["name"].removesuffix(BUILD_SUFFIX)
+            schema.setdefault(parent["schema"], {})[name] = columns
     return schema
 
 

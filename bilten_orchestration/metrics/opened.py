@@ -11,7 +11,8 @@ The steps, and what a kill leaves behind at each:
  5. leftover build tables are dropped                     fewer of them
  6. the journal says `planned`                            rows of a dead build: resumed or abandoned by 4
  7. dbt makes views below the marts, if any is missing    some of them; made again
- 8. dbt builds marts.<mart>__build_<id>                   tables that nobody reads; dropped by 5
+ 8. dbt builds intermediate.int_<x>__build_<id>, then
+    marts.<mart>__build_<id>                              tables that nobody reads; dropped by 5
  9. gates write analytics.mart_verdicts                   verdicts that the next attempt deletes first (dbt)
 10. a swap, day by day: restatements, then the partition, then analytics.mart_days
       after the restatements                              written again under the same id: they replace these
@@ -120,7 +121,8 @@ class Build:
             selection = [f"tag:{manifest.DAILY}"]
         else:
             # builds and their gates read each other: all are built, only these marts are published
-            selection = [mart.name + manifest.BUILD_SUFFIX for mart in self.all_marts]
+            builds = [mart.name + manifest.BUILD_SUFFIX for mart in self.all_marts]
+            selection = [f"+{build},tag:{manifest.DAILY}" for build in builds]
             selection += [mart.name for mart in self.marts]
         return dbt_call.call(
             self.settings,

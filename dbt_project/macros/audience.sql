@@ -6,7 +6,10 @@
        click can change its own day and no other.
 -#}
 {% macro is_program(user_agent) -%}
-    match(lower({{ user_agent }}), 'bot|crawl|spider|slurp|headless|phantomjs|python-|curl/|wget/|java/|go-http|okhttp|scrapy|preview|monitor|lighthouse')
+    multiSearchAnyCaseInsensitive({{ user_agent }}, [
+        'bot', 'crawl', 'spider', 'slurp', 'headless', 'phantomjs', 'python-', 'curl/', 'wget/', 'java/', 'go-http',
+        'okhttp', 'scrapy', 'preview', 'monitor', 'lighthouse'
+    ])
 {%- endmacro %}
 
 {% macro bot_clicks_per_minute() -%}
@@ -29,3 +32,32 @@
         arrayMap(part -> part.2, arraySort(part -> part.1, groupArray(({{ key }}, {{ state }}))))
     )
 {%- endmacro %}
+
+{#- Where each session of a UTC day came from; of int_clicks_cleaned, or of the clicks of a run. -#}
+{% macro session_touches(clicks) -%}
+    select
+        created_date,
+        session_id,
+        visitor_id,
+        user_id,
+        first_click.1 as touched_at,
+        first_click.3 as source,
+        first_click.4 as medium,
+        first_click.5 as campaign
+    from (
+        select
+            created_date,
+            session_id,
+            any(visitor_id) as visitor_id,
+            max(user_id) as user_id,
+            min((timestamp, click_id, source, medium, campaign)) as first_click
+        from {{ clicks }}
+        group by created_date, session_id
+    )
+{%- endmacro %}
+
+{#- How far a mart looks beyond its day, in days; meta.dirty_expands of the mart follows from it. -#}
+{% macro touch_days() -%}{{ return(30) }}{%- endmacro %}
+
+{#- A view late on a day before a 23-hour day reaches into the day after that one: 24 h end two days ahead. -#}
+{% macro funnel_days() -%}{{ return(2) }}{%- endmacro %}

@@ -56,7 +56,7 @@ with cells as (
     union all
     select metric_date, event_id, toString(currency) as currency, 'gross_sales' as metric, toDecimal128(0, 3) as expected,
         toDecimal128(amount, 3) as found
-    from {{ ref('int_payment_items') }}
+    from {{ ref('int_payment_items__build') }}
     where {{ in_run_days('metric_date') }} and item_type <> 'ticket'
     union all
     select metric_date, event_id, toString(currency) as currency, cell.1 as metric, cell.2 as expected, toDecimal128(0, 3) as found

@@ -141,9 +141,10 @@
         {%- endif -%}
     {%- endfor -%}
     {%- if problems -%}
+        {%- set held_name = target.schema ~ "." ~ target.identifier -%}
         {{ exceptions.raise_compiler_error(
-            target ~ " cannot take days of the new structure: " ~ problems | join('; ')
-            ~ ". Nothing was swapped. Rename the table away (rename table " ~ target ~ " to " ~ target
+            held_name ~ " cannot take days of the new structure: " ~ problems | join('; ')
+            ~ ". Nothing was swapped. Rename the table away (rename table " ~ held_name ~ " to " ~ held_name
             ~ "__before), then build all days again: the first run makes it anew") }}
     {%- endif -%}
 
@@ -251,6 +252,7 @@
     {%- set swapped_days = ["''"] -%}
     {%- for day in changed -%}{%- do swapped_days.append("'" ~ day.day ~ "'") -%}{%- endfor -%}
     {%- set grain = config.require('meta')['grain'] -%}
+    {%- set columns = build_columns | map(attribute='name') | join(', ') -%}
     {%- set reasons = var('reasons', {}) or {} -%}
 
     {%- if wanted -%}
@@ -267,7 +269,7 @@
             cells as (
                 select metric_date, keys, cell.1 as metric, sumIf(cell.2, side = 'target') as held, sumIf(cell.2, side = 'build') as built
                 from (
-                    {% for side, relation in [('target', target), ('build', build)] -%}
+                    {% for side, relation, other in [('target', target, build), ('build', build, target)] -%}
                     select
                         '{{ side }}' as side,
                         metric_date,
@@ -278,6 +280,12 @@
                             ('{{ column.name }}', {{ as_decimal(column) }}){{ ', ' if not loop.last }}
                         {%- endfor %}] as cells
                     from {{ relation }} where metric_date in wanted_days
+                    {%- if earlier[0] | int == 0 %}
+                        -- a row that stands on both sides changes nothing
+                        and cityHash64({{ columns }}) not in (
+                            select cityHash64({{ columns }}) from {{ other }} where metric_date in wanted_days
+                        )
+                    {%- endif %}
                     union all
                     {% endfor -%}
                     -- cells that an earlier attempt has removed from both already

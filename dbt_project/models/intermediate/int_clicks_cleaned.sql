@@ -1,5 +1,5 @@
--- The windows are partitioned by both dates, so that bounds on local_date and created_date reach the
--- primary key of the clickstream: one day reads the granules of three UTC days.
+-- The anti join is on both dates, so that bounds on local_date and created_date reach the primary key of the
+-- clickstream on either side: one day reads the granules of three UTC days. (Windows would sort whole rows.)
 with browsers as (
     select
         click_id,
@@ -14,45 +14,60 @@ with browsers as (
         lower(properties['utm_source']) as utm_source,
         lower(properties['utm_medium']) as utm_medium,
         properties['utm_campaign'] as utm_campaign,
-        if(domainWithoutWWW(referrer) = domainWithoutWWW(page_url), '', domainWithoutWWW(referrer)) as referrer_domain,
-        count() over (
-            partition by local_date, created_date, visitor_id, toStartOfMinute(timestamp)
-        ) as clicks_in_minute
+        if(domainWithoutWWW(referrer) = domainWithoutWWW(page_url), '', domainWithoutWWW(referrer)) as referrer_domain
     from {{ ref('stg_clickstream__events') }}
     where not {{ is_program('user_agent') }}
 ),
 
-judged as (
+minutes as (
     select
-        *,
-        max(clicks_in_minute) over (partition by local_date, created_date, visitor_id) as peak_clicks_in_minute
-    from browsers
+        local_date,
+        created_date,
+        visitor_id,
+        count() as clicks
+    from {{ ref('stg_clickstream__events') }}
+    where not {{ is_program('user_agent') }}
+    group by local_date, created_date, visitor_id, toStartOfMinute(timestamp)
+),
+
+too_fast as (
+    select
+        local_date,
+        created_date,
+        visitor_id
+    from minutes
+    group by local_date, created_date, visitor_id
+    having max(clicks) > {{ bot_clicks_per_minute() }}
 )
 
 select
-    judged.click_id as click_id,
-    judged.local_date as local_date,
-    judged.created_date as created_date,
-    judged.timestamp as timestamp,
+    browsers.click_id as click_id,
+    browsers.local_date as local_date,
+    browsers.created_date as created_date,
+    browsers.timestamp as timestamp,
     owners.organization_id as organization_id,
     owners.organizer_id as organizer_id,
-    judged.event_id as event_id,
-    judged.session_id as session_id,
-    judged.visitor_id as visitor_id,
-    judged.user_id as user_id,
-    judged.event_type as event_type,
+    browsers.event_id as event_id,
+    browsers.session_id as session_id,
+    browsers.visitor_id as visitor_id,
+    browsers.user_id as user_id,
+    browsers.event_type as event_type,
     multiIf(
-        judged.utm_source <> '', judged.utm_source,
-        judged.referrer_domain <> '', judged.referrer_domain,
+        browsers.utm_source <> '', browsers.utm_source,
+        browsers.referrer_domain <> '', browsers.referrer_domain,
         '(direct)'
     ) as source,
     multiIf(
-        judged.utm_medium <> '', judged.utm_medium,
-        judged.utm_source <> '' or judged.referrer_domain = '', '(none)',
-        match(judged.referrer_domain, '(^|[.])(google|bing|duckduckgo|yahoo|ecosia|baidu|yandex)[.]'), 'organic',
+        browsers.utm_medium <> '', browsers.utm_medium,
+        browsers.utm_source <> '' or browsers.referrer_domain = '', '(none)',
+        match(browsers.referrer_domain, '(^|[.])(google|bing|duckduckgo|yahoo|ecosia|baidu|yandex)[.]'), 'organic',
         'referral'
     ) as medium,
-    if(judged.utm_campaign <> '', judged.utm_campaign, '(none)') as campaign
-from judged
-left join {{ ref('int_event_owners') }} as owners on judged.event_id = owners.event_id
-where judged.peak_clicks_in_minute <= {{ bot_clicks_per_minute() }}
+    if(browsers.utm_campaign <> '', browsers.utm_campaign, '(none)') as campaign
+from browsers
+left anti join too_fast
+    on
+        browsers.local_date = too_fast.local_date
+        and browsers.created_date = too_fast.created_date
+        and browsers.visitor_id = too_fast.visitor_id
+left join {{ ref('int_event_owners') }} as owners on browsers.event_id = owners.event_id

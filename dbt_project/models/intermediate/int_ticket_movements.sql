@@ -1,5 +1,6 @@
 -- A transfer makes a chain of tickets for one admission: the first was sold, the last is cancelled or
 -- scanned. A ticket is issued when it has no payment, or one that was captured and not deleted.
+-- Each ticket is joined once and then becomes its movements: a branch per kind would join all of them again.
 with payments as (
     select
         id,
@@ -12,7 +13,7 @@ with payments as (
 
 ticket_refunds as (
     select
-        refunds.ticket_id as ticket_id,
+        assumeNotNull(refunds.ticket_id) as ticket_id,
         min(refunds.refunded_at) as refunded_at,
         argMin(refunds.refunded_date, refunds.refunded_at) as refunded_date
     from {{ ref('stg_bilten__refunds') }} as refunds
@@ -38,112 +39,59 @@ tickets as (
         tickets.checked_in_date as checked_in_date,
         tickets.cancelled_at as cancelled_at,
         tickets.cancelled_date as cancelled_date,
+        ticket_refunds.refunded_at as refunded_at,
+        ticket_refunds.refunded_date as refunded_date,
         payments.captured_at as captured_at,
         payments.captured_date as captured_date,
-        payments.currency as payment_currency,
-        types.currency as type_currency
-    from {{ ref('stg_bilten__tickets') }} as tickets
-    left join payments on tickets.payment_id = payments.id
-    left join {{ ref('stg_bilten__ticket_types') }} as types on tickets.ticket_type_id = types.id
-    where tickets.payment_id is null or payments.id <> {{ zero_uuid() }}
-),
-
-facts as (
-    select
-        'sold' as movement_type,
-        ticket_id,
-        event_id,
-        ticket_type_id,
-        payment_id,
-        assumeNotNull(captured_date) as metric_date,
-        assumeNotNull(captured_at) as moved_at,
-        payment_currency as currency
-    from tickets
-    where payment_id is not null and not is_transferred_in
-
-    union all
-
-    select
-        'sold' as movement_type,
-        ticket_id,
-        event_id,
-        ticket_type_id,
-        payment_id,
-        purchased_date as metric_date,
-        purchased_at as moved_at,
-        type_currency as currency
-    from tickets
-    where payment_id is null and not is_complimentary and not is_transferred_in
-
-    union all
-
-    select
-        'comp' as movement_type,
-        ticket_id,
-        event_id,
-        ticket_type_id,
-        payment_id,
-        purchased_date as metric_date,
-        purchased_at as moved_at,
-        type_currency as currency
-    from tickets
-    where is_complimentary and not is_transferred_in
-
-    union all
-
-    select
-        'checked_in' as movement_type,
-        ticket_id,
-        event_id,
-        ticket_type_id,
-        payment_id,
-        assumeNotNull(checked_in_date) as metric_date,
-        assumeNotNull(checked_in_at) as moved_at,
-        type_currency as currency
-    from tickets
-    where checked_in_date is not null
-
-    union all
-
-    select
-        'cancelled' as movement_type,
-        tickets.ticket_id as ticket_id,
-        tickets.event_id as event_id,
-        tickets.ticket_type_id as ticket_type_id,
-        tickets.payment_id as payment_id,
-        -- the earlier of the two: the later one must not move what an earlier day has shown
-        assumeNotNull(if(
-            ticket_refunds.refunded_at is not null
-            and (tickets.cancelled_at is null or ticket_refunds.refunded_at < tickets.cancelled_at),
-            ticket_refunds.refunded_date,
-            tickets.cancelled_date
-        )) as metric_date,
-        assumeNotNull(least(
-            coalesce(ticket_refunds.refunded_at, tickets.cancelled_at),
-            coalesce(tickets.cancelled_at, ticket_refunds.refunded_at)
-        )) as moved_at,
-        if(tickets.payment_id is not null, tickets.payment_currency, tickets.type_currency) as currency
-    from tickets
-    left join ticket_refunds on tickets.ticket_id = ticket_refunds.ticket_id
-    where
+        toString(types.currency) as type_currency,
+        if(tickets.payment_id is not null, toString(payments.currency), toString(types.currency)) as paid_currency,
         (tickets.cancelled_at is not null or ticket_refunds.refunded_at is not null)
-        and tickets.ticket_id not in (
+        and tickets.id not in (
             select assumeNotNull(transferred_from)
             from {{ ref('stg_bilten__tickets') }}
             where transferred_from is not null
-        )
+        ) as is_ended
+    from {{ ref('stg_bilten__tickets') }} as tickets
+    left join payments on tickets.payment_id = payments.id
+    left join {{ ref('stg_bilten__ticket_types') }} as types on tickets.ticket_type_id = types.id
+    left join ticket_refunds on tickets.id = ticket_refunds.ticket_id
+    where tickets.payment_id is null or payments.id <> {{ zero_uuid() }}
+),
+
+moved as (
+    select
+        ticket_id,
+        event_id,
+        ticket_type_id,
+        payment_id,
+        arrayJoin(arrayFilter(movement -> movement.1 <> '', [
+            (
+                multiIf(is_transferred_in, '', payment_id is not null, 'sold', is_complimentary, 'comp', 'sold'),
+                if(payment_id is not null, captured_date, purchased_date),
+                if(payment_id is not null, captured_at, purchased_at),
+                paid_currency
+            ),
+            (if(checked_in_date is not null, 'checked_in', ''), checked_in_date, checked_in_at, type_currency),
+            -- the earlier of the two: the later one must not move what an earlier day has shown
+            if(
+                refunded_at is not null and (cancelled_at is null or refunded_at < cancelled_at),
+                (if(is_ended, 'cancelled', ''), refunded_date, refunded_at, paid_currency),
+                (if(is_ended, 'cancelled', ''), cancelled_date, cancelled_at, paid_currency)
+            )
+        ])) as movement
+    from tickets
 )
 
 select
-    facts.movement_type as movement_type,
-    facts.ticket_id as ticket_id,
-    facts.metric_date as metric_date,
-    facts.moved_at as moved_at,
+    moved.movement.1 as movement_type,
+    moved.ticket_id as ticket_id,
+    assumeNotNull(moved.movement.2) as metric_date,
+    assumeNotNull(moved.movement.3) as moved_at,
     owners.organization_id as organization_id,
     owners.organizer_id as organizer_id,
-    facts.event_id as event_id,
-    facts.ticket_type_id as ticket_type_id,
-    facts.payment_id as payment_id,
-    facts.currency as currency
-from facts
-left join {{ ref('int_event_owners') }} as owners on facts.event_id = owners.event_id
+    moved.event_id as event_id,
+    moved.ticket_type_id as ticket_type_id,
+    moved.payment_id as payment_id,
+    moved.movement.4 as currency
+from moved
+left join {{ ref('int_event_owners') }} as owners on moved.event_id = owners.event_id

@@ -4,10 +4,10 @@
     engine='MergeTree()',
     order_by=['organization_id', 'organizer_id', 'event_id'],
     partition_by='metric_date',
+    persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
-{#- A view late on a day before a 23-hour day reaches into the day after that one: 24 h end two days ahead. -#}
-{%- set funnel_days = 2 %}
+{%- set funnel_days = funnel_days() %}
 with clicks as (
     select
         local_date,
@@ -18,7 +18,7 @@ with clicks as (
         click_id,
         event_type,
         timestamp
-    from {{ ref('int_clicks_cleaned') }}
+    from {{ ref('int_clicks_cleaned__build') }}
     where
         {{ in_run_days('local_date', ahead=funnel_days) }}
         and {{ around_run_days('created_date', ahead=funnel_days) }}
@@ -31,7 +31,7 @@ payments as (
         event_id,
         user_id,
         posted_at
-    from {{ ref('int_postings') }}
+    from {{ ref('int_postings__build') }}
     where posting_type = 'payment' and {{ in_run_days('metric_date', ahead=funnel_days) }}
 ),
 

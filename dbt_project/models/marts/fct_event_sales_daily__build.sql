@@ -4,6 +4,7 @@
     engine='MergeTree()',
     order_by=['organization_id', 'organizer_id', 'event_id', 'currency'],
     partition_by='metric_date',
+    persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
 with facts as (
@@ -19,7 +20,7 @@ with facts as (
         tax_amount,
         dispute_fee,
         net_amount
-    from {{ ref('int_postings') }}
+    from {{ ref('int_postings__build') }}
     where {{ in_run_days('metric_date') }}
 
     union all
@@ -36,7 +37,7 @@ with facts as (
         toDecimal64(0, 3) as tax_amount,
         toDecimal64(0, 3) as dispute_fee,
         toDecimal64(0, 3) as net_amount
-    from {{ ref('int_ticket_movements') }}
+    from {{ ref('int_ticket_movements__build') }}
     where {{ in_run_days('metric_date') }}
 )
 

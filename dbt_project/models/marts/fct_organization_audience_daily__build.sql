@@ -4,6 +4,7 @@
     engine='MergeTree()',
     order_by=['organization_id'],
     partition_by='metric_date',
+    persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
 select

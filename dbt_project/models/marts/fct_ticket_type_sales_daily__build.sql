@@ -4,6 +4,7 @@
     engine='MergeTree()',
     order_by=['organization_id', 'organizer_id', 'event_id', 'ticket_type_id', 'currency'],
     partition_by='metric_date',
+    persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
 with facts as (
@@ -16,7 +17,7 @@ with facts as (
         ticket_type_id,
         'face' as fact,
         amount
-    from {{ ref('int_payment_items') }}
+    from {{ ref('int_payment_items__build') }}
     where {{ in_run_days('metric_date') }} and item_type = 'ticket'
 
     union all
@@ -30,7 +31,7 @@ with facts as (
         ticket_type_id,
         movement_type as fact,
         toDecimal64(0, 3) as amount
-    from {{ ref('int_ticket_movements') }}
+    from {{ ref('int_ticket_movements__build') }}
     where {{ in_run_days('metric_date') }}
 ),
 

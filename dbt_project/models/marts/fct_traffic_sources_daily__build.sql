@@ -4,9 +4,10 @@
     engine='MergeTree()',
     order_by=['organization_id', 'organizer_id', 'event_id', 'source', 'medium', 'campaign', 'currency'],
     partition_by='metric_date',
+    persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
-{%- set touch_days = 30 %}
+{%- set touch_days = touch_days() %}
 -- The clickstream is read twice: two days for the sessions of the run, and the 30 days before for the buyers.
 with session_sources as (
     select
@@ -14,7 +15,7 @@ with session_sources as (
         argMin(source, touched_at) as source,
         argMin(medium, touched_at) as medium,
         argMin(campaign, touched_at) as campaign
-    from {{ ref('int_session_touches') }}
+    from {{ ref('int_session_touches__build') }}
     where {{ around_run_days('created_date', back=1) }}
     group by session_id
 ),
@@ -26,7 +27,7 @@ visits as (
         organizer_id,
         event_id,
         session_id
-    from {{ ref('int_clicks_cleaned') }}
+    from {{ ref('int_clicks_cleaned__build') }}
     where
         {{ in_run_days('local_date') }}
         and {{ around_run_days('created_date') }}
@@ -45,7 +46,7 @@ payments as (
         payment_id,
         amount,
         posted_at
-    from {{ ref('int_postings') }}
+    from {{ ref('int_postings__build') }}
     where posting_type = 'payment' and {{ in_run_days('metric_date') }}
 ),
 
@@ -55,7 +56,7 @@ browsers as (
         visitor_id,
         groupUniqArrayIf(user_id, user_id <> {{ zero_uuid() }}) as users,
         groupArrayIf((touched_at, source, medium, campaign), source <> '(direct)') as touches
-    from {{ ref('int_session_touches') }}
+    from {{ ref('int_session_touches__build') }}
     where {{ around_run_days('created_date', back=touch_days) }}
     group by visitor_id
     having notEmpty(users) and notEmpty(touches)

@@ -26,8 +26,7 @@ SALES_FROM_NOTHING = (
     "--exclude-resource-type", "unit_test",
 )  # fmt: skip
 SALES = (
-    "build", "--select", "fct_event_sales_daily__build", "fct_event_sales_daily",
-    "--indirect-selection", "buildable",
+    "build", "--select", "+fct_event_sales_daily,tag:daily", "--indirect-selection", "buildable",
 )  # fmt: skip
 
 
@@ -47,6 +46,7 @@ class Project:
     target: Path
     settings: Settings
     port: int | None = None
+    directory: Path = PROJECT
 
     def environment(self) -> dict[str, str]:
         clickhouse = self.settings.clickhouse
@@ -60,7 +60,7 @@ class Project:
             "DBT_ENV_SECRET_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
             "DBT_TARGET_PATH": str(self.target),
             "DBT_LOG_PATH": str(self.target / "logs"),
-            "DBT_PROFILES_DIR": str(PROJECT),
+            "DBT_PROFILES_DIR": str(self.directory),
             "DBT_USE_COLORS": "false",
         }
 
@@ -70,7 +70,7 @@ class Project:
                 str(Path(sys.executable).with_name("dbt")),
                 *(arguments or ("build", "--selector", "daily")),
                 "--project-dir",
-                str(PROJECT),
+                str(self.directory),
                 "--vars",
                 json.dumps(variables),
             ],

@@ -48,9 +48,7 @@ def journal(settings: Settings) -> dict[str, int]:
 def build_tables(settings: Settings) -> int:
     client = clickhouse.connect(settings.clickhouse)
     try:
-        found = client.query(
-            "select count() from system.tables where database = 'marts' and position(name, '__build_') > 0"
-        )
+        found = client.query("select count() from system.tables where position(name, '__build_') > 0")
         return int(found.first_row[0])
     finally:
         client.close()

@@ -1,0 +1,1 @@
+select * from {{ ref('int_postings') }} where {{ in_run_days('metric_date', ahead=funnel_days()) }}

@@ -1,0 +1,1 @@
+{{ session_touches(ref('int_clicks_cleaned__build')) }}

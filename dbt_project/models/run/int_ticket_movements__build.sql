@@ -1,0 +1,1 @@
+select * from {{ ref('int_ticket_movements') }} where {{ in_run_days('metric_date') }}
