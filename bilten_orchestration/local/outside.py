@@ -2,47 +2,77 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import BiltenError, Problem
-from bilten_orchestration.local import endpoints, health
+from bilten_orchestration.local import endpoints
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
+from bilten_orchestration.stores import object_store, redis
 from bilten_orchestration.stores import postgres as postgres_store
 
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
 FIRST_POSTGRES_MAJOR = 15
+FIRST_CLICKHOUSE = (25, 8)
 EXTENSIONS = ("pg_stat_statements", "amcheck", "pg_visibility")
 ROLES = ("bilten_app", "bilten_readonly", "bilten_etl")
+DATABASES = ("bilten_raw", "bilten_stage", "analytics", "staging", "intermediate", "marts")
+"""Those of sql/clickhouse/V0001."""
+PRIVILEGES = (
+    "create database, create table, create view, drop table, drop view, alter, truncate, select, insert"
+)
+"""What migrations, the sync and dbt do in each of them."""
+
+_PASSING = re.compile(r"\b0x[0-9a-f]+|\b[0-9a-f]{8}-[0-9a-f-]{27}")  # differ from try to try
 
 
 def problems(outside: Settings) -> list[Problem]:
     """What speaks against using the stores that have an address. `outside` is without stack.env."""
     embedded = endpoints.embedded(outside)
-    checks = {
-        "postgres": partial(_postgres, outside),
-        "clickhouse": partial(_clickhouse, outside),
-        "redis": partial(_plain, health.redis, outside),
-        "object_store": partial(_plain, health.object_store, outside),
+    checks: Mapping[endpoints.Store, Callable[[Settings], list[Problem]]] = {
+        "postgres": _postgres,
+        "clickhouse": _clickhouse,
+        "redis": _redis,
+        "object_store": _object_store,
     }
-    found: list[Problem] = []
-    for store, check in checks.items():
-        if store in embedded:
-            continue
+    return [problem for store, check in checks.items() if store not in embedded for problem in check(outside)]
+
+
+def _let_in(connect: Mapping[str, Callable[[], object]], variables: str) -> tuple[bool, list[Problem]]:
+    """Try every account. Whether the first one was let in, and what the others met; `variables` name what to
+    look at. What two accounts meet alike (a server that is away) is told once."""
+    found: dict[str, Problem] = {}
+    refused = set()
+    for account, attempt in connect.items():
         try:
-            found += check()
+            attempt()
         except BiltenError as error:
-            found += error.problems
-    return found
-
-
-def _plain(check: health.Check, settings: Settings) -> list[Problem]:
-    check(settings)
-    return []
+            refused.add(account)
+            for problem in error.problems:
+                named = replace(problem, next=f"correct {variables.format(account)}")
+                found.setdefault(_PASSING.sub("", problem.found), named)
+    return next(iter(connect)) not in refused, list(found.values())
 
 
 def _postgres(settings: Settings) -> list[Problem]:
-    found: list[Problem] = []
     postgres = settings.postgres
+    roles: Mapping[str, postgres_store.Role] = {"": "owner", "ETL_": "etl", "DAGSTER_": "dagster"}
+
+    def attempt(role: postgres_store.Role) -> None:
+        postgres_store.connect(postgres, role, application_name="bilten up").close()
+
+    let_in, found = _let_in(
+        {prefix: partial(attempt, role) for prefix, role in roles.items()},
+        "BILTEN_POSTGRES__HOST, __PORT, __{0}USER or __{0}PASSWORD, or what the server allows",
+    )
+    if not let_in:
+        return found
     with postgres_store.connect(postgres, application_name="bilten up", autocommit=True) as connection:
         version = connection.info.server_version // 10_000
         if version < FIRST_POSTGRES_MAJOR:
@@ -86,21 +116,98 @@ def _postgres(settings: Settings) -> list[Problem]:
                     next=f"as a superuser: alter database {postgres.database} owner to {postgres.user}",
                 )
             )
-    roles: tuple[postgres_store.Role, ...] = ("etl", "dagster")
-    for role in roles:
-        try:
-            postgres_store.connect(postgres, role, application_name="bilten up").close()
-        except BiltenError as error:
-            found += error.problems
     return found
 
 
 def _clickhouse(settings: Settings) -> list[Problem]:
-    found: list[Problem] = []
-    roles: tuple[clickhouse_store.Role, ...] = ("etl", "analyst")
-    for role in roles:
-        try:
-            clickhouse_store.connect(settings.clickhouse, role).close()
-        except BiltenError as error:
-            found += error.problems
+    clickhouse = settings.clickhouse
+    roles: Mapping[str, clickhouse_store.Role] = {"": "etl", "ANALYST_": "analyst"}
+
+    def attempt(role: clickhouse_store.Role) -> None:
+        clickhouse_store.connect(clickhouse, role).close()
+
+    let_in, found = _let_in(
+        {prefix: partial(attempt, role) for prefix, role in roles.items()},
+        "BILTEN_CLICKHOUSE__HOST, __PORT, __SECURE, __{0}USER or __{0}PASSWORD",
+    )
+    if not let_in:
+        return found
+    client = clickhouse_store.connect(clickhouse)
+    try:
+        version = str(client.command("select version()"))
+        if tuple(int(part) for part in version.split(".")[:2]) < FIRST_CLICKHOUSE:
+            found.append(
+                Problem(
+                    f"ClickHouse at {clickhouse.host} is too old",
+                    expected=f"{'.'.join(map(str, FIRST_CLICKHOUSE))} or later",
+                    found=version,
+                    next="upgrade the server",
+                )
+            )
+            return found
+        found += [
+            Problem(
+                f"{clickhouse.user} may not do in {database} what migrations, sync and dbt do",
+                expected=PRIVILEGES,
+                found=missing,
+                next=f"as an administrator: grant {PRIVILEGES} on {database}.* to {clickhouse.user}",
+            )
+            for database in DATABASES
+            if (missing := _missing(client, database))
+        ]
+    finally:
+        client.close()
     return found
+
+
+def _missing(client: Client, database: str) -> str:
+    """What is missing of the privileges in a database, in words; empty where nothing is."""
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    try:
+        granted = client.command(f"check grant {PRIVILEGES} on {database}.*")
+    except ClickHouseError as error:
+        return str(error).splitlines()[0][:300]
+    return "" if str(granted) == "1" else "not all of them granted"
+
+
+def _redis(settings: Settings) -> list[Problem]:
+    _, found = _let_in(
+        {"": lambda: redis.connect(settings.redis).close()},
+        "BILTEN_REDIS__HOST, __PORT, __TLS or __PASSWORD",
+    )
+    return found
+
+
+def _object_store(settings: Settings) -> list[Problem]:
+    """Every bucket is asked for, and whether these keys may write there is left to the first use: nothing is
+    done to a store that is not ours."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    store = settings.object_store
+    found: dict[str, Problem] = {}
+    client = object_store.connect(store)
+    try:
+        for bucket in store.buckets:
+            try:
+                client.head_bucket(Bucket=bucket)
+            except ClientError as error:
+                found[bucket] = Problem(
+                    f"the object store at {store.endpoint_url} does not give the bucket {bucket}",
+                    expected="an answer to HeadBucket",
+                    found=str(error),
+                    next=f"make {bucket} there and let these keys use it, or correct"
+                    " BILTEN_OBJECT_STORE__ACCESS_KEY_ID and __SECRET_ACCESS_KEY",
+                )
+            except BotoCoreError as error:
+                return [
+                    Problem(
+                        f"the object store at {store.endpoint_url} does not answer",
+                        expected="an answer to HeadBucket",
+                        found=str(error),
+                        next="correct BILTEN_OBJECT_STORE__ENDPOINT_URL",
+                    )
+                ]
+    finally:
+        client.close()
+    return list(found.values())
