@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 # local days from UTC+14 to UTC-12 around a UTC day
 _AHEAD, _BEHIND = timedelta(hours=14), timedelta(hours=12)
-_MOST_RANGES = 40
+# more are looked up faster than read, but where most rows are read each range is asked of each row
+_MOST_RANGES = 12
 DAYS_AHEAD = 2
 
 METRICS = (
@@ -97,11 +99,12 @@ def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Sna
 
     Repeating it for the same batch is harmless: the tables replace equal keys.
     """
-    cells = ", ".join(f"('{metric}', {metric})" for metric in METRICS)
+    pairs = ", ".join(f"('{metric}', {metric})" for metric in METRICS)
+    cells = f"arrayFilter(cell -> cell.2 <> 0, [{pairs}])"
     client.command(
         "insert into analytics.control_totals (metric_date, event_id, currency, metric, value, batch) "
         f"select metric_date, event_id, currency, cell.1, cell.2, {batch} from {_STAGED} "
-        f"array join arrayFilter(cell -> cell.2 <> 0, [{cells}]) as cell",
+        f"array join {cells} as cell",
         settings={"optimize_on_insert": 0},
     )
     listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
@@ -110,8 +113,7 @@ def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Sna
         f"select day, {batch}, sum(cells), "
         f"toDateTime64('{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC') "
         f"from (select arrayJoin([{listed}]::Array(Date32)) as day, 0 as cells union all "
-        "select metric_date, count() from analytics.control_totals final "
-        f"where batch = {batch} group by metric_date) group by day"
+        f"select metric_date, length({cells}) from {_STAGED}) group by day"
     )
     written = client.query(
         f"select count(), sum(cells) from analytics.control_days final where batch = {batch}"
@@ -143,17 +145,14 @@ def _template() -> str:
 
 
 def _ranges(days: list[date]) -> list[tuple[str, str]]:
-    """UTC ranges that hold every moment of these local days; one for all when they are many."""
-    spans: list[list[date]] = []
-    for day in days:
-        if spans and day - spans[-1][1] <= timedelta(days=3):
-            spans[-1][1] = day
-        else:
-            spans.append([day, day])
-    if len(spans) > _MOST_RANGES:
-        spans = [[days[0], days[-1]]]
+    """UTC ranges that hold every moment of these local days, cut at the widest gaps between them."""
+    gaps = sorted(
+        ((after - before, place) for place, (before, after) in enumerate(pairwise(days))), reverse=True
+    )
+    cuts = sorted(place for gap, place in gaps[: _MOST_RANGES - 1] if gap > timedelta(days=3))
+    firsts, lasts = [0, *(cut + 1 for cut in cuts)], [*cuts, len(days) - 1]
     ranges = []
-    for first, last in spans:
+    for first, last in ((days[a], days[b]) for a, b in zip(firsts, lasts, strict=True)):
         low = datetime(first.year, first.month, first.day, tzinfo=UTC) - _AHEAD
         high = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1) + _BEHIND
         ranges.append((low.isoformat(), high.isoformat()))

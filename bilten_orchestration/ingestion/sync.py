@@ -332,6 +332,6 @@ class _Batch:
             column_names=list(row),
             insert_block=json.dumps(row).encode(),
             fmt="JSONEachRow",
-            settings={"insert_deduplication_token": f"{batch}:sync_batches"},
+            settings={"insert_deduplication_token": f"{staging.reader.run}:sync_batches"},
         )
         self.progress(f"batch {batch} is whole in ClickHouse")

@@ -18,7 +18,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from bilten_orchestration.ingestion.tables import BY_SOURCE, RAW, STAGE, TABLES, SyncedTable
+from bilten_orchestration.ingestion.tables import BY_SOURCE, RAW, STAGE, TABLES, Fact, SyncedTable
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -82,12 +82,10 @@ def days(
         if not (table.facts or parent):
             continue
         _keep_both_sides(client, table, parent, whole)
-        for fact in table.facts:
-            changed = _on_one_side(table, (fact.date, *fact.columns))
-            add(table.source, f"select distinct {fact.date} from {changed} where {fact.date} is not null")
+        if table.facts:
+            add(table.source, " union distinct ".join(_days_of_fact(table, fact) for fact in table.facts))
         if parent and _keep_changed(client, table, parent):
-            for query in _CHILDREN[table.source]:
-                add(f"{table.source} (parent)", query)
+            add(f"{table.source} (parent)", " union distinct ".join(_CHILDREN[table.source]))
     moved = list(moved_events)
     if moved and not first_load:
         _insert_ids(client, "moved_events", moved)
@@ -109,6 +107,11 @@ def _keep_both_sides(client: Client, table: SyncedTable, parent: tuple[str, ...]
     )
 
 
+def _days_of_fact(table: SyncedTable, fact: Fact) -> str:
+    changed = _on_one_side(table, (fact.date, *fact.columns))
+    return f"select assumeNotNull({fact.date}) as day from {changed} where {fact.date} is not null"
+
+
 def _on_one_side(table: SyncedTable, columns: tuple[str, ...]) -> str:
     """Rows that, seen through `columns`, are in one of before and after alone."""
     shown = ", ".join(dict.fromkeys((*table.key, *columns)))
@@ -117,9 +120,11 @@ def _on_one_side(table: SyncedTable, columns: tuple[str, ...]) -> str:
 
 def _keep_changed(client: Client, table: SyncedTable, columns: tuple[str, ...]) -> bool:
     """Keep the changed parents, before and after; False when there are none."""
-    name = f"changed_{table.target}"
-    _create(client, name, f"select * from {_on_one_side(table, columns)}")
-    return bool(client.query(f"select 1 from {STAGE}.{name} limit 1").result_rows)
+    changed = _on_one_side(table, columns)
+    if not client.query(f"select 1 from {changed} limit 1", settings=_SPILLING).result_rows:
+        return False
+    _create(client, f"changed_{table.target}", f"select * from {changed}")
+    return True
 
 
 def _create(client: Client, name: str, query: str) -> None:

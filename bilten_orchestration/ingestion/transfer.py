@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from psycopg import sql
 
@@ -79,13 +80,18 @@ def empty_stage(client: Client) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Brings rows of one batch over; `connection` is in the batch's snapshot."""
+    """Brings rows of one batch over; `connection` is in the batch's snapshot.
+
+    `run` makes tokens this process's own: stage tables remember them, and numbers of batches come again
+    when PostgreSQL was made anew, whose first load would then be taken for one that is there already.
+    """
 
     settings: Settings
     client: Client
     batch: int
     connection: Connection
     snapshot: Snapshot
+    run: str = field(default_factory=lambda: uuid4().hex)
 
     def rows(self, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
         return self._rows(self.connection, plan, condition, label)
@@ -161,7 +167,7 @@ class Reader:
                 insert_block=body,
                 fmt="TabSeparated",
                 settings={
-                    "insert_deduplication_token": f"{self.batch}:{table.target}:{label}:{number}",
+                    "insert_deduplication_token": f"{self.run}:{table.target}:{label}:{number}",
                     "input_format_parallel_parsing": 0,  # the readers are parallel already
                     "optimize_on_insert": 0,  # no key comes twice in a chunk; looking for it costs a third
                 },

@@ -12,6 +12,7 @@ import pytest
 
 from bilten_orchestration.errors import Refused
 from bilten_orchestration.ingestion.sync import reconcile, sync
+from bilten_orchestration.ingestion.tables import TABLES
 from bilten_orchestration.local import postgres as local_postgres
 from bilten_orchestration.local.privileges import server_directory, server_user
 from bilten_orchestration.migrations import runner
@@ -180,3 +181,20 @@ def _restore(server: stack.PostgresServer, copy: Path) -> None:
         + "\nrestore_command = 'false'\nrecovery_target = 'immediate'\nrecovery_target_action = 'promote'\n"
     )
     server.start()
+
+
+def test_stores_made_anew_begin_at_the_same_numbers_and_lose_nothing(
+    settings: Settings, shop: Shop, equal: Callable[[], None]
+) -> None:
+    """The stage tables live on, and with them the tokens of the inserts they have seen."""
+    shop.order()
+    first = sync(settings)
+    client = clickhouse.connect(settings.clickhouse)
+    for table in (*(table.raw for table in TABLES), "analytics.sync_batches"):
+        client.command(f"truncate table {table} sync")
+    client.close()
+    shop.connection.execute("delete from system.sync_state")
+    shop.connection.execute("select setval('system.batch_number', %s, false)", (first.batch,))
+    again = sync(settings)
+    assert (again.kind, again.batch, again.rows) == ("first", first.batch, first.rows)
+    equal()

@@ -33,9 +33,12 @@ def test_no_moment_of_a_day_is_left_out(
     assert any(low <= moment < high for low, high in _ranges(days))
 
 
-def test_days_far_apart_are_separate_ranges_and_many_become_one() -> None:
+def test_days_far_apart_are_separate_ranges_and_many_are_cut_at_the_widest_gaps() -> None:
     assert len(_ranges([date(2025, 1, 1), date(2025, 1, 2), date(2026, 1, 1)])) == 2
-    assert len(_ranges([date(2020, 1, 1) + timedelta(days=10 * n) for n in range(100)])) == 1
+    scattered = [date(2020, 1, 1) + timedelta(days=10 * n) for n in range(100)]
+    ranges = _ranges([date(2010, 1, 1), *scattered])
+    assert len(ranges) == 12
+    assert ranges[0][1] < datetime(2010, 1, 4, tzinfo=UTC)
 
 
 def test_a_whole_load_uses_no_range_and_leaves_no_placeholder() -> None:
