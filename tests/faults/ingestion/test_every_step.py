@@ -1,4 +1,4 @@
-"""kill -9 of the sync before every line of its engine: the next call makes both sides equal."""
+"""kill -9 of the sync at every write to a store, before it and while the server is at it: the next call makes both sides equal."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from bilten_orchestration.ingestion import staging, state
-from bilten_orchestration.ingestion import sync as engine
 from bilten_orchestration.ingestion.sync import reconcile, sync
 from bilten_orchestration.settings import Settings
 from tests.integration.ingestion.shop import NOON, Shop, owner
-from tests.kills import killed_before_line
+from tests.kills import killed_at_store
 
 pytestmark = pytest.mark.faults
-STRIDE = 12  # each test takes every twelfth line
+STRIDE = 4  # each test takes every fourth turn
 ZONES = ("Pacific/Auckland", "America/New_York")
 
 
@@ -31,19 +29,22 @@ def _change(shop: Shop, number: int, rounds: int) -> None:
     shop.delete("tickets.tickets", shop.free_ticket(NOON + timedelta(days=number), complimentary=True))
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["incremental", "full"])
 @pytest.mark.parametrize("first", range(1, STRIDE + 1))
-def test_before_every_line(settings: Settings, shop: Shop, first: int) -> None:
+def test_at_every_turn(settings: Settings, shop: Shop, first: int, full: bool) -> None:
     shop.order(datetime(2026, 3, 1, 20, tzinfo=UTC))
     sync(settings)
     number, rounds = first, 0
     while True:
         rounds += 1
         _change(shop, number, rounds)
-        if not killed_before_line(lambda: sync(settings), [engine, staging, state], number):
+        if not killed_at_store(lambda: sync(settings, full=full), number):
             break
         if rounds % 5 == 0:  # a second kill on top of the first
-            killed_before_line(lambda: sync(settings), [engine, staging, state], number + 1)
-        report = sync(settings)
+            killed_at_store(lambda: sync(settings, full=full), number + 1)
+        report = sync(settings, reconcile=True)
+        assert report.reconciliation is not None
+        assert report.reconciliation.equal, (number, report.reconciliation.sample)
         assert shop.connection.execute(
             "select applying_batch from system.sync_state where batch = %s", (report.batch,)
         ).fetchone() == (None,)
@@ -56,7 +57,5 @@ def test_before_every_line(settings: Settings, shop: Shop, first: int) -> None:
         # the evening order lies on the next day in Auckland and on its own in New York: both are dirtied
         assert {date(2026, 3, 1), date(2026, 3, 2)} <= dirty, number
         shop.connection.execute("update system.metric_dirty_days set built_generation = generation")
-        assert reconcile(settings).equal, number
-        shop.connection.execute("update system.metric_dirty_days set built_generation = generation")
         number += STRIDE
-    assert number > 60, "the engine is far longer than that"
+    assert number > 60, "a sync writes far more often than that"
