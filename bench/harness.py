@@ -61,8 +61,9 @@ def take_turns(
     progress: Progress,
     *,
     before: Callable[[str], None] = lambda _: None,
+    after: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
-    """Median seconds per contestant. `before` prepares a turn, untimed.
+    """Median seconds per contestant. `before` prepares a turn and `after` judges it, both untimed.
 
     A contestant may return the seconds that count (of the server, say); else its wall time does.
     """
@@ -73,6 +74,7 @@ def take_turns(
             started = time.perf_counter()
             told = contestant()
             seconds = time.perf_counter() - started if told is None else told
+            after(name)
             samples[name].append(seconds)
             progress(f"  turn {turn}/{runs}, {name}: {seconds:.2f} s")
     return {name: statistics.median(found) for name, found in samples.items()}
