@@ -4,8 +4,9 @@ Standard library only, and readable by older Pythons, so that they get a message
 
 What a kill leaves: a .venv without its stamp. The next run finishes it, or makes it anew where its
 interpreter does not start. The stamp names what was installed (lock files, Python) and is written
-last; a second run compares it and is done. Packages come from wherever pip is configured to get
-them; every file is checked against the hash in the lock.
+last; a second run compares it and is done. Packages come from wherever pip or uv is configured to get
+them (what one of the two was told, the other one is told as well); every file is checked against the
+hash in the lock.
 """
 
 from __future__ import annotations
@@ -135,7 +136,30 @@ def uv_environment(configured: Mapping[str, str]) -> dict[str, str]:
     if "UV_FIND_LINKS" in given:
         given["UV_FIND_LINKS"] = ",".join(given["UV_FIND_LINKS"].split())
     result = {"UV_NO_CONFIG": "1", "UV_LINK_MODE": "copy"}
-    result.update({name: value for name, value in given.items() if name not in os.environ})
+    # pip takes a package from whichever index has it; the hashes say that it is the right one
+    result["UV_INDEX_STRATEGY"] = os.environ.get("UV_INDEX_STRATEGY", "unsafe-best-match")
+    older = {"UV_DEFAULT_INDEX": "UV_INDEX_URL", "UV_INDEX": "UV_EXTRA_INDEX_URL"}
+    result.update(
+        {
+            name: value
+            for name, value in given.items()
+            if name not in os.environ and older.get(name, name) not in os.environ
+        }
+    )
+    return result
+
+
+def pip_environment(configured: Mapping[str, str]) -> dict[str, str]:
+    """uv's indexes, by pip's names, where pip itself was told nothing of the kind."""
+    result = {}
+    for key, name, names in (
+        ("index-url", "PIP_INDEX_URL", ("UV_DEFAULT_INDEX", "UV_INDEX_URL")),
+        ("extra-index-url", "PIP_EXTRA_INDEX_URL", ("UV_INDEX", "UV_EXTRA_INDEX_URL")),
+    ):
+        found = next((os.environ[uv] for uv in names if os.environ.get(uv)), None)
+        if found is not None and key not in configured:
+            # uv allows a name before the address: internal=https://...
+            result[name] = " ".join(re.sub(r"^[\w.-]+=(?=\w+://)", "", each) for each in found.split())
     return result
 
 
@@ -163,7 +187,8 @@ def pip_configuration() -> dict[str, str]:
 
 def pip(*arguments: str, check: bool = True) -> bool:
     command = [VENV_PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    result = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    environment = dict(os.environ, **pip_environment(pip_configuration()))
+    result = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
     if result.returncode and check:
         fail(
             "the dependencies could not be installed",

@@ -58,9 +58,12 @@ def sync(settings: Settings, web: Webserver, *, needed: bool, progress: Progress
 
 
 def missing_days(settings: Settings, today: date | None) -> tuple[date, date] | None:
-    """First and last of the 30 days before `today` (UTC) for which not every mart has a verdict."""
+    """First and last of the 30 days before `today` (UTC) for which not every mart has a verdict; none where
+    there is no event yet, so that nothing could be counted."""
     from bilten_orchestration.stores.clickhouse import connect
 
+    if not _exists(settings, "select from events.events"):
+        return None
     last = (today or datetime.now(UTC).date()) - timedelta(days=1)
     first = last - timedelta(days=METRIC_DAYS - 1)
     client = connect(settings.clickhouse)
@@ -90,7 +93,7 @@ def metrics(days: tuple[date, date] | None, web: Webserver, unfinished: Path, pr
     was refused; the others are published.
     """
     if days is None and not unfinished.exists():
-        return f"the last {METRIC_DAYS} days are built", False
+        return f"none of the last {METRIC_DAYS} days is missing", False
     last = datetime.now(UTC).date() - timedelta(days=1)
     first, last = days or (last, last)
     unfinished.touch(mode=0o600)

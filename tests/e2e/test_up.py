@@ -24,7 +24,10 @@ import psutil
 import pytest
 
 from bilten_orchestration.local import postgres, privileges
-from bilten_orchestration.settings import CHECKOUT
+from bilten_orchestration.settings import CHECKOUT, Settings, as_environment
+from bilten_orchestration.stores import clickhouse as clickhouse_store
+from bilten_orchestration.stores import postgres as postgres_store
+from tests.conftest import Servers
 from tests.stack import make_base
 
 SCALE = "0.02"
@@ -332,6 +335,55 @@ def test_down_stops_only_its_own(running: Stack) -> None:
         stranger.wait()
     report = running.up()
     assert [phase["name"] for phase in report["phases"] if phase["changed"]] == ["servers"]
+
+
+@pytest.mark.faults
+def test_a_whole_outside_deployment_by_settings_alone(empty_settings: Settings, servers: Servers) -> None:
+    """All four stores are somebody else's: `up` starts Dagster alone, and fills what it was pointed to."""
+    database = f"dagster_{next(servers.numbers)}"
+    with postgres.superuser(servers.postgres.cluster) as connection:
+        connection.execute(f"create database {database} owner bilten_dagster")
+    base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))
+    base.chmod(0o755)
+    other = Stack(base / ".bilten")
+    given = as_environment(empty_settings) | {"BILTEN_POSTGRES__DAGSTER_DATABASE": database}
+    del given["BILTEN_HOME"]
+    try:
+        refused = other.run("up", "--json", check=False, **given | {"BILTEN_REDIS__PASSWORD": "wrong"})
+        document = json.loads(refused.stdout)
+        assert document["result"]["failed"]["phase"] == "settings"
+        assert "Traceback" not in refused.stderr
+        assert [problem["next"].split(",")[0] for problem in document["problems"]] == [
+            "correct BILTEN_REDIS__HOST"
+        ]
+        report = other.up(**given)
+        assert set(report["ports"]) == {"dagster-code", "dagster-webserver"}
+        assert report["addresses"]["postgres"] == f"127.0.0.1:{empty_settings.postgres.port}"
+        secret = empty_settings.postgres.password.get_secret_value()
+        assert secret not in (other.home / "stack.env").read_text()
+        assert list((other.home / "data").iterdir()) == []
+        with postgres_store.connect(empty_settings.postgres) as connection:
+            (sold,) = connection.execute("select count(*) from payments.payments").fetchone() or (0,)
+        client = clickhouse_store.connect(empty_settings.clickhouse)
+        assert client.command("select count() from bilten_raw.payments_payments final") == sold > 0
+        assert client.command("select uniqExact(metric_date) from marts.fct_event_sales_daily") == 30
+        client.close()
+        states = {
+            program["name"]: program["state"]
+            for program in json.loads(other.run("status", "--json", **given).stdout)["result"]["programs"]
+        }
+        assert {name for name, state in states.items() if state == "OUTSIDE"} == {
+            "postgres",
+            "clickhouse",
+            "redis",
+            "object-store",
+        }
+        again = other.up(**given)
+        assert [phase["name"] for phase in again["phases"] if phase["changed"]] == []
+    finally:
+        other.run("down", check=False)
+        shutil.rmtree(base, ignore_errors=True)
+        servers.drop_database(database)
 
 
 @pytest.mark.faults

@@ -37,6 +37,21 @@ def test_what_the_caller_gave_uv_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "UV_DEFAULT_INDEX" not in install.uv_environment({"index-url": "https://a/simple"})
 
 
+@pytest.mark.parametrize("name", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
+def test_an_index_that_uv_was_given_is_pips_too(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for each in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, "https://mine/simple")
+    monkeypatch.setenv("UV_INDEX", "own=https://a/simple https://b/simple")
+    assert install.pip_environment({}) == {
+        "PIP_INDEX_URL": "https://mine/simple",
+        "PIP_EXTRA_INDEX_URL": "https://a/simple https://b/simple",
+    }
+    pips = {"index-url": "https://pip/simple", "extra-index-url": "https://c/simple"}
+    assert install.pip_environment(pips) == {}
+    assert not {"UV_DEFAULT_INDEX", "UV_INDEX"} & set(install.uv_environment(pips))
+
+
 def test_credentials_are_masked() -> None:
     text = install.without_credentials("error at https://me:secret@index.example/simple/x")
     assert text == "error at https://***@index.example/simple/x"
