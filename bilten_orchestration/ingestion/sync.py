@@ -85,8 +85,9 @@ def sync(
     control totals whether touched or not.
 
     Raises LockHeld (another sync, or builds that read), Refused (another epoch, with what accepting it
-    would change), Mismatch (columns that differ), StoreUnavailable.
+    would change; control days before the metrics begin), Mismatch (columns that differ), StoreUnavailable.
     """
+    _refuse_days_without_metrics(control_days, date.fromisoformat(settings.metrics.first_day))
     with translated("the sync"), ExitStack() as stack:
         locks = stack.enter_context(
             postgres.connect(settings.postgres, "etl", application_name="bilten sync", autocommit=True)
@@ -104,6 +105,16 @@ def reconcile(settings: Settings, *, progress: Progress = silent) -> ReconcileRe
     report = sync(settings, reconcile=True, progress=progress).reconciliation
     assert report is not None  # noqa: S101
     return report
+
+
+def _refuse_days_without_metrics(days: Collection[date], first: date) -> None:
+    if early := sorted(day for day in days if day < first):
+        raise Refused(
+            "control totals are asked for days that have no metrics",
+            expected=f"days from {first} on",
+            found=f"{len(early)} days, {early[0]} to {early[-1]}",
+            next="ask for later days, or set BILTEN_METRICS__FIRST_DAY to an earlier one",
+        )
 
 
 @dataclass
