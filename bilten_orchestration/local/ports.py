@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import shlex
 import socket
 import textwrap
 from collections.abc import Collection
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 ATTEMPTS = 200
+_UNREGISTERED = 15_000  # well-known servers listen below
 WORDS = 100
 
 
@@ -34,13 +38,27 @@ def next_free(first: int, taken: Collection[int] = (), host: str = LOOPBACK) -> 
 
 
 def any_free(taken: Collection[int] = (), host: str = LOOPBACK) -> int:
-    """A free port chosen by the system."""
+    """A free port, from below those that the system gives to outgoing connections.
+
+    One of the latter may be taken again before the server listens: on a busy machine it is, now and then.
+    """
+    for port in random.sample(range(_UNREGISTERED, _ephemeral()), ATTEMPTS):
+        if port not in taken and is_free(port, host):
+            return port
     while True:
         with socket.socket() as probe:
             probe.bind((host, 0))
             port = int(probe.getsockname()[1])
         if port not in taken:
             return port
+
+
+def _ephemeral() -> int:
+    """The first port that the system gives to outgoing connections."""
+    with contextlib.suppress(OSError, ValueError):
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        return max(first, _UNREGISTERED + ATTEMPTS)
+    return 32768
 
 
 def holder(port: int) -> str:

@@ -41,6 +41,9 @@ access_log = logging.getLogger("bilten.clickhouse.access")
 
 T = TypeVar("T")
 
+# The engine's binding takes `exit`, `quit`, `q` and the like, alone, for the end of its command line. With a
+# comment before it such a word is what it is: no statement.
+_PROMPT_WORD_BYTES = 8
 # A server's max_query_size is 256 KiB; what is longer is data, or a mistake.
 _STATEMENT_BYTES = 4 << 20
 _INLINE_BYTES = 32 << 10
@@ -195,6 +198,15 @@ class Endpoint:
         if first.is_word("KILL"):
             # The engine's own ids are nobody's; a client kills by the id it gave or was given.
             head = statement.with_columns(head, {"query_id": QUERY_ID, "user": USER})
+        elif kind == "other" and not first.begins_statement:
+            # the binding takes it for no statement at all, and answers nothing
+            raise EngineError(
+                protocol.SYNTAX_ERROR,
+                f"Syntax error: failed at position {first.start + 1}"
+                f" ({statement.utf8(first.text[:100])}) (SYNTAX_ERROR)",
+            )
+        elif kind == "other" and len(head.strip()) <= _PROMPT_WORD_BYTES:
+            head = f"/**/{head}"
         running.text = statement.utf8(head)
         running.format = statement.output_clause(head)[0] or running.call.default_format
         # An INSERT whose data was not found is INSERT SELECT, or one without data.

@@ -196,6 +196,13 @@ class Connection:
         if changes:
             self.own(f"SET {', '.join(changes)}")
 
+    def bind(self, params: Mapping[str, str]) -> None:
+        """Parameters of the statements that follow on this connection, as `SET param_name` gives them."""
+        self.own(
+            "SET "
+            + ", ".join(f"{identifier(f'param_{name}')} = {quoted(value)}" for name, value in params.items())
+        )
+
     def close(self) -> None:
         with self._lock:
             if self._raw is not None:

@@ -182,6 +182,8 @@ class Execution:
         body = running.body
         stack = contextlib.ExitStack()
         try:
+            if running.call.parameters:  # the binding's insert stream takes none itself
+                await self._call(connection.bind, running.call.parameters)
             insert = await self._call(lambda: stack.enter_context(connection.insert(head)))
             # The HTTP server hands over 64 KiB at most; a thread's turn for each would cost more than they.
             held = bytearray()

@@ -39,49 +39,25 @@ SESSION_IS_LOCKED = 373
 REQUIRED_PASSWORD = 194
 AUTHENTICATION_FAILED = 516
 QUERY_IS_TOO_LARGE = 229
+UNKNOWN_ROLE = 511
 
-# The server's exceptionCodeToHTTPStatus; what is not listed is 500.
+# The server's own table, src/Server/HTTP/exceptionCodeToHTTPStatus.cpp; what is not listed is 500.
+_BAD_REQUEST = (
+    6, 8, 15, 25, 26, 27, BAD_ARGUMENTS, 37, 38, 41, 44, 53, SYNTAX_ERROR, 72, 117, 123, 167, 168, 223, 321,
+    376, 427, 441, 675, 676,
+)  # fmt: skip
+_NOT_FOUND = (46, 47, 50, 56, 60, 63, UNKNOWN_FORMAT, 78, 81, 115, 152, 336, UNKNOWN_ROLE)
 _STATUS = {
-    **dict.fromkeys((REQUIRED_PASSWORD,), 401),
-    **dict.fromkeys((192, 193, AUTHENTICATION_FAILED, ACCESS_DENIED), 403),
-    **dict.fromkeys(
-        (
-            6,
-            25,
-            26,
-            27,
-            38,
-            41,
-            72,
-            376,
-            441,
-            53,
-            59,
-            117,
-            SYNTAX_ERROR,
-            43,
-            44,
-            321,
-            69,
-            70,
-            168,
-            223,
-            224,
-            42,
-            BAD_ARGUMENTS,
-            457,
-            INVALID_SESSION_TIMEOUT,
-            71,
-            128,
-        ),
-        400,
-    ),
-    **dict.fromkeys((46, 47, 50, 56, 60, 63, 73, 76, 81, 107, 115, 145, 336, 511, SESSION_NOT_FOUND), 404),
-    **dict.fromkeys((QUERY_IS_TOO_LARGE, 161), 413),
-    **dict.fromkeys((NOT_IMPLEMENTED,), 501),
-    **dict.fromkeys((209, 74), 408),
-    **dict.fromkeys((381,), 411),
-    **dict.fromkeys((439, 159, TOO_MANY_SIMULTANEOUS_QUERIES), 500),
+    REQUIRED_PASSWORD: 401,
+    **dict.fromkeys((192, 193, AUTHENTICATION_FAILED, 512, ACCESS_DENIED), 403),
+    **dict.fromkeys(_BAD_REQUEST, 400),
+    **dict.fromkeys(_NOT_FOUND, 404),
+    159: 408,
+    381: 411,
+    QUERY_IS_TOO_LARGE: 413,
+    779: 415,
+    NOT_IMPLEMENTED: 501,
+    **dict.fromkeys((76, 209, 439), 503),
 }
 
 #: URL parameters that are not settings.
@@ -195,7 +171,9 @@ def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) ->
         )
     if values.get("role"):
         raise EngineError(
-            512, f"Role {values['role']} is not granted here: roles belong to a server (UNKNOWN_ROLE)"
+            UNKNOWN_ROLE,
+            f"There is no role {values['role']!r}: this endpoint has users, and no roles to choose from"
+            " (UNKNOWN_ROLE)",
         )
     settings = {
         name: value
@@ -257,10 +235,17 @@ async def with_form(call: Call, headers: Headers, chunks: AsyncGenerator[bytes, 
     try:
         form = await MultiPartParser(headers, chunks, max_files=0, max_part_size=_FIELD_BYTES).parse()
     except MultiPartException as error:
+        if "files" in error.message:
+            raise EngineError(
+                NOT_IMPLEMENTED,
+                "External tables (parts of a form with a file name) are not supported by this endpoint;"
+                " insert into a temporary table of a session (session_id=...) and read that"
+                " (NOT_IMPLEMENTED)",
+            ) from None
         raise EngineError(
             BAD_ARGUMENTS,
-            f"The form in the body cannot be used: {error.message}. A field holds up to {_FIELD_BYTES} bytes,"
-            " and this endpoint takes no external tables; use a temporary table in a session (BAD_ARGUMENTS)",
+            f"The form in the body cannot be used: {error.message} A field holds up to {_FIELD_BYTES} bytes."
+            " (BAD_ARGUMENTS)",
         ) from None
     fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
     return replace(

@@ -55,6 +55,11 @@ class Token:
     def is_word(self, word: str) -> bool:
         return self.kind == "word" and self.text.upper() == word
 
+    @property
+    def begins_statement(self) -> bool:
+        """Whether a statement of ClickHouse's SQL may begin so: with a keyword or a bracket."""
+        return self.text == "(" or (self.kind == "word" and self.text[0].isascii() and self.text[0].isalpha())
+
 
 @dataclass(frozen=True)
 class InsertHead:

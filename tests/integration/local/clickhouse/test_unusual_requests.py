@@ -1,0 +1,95 @@
+"""What a server does with rare requests: the same here, or a refusal that says what to do instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.local.clickhouse.conftest import ETL, Http
+from tests.integration.local.clickhouse.test_http import basic
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "exit",
+        "quit",
+        "logout",
+        "q",
+        "Q",
+        ":q",
+        "\\q",
+        "exit;",
+        "учше",
+        "дщпщге",
+        "ёж",
+        "№ 1",
+        "!",
+        '"a',
+        "/**/!",
+    ],
+)
+def test_words_of_a_prompt_and_signs_are_no_statements(http_client: Http, word: str) -> None:
+    reply = http_client.send(word)
+    assert (reply.status, reply.code) == (400, 62), reply.text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "used"),
+    [("br", None), ("br, gzip;q=0.5", "gzip"), ("br, deflate", "deflate"), ("*", None), ("identity", None)],
+)
+def test_an_encoding_that_is_not_spoken_falls_back(
+    http_client: Http, accepted: str, used: str | None
+) -> None:
+    reply = http_client.send("SELECT 1", headers=basic(*ETL) | {"Accept-Encoding": accepted})
+    assert reply.status == 200
+    assert reply.headers.get("Content-Encoding") == used
+
+
+def test_a_role_is_refused_by_name(http_client: Http) -> None:
+    reply = http_client.send("SELECT 1", role="reporting")
+    assert (reply.status, reply.code) == (404, 511)
+    assert "'reporting'" in reply.text
+
+
+def test_external_tables_are_refused_with_the_way_that_is_open(http_client: Http) -> None:
+    body = (
+        b'--edge\r\nContent-Disposition: form-data; name="t"; filename="t"\r\n'
+        b"Content-Type: application/octet-stream\r\n\r\n1\r\n--edge--\r\n"
+    )
+    headers = basic(*ETL) | {"Content-Type": "multipart/form-data; boundary=edge"}
+    reply = http_client.send(body, headers=headers, query="SELECT * FROM t", t_structure="a UInt8")
+    assert (reply.status, reply.code) == (501, 48)
+    assert "temporary table of a session" in reply.text
+
+    # the way that is open
+    http_client.run("CREATE TEMPORARY TABLE t (a UInt8)", session_id="external")
+    http_client.run("INSERT INTO t FORMAT CSV\n41\n", session_id="external")
+    assert http_client.run("SELECT a + 1 FROM t", session_id="external") == "42"
+
+
+def test_native_compression_is_refused_by_name(http_client: Http) -> None:
+    for way in ("compress", "decompress"):
+        reply = http_client.send("SELECT 1", **{way: 1})
+        assert (reply.status, reply.code) == (501, 48)
+        assert "Accept-Encoding" in reply.text
+
+
+def test_parameters_reach_inserted_values(http_client: Http) -> None:
+    http_client.run("CREATE OR REPLACE TABLE scratch.p (a UInt32, b String) ENGINE = MergeTree ORDER BY a")
+    http_client.run("INSERT INTO scratch.p VALUES ({x:UInt32}, 'one')", param_x=1)
+    http_client.run(
+        "INSERT INTO scratch.p (a, b) VALUES ({x:UInt32}, {text:String}), (3, 'three')",
+        param_x=2,
+        param_text="it's \\\\ ü",
+    )
+    http_client.run("INSERT INTO {to:Identifier}.p FORMAT CSV\n4,four\n", param_to="scratch")
+    assert http_client.run("SELECT a, b FROM scratch.p ORDER BY a FORMAT CSV").splitlines() == [
+        '1,"one"',
+        '2,"it\'s \\ ü"',
+        '3,"three"',
+        '4,"four"',
+    ]
+    # one request's parameters are no other's
+    reply = http_client.send("INSERT INTO scratch.p VALUES ({x:UInt32}, 'nobody')")
+    assert reply.code == 456, reply.text
+    assert http_client.run("SELECT count() FROM scratch.p") == "4"
