@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import tempfile
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -40,7 +41,7 @@ def rebuild(context: Context) -> list[Comparison]:
         with closing(clickhouse.connect(settings.clickhouse)) as client:
             client.command(f"create database if not exists {delete_insert.DATABASE}")
             turn = 50
-            gates: list[float] = []
+            gated: dict[str, list[float]] = {OURS: [], DELETE_INSERT: []}
 
             def change(name: str) -> None:
                 nonlocal turn
@@ -49,35 +50,65 @@ def rebuild(context: Context) -> list[Comparison]:
                     sync(settings)
                     turn += 1
 
+            def told(name: str, started: str) -> float:
+                models = _server_seconds(client, started, "model.")
+                gated[name].append(models + _server_seconds(client, started, "test."))
+                _tell_nodes(client, started, context)
+                return models
+
             def ours() -> float:
                 started = _now(client)
                 report = metrics.build(settings, first, last, refresh_whole=False)
                 assert not report.refusals, report.refusals
-                gates.append(_server_seconds(client, started, "test."))
-                _tell_nodes(client, started, context)
-                return _server_seconds(client, started, "model.")
+                return told(OURS, started)
 
             def theirs() -> float:
                 started = _now(client)
                 _dbt(settings, directory, marts, first, last)
-                _tell_nodes(client, started, context)
-                return _server_seconds(client, started, "model.")
+                return told(DELETE_INSERT, started)
 
             ours(), theirs()  # the first build of a day is no rebuild
-            gates.clear()
+            gated = {OURS: [], DELETE_INSERT: []}
             seconds = take_turns(
                 {OURS: ours, DELETE_INSERT: theirs}, context.runs, context.progress, before=change
             )
+            _same_marts(client, marts, first, last)
     finally:
         shutil.rmtree(directory)
-    gated = sorted(gates)[len(gates) // 2]
+    bench, size = f"rebuild of {REBUILT_DAYS} days", f"{len(marts)} marts, 1 % of all rows changed"
     return [
         Comparison(
-            f"rebuild of {REBUILT_DAYS} days", context.scale, f"{len(marts)} marts", seconds, context.runs,
+            bench, context.scale, size, seconds, context.runs, aim={DELETE_INSERT: 2.0},
+            note="seconds of the server, models and swaps alone",
+        ),
+        Comparison(
+            f"{bench}, judged", context.scale, size,
+            {name: statistics.median(found) for name, found in gated.items()}, context.runs,
             aim={DELETE_INSERT: 2.0},
-            note=f"seconds of the server, models alone; gates, which the rival has not: {gated:.1f} s more",
-        )
+            note="with the gates; the rival has them as dbt tests, after the wrong day is public",
+        ),
     ]  # fmt: skip
+
+
+def _same_marts(client: Client, marts: list[str], first: date, last: date) -> None:
+    """Both contestants published the same numbers; states are compared by what they finalize to."""
+    for mart in marts:
+        columns = ", ".join(
+            f"finalizeAggregation({name})" if kind.startswith("AggregateFunction") else name
+            for name, kind in client.query(
+                "select name, type from system.columns where database = 'marts' and table = {mart:String}"
+                " order by position",
+                {"mart": mart},
+            ).result_rows
+        )
+        found = {
+            client.query(
+                f"select count(), sum(cityHash64({columns})) from {database}.{mart}"
+                f" where metric_date between '{first}' and '{last}'"
+            ).result_rows[0]
+            for database in ("marts", delete_insert.DATABASE)
+        }
+        assert len(found) == 1, f"the contestants disagree about {mart}"
 
 
 def uniques(context: Context) -> Comparison:
@@ -134,7 +165,7 @@ def _dbt(settings: Settings, directory: Path, marts: list[str], first: date, las
         "DBT_PROJECT_DIR": str(project), "DBT_PROFILES_DIR": str(project)
     }  # fmt: skip
     call = dbt_call.DbtCall(
-        ("run", "--threads", str(settings.metrics.dbt_threads), "--select", *marts,
+        ("build", "--threads", str(settings.metrics.dbt_threads), "--select", *marts,
          "--vars", json.dumps({"days": days, "build_id": "bench"})),
         environment, target, project,
     )  # fmt: skip

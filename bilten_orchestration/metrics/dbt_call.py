@@ -41,18 +41,24 @@ _TRANSIENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class DbtCall:
-    """A dbt command ready to start. `environment` holds the password: never log it."""
+    """A dbt command ready to start. `environment` holds the password: never log it.
+
+    `parsed`: the project as parsed before (metrics/manifest.py); without it dbt parses.
+    """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
     target: Path
     directory: Path = PROJECT
+    parsed: Path | None = None
 
     @property
     def argv(self) -> list[str]:
         # -P: the folder of dbt_child.py must not be searched for modules
         child = Path(__file__).with_name("dbt_child.py")
-        return [sys.executable, "-P", str(child), str(os.getpid()), *self.arguments]
+        return [
+            sys.executable, "-P", str(child), str(os.getpid()), str(self.parsed or ""), *self.arguments
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +106,11 @@ def environment(settings: Settings, target: Path) -> dict[str, str]:
 
 
 def call(
-    settings: Settings, name: str, *arguments: str, variables: Mapping[str, Any] | None = None
+    settings: Settings,
+    name: str,
+    *arguments: str,
+    variables: Mapping[str, Any] | None = None,
+    parsed: Path | None = None,
 ) -> DbtCall:
     """A command whose artifacts go to runs/<name>; older ones than the newest KEPT_RUNS are removed."""
     runs = runs_directory(settings)
@@ -111,7 +121,7 @@ def call(
         shutil.rmtree(old, ignore_errors=True)
     given = ("--vars", json.dumps(variables)) if variables is not None else ()
     threads = ("--threads", str(settings.metrics.dbt_threads)) if arguments[0] != "parse" else ()
-    return DbtCall((*arguments, *threads, *given), environment(settings, target), target)
+    return DbtCall((*arguments, *threads, *given), environment(settings, target), target, parsed=parsed)
 
 
 def run(dbt: DbtCall, progress: Progress = silent, *, watch: LockWatch | None = None) -> int:

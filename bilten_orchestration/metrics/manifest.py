@@ -29,6 +29,8 @@ DAILY, WHOLE = "daily", "whole"
 SWAP = "day_swap"
 BUILD_SUFFIX = "__build"
 KEPT = 3
+MANIFEST = "manifest.json"
+PARSED = "partial_parse.msgpack"
 _SUFFIXES = (".sql", ".yml", ".yaml", ".csv", ".md")
 _NOT_SOURCES = ("target", "logs", "dbt_packages", "__pycache__")
 
@@ -49,8 +51,8 @@ class Mart:
 
 
 def fingerprint(project: Path = dbt_call.PROJECT) -> str:
-    """Changes with every source file of the project, and with dbt."""
-    digest = hashlib.sha256(f"{version('dbt-core')} {version('dbt-clickhouse')}".encode())
+    """Changes with every source file of the project, with dbt, and with what is kept of a parse."""
+    digest = hashlib.sha256(f"{version('dbt-core')} {version('dbt-clickhouse')} {PARSED}".encode())
     for directory, folders, files in os.walk(project):
         folders[:] = sorted(folder for folder in folders if folder not in _NOT_SOURCES)
         for file in sorted(files):
@@ -72,22 +74,23 @@ def prepare(settings: Settings, *, progress: Progress = silent) -> Path:
     """
     state = fingerprint()
     place = directory(settings) / state
-    if not (place / "manifest.json").exists():
+    if not place.exists():
         progress("dbt: parsing the project")
         call = dbt_call.call(settings, f"parse-{state}-{os.getpid()}", "parse")
         code = dbt_call.run(call, progress)
-        parsed = call.target / "manifest.json"
-        if code != 0 or not parsed.exists():
+        made = [call.target / name for name in (MANIFEST, PARSED)]
+        if code != 0 or not all(path.exists() for path in made):
             raise TerminalError(
                 "dbt could not parse the project",
-                expected="manifest.json",
+                expected=" and ".join(path.name for path in made),
                 found=f"exit code {code}",
                 next=f"read {call.target / 'dbt.log'}",
             )
         scratch = directory(settings) / f".{state}-{os.getpid()}"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        shutil.copy(parsed, scratch / "manifest.json")
+        for path in made:
+            shutil.copy(path, scratch / path.name)
         try:
             scratch.rename(place)
         except OSError:  # somebody else was faster, with the same content
@@ -96,7 +99,13 @@ def prepare(settings: Settings, *, progress: Progress = silent) -> Path:
         for old in _prepared(settings)[KEPT:]:
             shutil.rmtree(old.parent, ignore_errors=True)
     os.utime(place)
-    return place / "manifest.json"
+    return place / MANIFEST
+
+
+def parsed(settings: Settings) -> Path | None:
+    """The project as it is now, parsed, for a dbt that shall not parse it again; None before `prepare`."""
+    path = directory(settings) / fingerprint() / PARSED
+    return path if path.exists() else None
 
 
 def find(settings: Settings) -> tuple[Path, bool]:
@@ -104,7 +113,7 @@ def find(settings: Settings) -> tuple[Path, bool]:
 
     Never runs dbt. Raises Refused when none was ever prepared.
     """
-    current = directory(settings) / fingerprint() / "manifest.json"
+    current = directory(settings) / fingerprint() / MANIFEST
     if current.exists():
         return current, True
     if prepared := _prepared(settings):

@@ -134,6 +134,7 @@ class Build:
             "--exclude-resource-type",
             "unit_test",
             variables=self.variables,
+            parsed=manifest.parsed(self.settings),
         )
 
     def close(self, said: Sequence[str] = ()) -> BuildReport:

@@ -62,6 +62,7 @@ def call(settings: Settings, batch: Batch, name: str, select: Sequence[str]) -> 
             "batch": batch.number,
             "as_of": f"{batch.as_of:%Y-%m-%d %H:%M:%S.%f}",
         },
+        parsed=manifest.parsed(settings),
     )
 
 

@@ -48,6 +48,11 @@
     {{ return("'" ~ (days | sort | join("', '")) ~ "'") }}
 {%- endmacro %}
 
+{#- The days of the run as a ClickHouse array of Date32. -#}
+{% macro day_array() -%}
+    [{%- for day in run_days() -%} toDate32('{{ day }}'){{ ',' if not loop.last }} {%- endfor -%}]
+{%- endmacro %}
+
 {#-
     Condition on a local day. A bound as well as the list, since bounds prune and lists select.
     back/ahead: further days that the model must see to judge those of the run.

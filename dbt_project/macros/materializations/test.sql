@@ -96,8 +96,3 @@
         and metric_date in {{ day_array() }}
     group by metric_date
 {%- endmacro %}
-
-{#- The days of the run as a ClickHouse array of Date32. -#}
-{% macro day_array() -%}
-    [{%- for day in run_days() -%} toDate32('{{ day }}'){{ ',' if not loop.last }} {%- endfor -%}]
-{%- endmacro %}

@@ -6,7 +6,6 @@ and every node of dbt is one. dbt dies with it, in the middle of whatever it doe
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from tests.integration.metrics.test_build import build_tables, dirty_days, journ
 from tests.integration.metrics.world import FIRST, World, later
 
 LAST = later(FIRST, 29)
+GATES_BETWEEN_KILLS = 4
 MARTS = (
     "fct_event_sales_daily",
     "fct_ticket_type_sales_daily",
@@ -97,44 +97,51 @@ def forget(settings: Settings) -> None:
         connection.execute("update system.metric_dirty_days set built_generation = 0")
 
 
-def run_matrix(
-    world: World,  # noqa: F811
-    environment: Callable[[Settings], dict[str, str]],
-    steps: list[int],
-) -> int:
-    """Kill at each of these steps; how many of them there were."""
+def prepared(world: World) -> tuple[dict[str, list[tuple[object, ...]]], list[str]]:  # noqa: F811
+    """What a clean build publishes, and the steps that one tells which finds its views made."""
     settings = world.settings
     world.trade(FIRST, LAST).sync()
     assert build(settings, FIRST, LAST, refresh_whole=False).problems == ()
     clean = everything(world)
-    kills = 0
-    for step in steps:
-        forget(settings)
-        told = killed_at(step, settings, environment)
-        if told is None:
-            break
-        kills += 1
-        ended = any("mart days" in line for line in told)  # killed after its last step
-        assert bool(dirty_days(settings)) != ended, told[-1]
-        report = build(settings, FIRST, LAST, refresh_whole=False)
-        assert report.problems == (), told[-1]
-        assert report.resumed == (not ended and any(line.startswith("build ") for line in told)), told[-1]
-        assert everything(world) == clean, f"killed after: {told[-1]}"
-        assert set(journal(settings)) <= {"swapped", "unchanged"}
-        assert build_tables(settings) == 0
-        assert dirty_days(settings) == []
-        client = clickhouse.connect(settings.clickhouse)
-        restated = client.query("select count() from analytics.metric_restatements").first_row[0]
-        client.close()
-        assert restated == 0, "nothing had been published before"
-    return kills
+    forget(settings)
+    told: list[str] = []
+    assert build(settings, FIRST, LAST, refresh_whole=False, progress=told.append).problems == ()
+    assert everything(world) == clean
+    return clean, told
+
+
+def check_kill(
+    world: World,  # noqa: F811
+    environment: Callable[[Settings], dict[str, str]],
+    step: int,
+    clean: dict[str, list[tuple[object, ...]]],
+) -> None:
+    settings = world.settings
+    forget(settings)
+    told = killed_at(step, settings, environment)
+    assert told is not None, f"the build has no step {step}"
+    ended = any("mart days" in line for line in told)  # killed after its last step
+    assert bool(dirty_days(settings)) != ended, told[-1]
+    report = build(settings, FIRST, LAST, refresh_whole=False)
+    assert report.problems == (), told[-1]
+    assert report.resumed == (not ended and any(line.startswith("build ") for line in told)), told[-1]
+    assert everything(world) == clean, f"killed after: {told[-1]}"
+    assert set(journal(settings)) <= {"swapped", "unchanged"}
+    assert build_tables(settings) == 0
+    assert dirty_days(settings) == []
+    client = clickhouse.connect(settings.clickhouse)
+    restated = client.query("select count() from analytics.metric_restatements").first_row[0]
+    client.close()
+    assert restated == 0, "nothing had been published before"
 
 
 def test_killed_in_the_middle_of_the_swaps(
     world: World,  # noqa: F811
     environment: Callable[[Settings], dict[str, str]],
 ) -> None:
-    assert run_matrix(world, environment, [26]) == 1
+    clean, told = prepared(world)
+    swaps = [number for number, line in enumerate(told, 1) if any(f" {mart}: " in line for mart in MARTS)]
+    check_kill(world, environment, swaps[len(swaps) // 2], clean)
 
 
 @pytest.mark.faults
@@ -142,5 +149,14 @@ def test_killed_between_any_two_steps_of_a_30_day_backfill(
     world: World,  # noqa: F811
     environment: Callable[[Settings], dict[str, str]],
 ) -> None:
-    every = int(os.environ.get("KILL_EVERY", "1"))
-    assert run_matrix(world, environment, list(range(1, 200, every))) >= 30 // every
+    """Every step of the engine, every table, every swap; of the tests (a verdict each) every fourth."""
+    clean, told = prepared(world)
+    is_test = [": pass in " in line for line in told]
+    steps = [
+        number
+        for number, test in enumerate(is_test, 1)
+        if not test or sum(is_test[:number]) % GATES_BETWEEN_KILLS == 0
+    ]
+    assert len(steps) >= 20, told
+    for step in steps:
+        check_kill(world, environment, step, clean)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from bilten_orchestration.metrics import manifest
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.clickhouse import connect
 from tests.integration.dbt.project import Project
@@ -18,9 +19,18 @@ def target_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("dbt")
 
 
+@pytest.fixture(scope="session")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = Settings(home=tmp_path_factory.mktemp("parsed-dbt"))
+    manifest.prepare(home)
+    found = manifest.parsed(home)
+    assert found is not None
+    return found
+
+
 @pytest.fixture
-def project(settings: Settings, target_directory: Path) -> Project:
-    return Project(target_directory, settings)
+def project(settings: Settings, target_directory: Path, parsed: Path) -> Project:
+    return Project(target_directory, settings, parsed=parsed)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from bilten_orchestration.metrics import dbt_child
 from bilten_orchestration.settings import CHECKOUT, Settings
 
 PROJECT = CHECKOUT / "dbt_project"
@@ -47,6 +48,7 @@ class Project:
     settings: Settings
     port: int | None = None
     directory: Path = PROJECT
+    parsed: Path | None = None
 
     def environment(self) -> dict[str, str]:
         clickhouse = self.settings.clickhouse
@@ -65,9 +67,12 @@ class Project:
         }
 
     def start(self, *arguments: str, **variables: object) -> subprocess.Popen[str]:
+        dbt = [str(Path(sys.executable).with_name("dbt"))]
+        if self.parsed is not None:  # as builds call it: the project is parsed once, not in every call
+            dbt = [sys.executable, "-P", dbt_child.__file__, str(os.getpid()), str(self.parsed)]
         return subprocess.Popen(
             [
-                str(Path(sys.executable).with_name("dbt")),
+                *dbt,
                 *(arguments or ("build", "--selector", "daily")),
                 "--project-dir",
                 str(self.directory),
