@@ -22,8 +22,8 @@ from bilten_orchestration.stores.resources import Platform
 if TYPE_CHECKING:  # not among the names that dagster exports
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-# clicks may come 72 hours late and do not pass the sync, so the last four closed days are built again
-CLOSED_DAYS = 4
+# clicks may come 72 hours late and dirty no day; a funnel ends 24 hours after its view (docs/metrics.md)
+CLOSED_DAYS = 5
 CONTROL_DAYS = 60
 ALL_DAYS = 36_500
 SUNDAY = 6

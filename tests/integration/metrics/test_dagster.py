@@ -219,7 +219,7 @@ def test_schedules_ask_for_the_ranges_that_are_due(
     provisional = asked("metrics_provisional_daily", datetime(2026, 3, 11, 4, tzinfo=UTC))
     assert (provisional.tags[RANGE_START], provisional.tags[RANGE_END]) == ("2026-03-10", "2026-03-11")
     final = asked("metrics_final_daily", datetime(2026, 3, 11, 13, tzinfo=UTC))
-    assert (final.tags[RANGE_START], final.tags[RANGE_END]) == ("2026-03-07", "2026-03-12")
+    assert (final.tags[RANGE_START], final.tags[RANGE_END]) == ("2026-03-06", "2026-03-12")
     assert final.run_config["ops"]["raw"]["config"]["control_days_back"] == 60
     sunday = asked("metrics_final_daily", datetime(2026, 3, 15, 13, tzinfo=UTC))
     assert sunday.run_config["ops"]["raw"]["config"]["control_days_back"] == 36_500
