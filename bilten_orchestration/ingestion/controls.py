@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -84,14 +85,15 @@ def stage(
     if days is not None and not days:
         return
     copy = sql.SQL("copy ({}) to stdout").format(sql.SQL(statement(days)))
-    for number, (_, body) in enumerate(chunks(connection, copy, rows_at_once)):
-        client.raw_insert(
-            _STAGED,
-            column_names=["metric_date", "event_id", "currency", *METRICS],
-            insert_block=body,
-            fmt="TabSeparated",
-            settings={"insert_deduplication_token": f"{batch}:control_totals:{number}"},
-        )
+    with closing(chunks(connection, copy, rows_at_once)) as parts:
+        for number, (_, body) in enumerate(parts):
+            client.raw_insert(
+                _STAGED,
+                column_names=["metric_date", "event_id", "currency", *METRICS],
+                insert_block=body,
+                fmt="TabSeparated",
+                settings={"insert_deduplication_token": f"{batch}:control_totals:{number}"},
+            )
 
 
 def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Snapshot) -> tuple[int, int]:

@@ -8,7 +8,7 @@ sent again and again while one transaction stays open for days.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -175,11 +175,14 @@ def block_ranges(connection: Connection, table: SyncedTable, wanted: int) -> lis
     return ranges
 
 
-def chunks(connection: Connection, statement: sql.Composed, rows_at_once: int) -> Iterator[tuple[int, bytes]]:
+def chunks(
+    connection: Connection, statement: sql.Composed, rows_at_once: int
+) -> Generator[tuple[int, bytes], None, None]:
     """The output of a COPY statement as (rows, bytes): at most `rows_at_once` rows, about CHUNK_BYTES.
 
     Read through libpq's own calls: psycopg's loop over a COPY builds a generator for every row, which took
-    as long as PostgreSQL takes to write it. The connection is closed when reading ends early.
+    as long as PostgreSQL takes to write it. Close it (contextlib.closing): when it ends early, so does the
+    connection, which is in the middle of an answer.
     """
     pgconn = connection.pgconn
     held = bytearray()

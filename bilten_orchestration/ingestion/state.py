@@ -126,7 +126,9 @@ def disagreements(
 ) -> list[Problem]:
     """Why this PostgreSQL is not the one, or not at the moment, that ClickHouse shows; empty when it is."""
     problems = []
-    if applied.number not in (state.batch, state.applying_batch):
+    # between the two lie batches that were killed before their end: one that was whole in ClickHouse, and
+    # not yet in PostgreSQL, is the newest there while the next one is killed in its turn
+    if not state.batch <= applied.number <= (state.applying_batch or state.batch):
         problems.append(
             Problem(
                 "ClickHouse holds another batch than PostgreSQL remembers",
@@ -235,7 +237,11 @@ def next_batch(connection: Connection, above: int, *, raise_it: bool) -> int:
 
 def _batches(state: SyncState) -> str:
     known = f"batch {state.batch}" if state.batch else "no batch"
-    return f"{known}, or {state.applying_batch}, which was being applied" if state.applying_batch else known
+    return (
+        f"{known}, or up to {state.applying_batch}, which was being applied"
+        if state.applying_batch
+        else known
+    )
 
 
 def _days(touched: Mapping[date, str]) -> str:

@@ -21,8 +21,9 @@ What a kill leaves behind, and why the next call repairs it. The numbers are tho
  6  clicks were put on other days: their days are in analytics.click_relocations until settled.
  7  control totals or control days without a batch row: they belong to a snapshot whose rows are in,
     but the next batch touches the same days and writes newer ones.
- 8  the row in sync_batches is there, PostgreSQL's state is not: newest batch = applying_batch, which
-    is no disagreement; the next batch repeats everything under a higher number.
+ 8  the row in sync_batches is there, PostgreSQL's state is not: the newest batch is applying_batch, or
+    below it when the next batch was killed too, which is no disagreement; the next batch repeats
+    everything under a higher number.
  9  the state is committed: whole. What is left is the stage and the settled journal of clicks.
 
 Inserts that the server had accepted when its client died are harmless in every case: stage tables are

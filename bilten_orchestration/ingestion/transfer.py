@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Event
@@ -158,19 +159,18 @@ class Reader:
         label: str,
     ) -> Moved:
         total = Moved()
-        for number, (rows, body) in enumerate(
-            source.chunks(connection, statement, self.settings.ingestion.chunk_rows)
-        ):
-            self.client.raw_insert(
-                table.stage,
-                column_names=names,
-                insert_block=body,
-                fmt="TabSeparated",
-                settings={
-                    "insert_deduplication_token": f"{self.run}:{table.target}:{label}:{number}",
-                    "input_format_parallel_parsing": 0,  # the readers are parallel already
-                    "optimize_on_insert": 0,  # no key comes twice in a chunk; looking for it costs a third
-                },
-            )
-            total += Moved(rows, len(body))
+        with closing(source.chunks(connection, statement, self.settings.ingestion.chunk_rows)) as chunks:
+            for number, (rows, body) in enumerate(chunks):
+                self.client.raw_insert(
+                    table.stage,
+                    column_names=names,
+                    insert_block=body,
+                    fmt="TabSeparated",
+                    settings={
+                        "insert_deduplication_token": f"{self.run}:{table.target}:{label}:{number}",
+                        "input_format_parallel_parsing": 0,  # the readers are parallel already
+                        "optimize_on_insert": 0,  # no key comes twice in a chunk; looking costs a third
+                    },
+                )
+                total += Moved(rows, len(body))
         return total

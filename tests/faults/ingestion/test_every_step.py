@@ -1,4 +1,4 @@
-"""kill -9 of the sync at every write to a store, before it and while the server is at it: the next call makes both sides equal."""
+"""kill -9 of the sync at every write to a store, before it and during it: the next call makes both equal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from bilten_orchestration.ingestion.sync import reconcile, sync
+from bilten_orchestration.ingestion.sync import sync
 from bilten_orchestration.settings import Settings
 from tests.integration.ingestion.shop import NOON, Shop, owner
 from tests.kills import killed_at_store

@@ -90,6 +90,20 @@ def test_killed_in_an_incremental_batch(
     equal()
 
 
+def test_killed_when_whole_in_clickhouse_alone_and_the_next_one_before_that(
+    settings: Settings, shop: Shop, equal: Callable[[], None]
+) -> None:
+    """Then ClickHouse's newest batch is neither PostgreSQL's last nor the one that it was applying."""
+    sync(settings)
+    shop.order()
+    killed_at(settings, "is whole in ClickHouse")
+    shop.order(NOON + timedelta(days=1))
+    killed_at(settings, "applied users.organizations|applied payments.payments")
+    report = sync(settings)
+    assert {date(2026, 3, 10), date(2026, 3, 11)} <= set(report.touched_days)
+    equal()
+
+
 @pytest.mark.parametrize("step", ["snapshot of", "days touched", "applied payments.payments", "is whole in"])
 def test_killed_in_the_first_load(
     settings: Settings, shop: Shop, step: str, equal: Callable[[], None]
