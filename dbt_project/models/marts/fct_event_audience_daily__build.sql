@@ -7,7 +7,6 @@
     persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
-{%- set funnel_days = funnel_days() %}
 with clicks as (
     select
         local_date,
@@ -20,8 +19,8 @@ with clicks as (
         timestamp
     from {{ ref('int_clicks_cleaned__build') }}
     where
-        {{ in_run_days('local_date', ahead=funnel_days) }}
-        and {{ around_run_days('created_date', ahead=funnel_days) }}
+        {{ in_run_days('local_date', ahead=funnel_days()) }}
+        and {{ around_run_days('created_date', ahead=funnel_days()) }}
         and event_id <> {{ zero_uuid() }}
 ),
 
@@ -32,7 +31,7 @@ payments as (
         user_id,
         posted_at
     from {{ ref('int_postings__build') }}
-    where posting_type = 'payment' and {{ in_run_days('metric_date', ahead=funnel_days) }}
+    where posting_type = 'payment' and {{ in_run_days('metric_date', ahead=funnel_days()) }}
 ),
 
 -- which browsers a buyer was logged in with at this event
@@ -58,7 +57,7 @@ steps as (
     union all
 
     select
-        arrayJoin(arrayMap(days_back -> local_date - days_back, range({{ funnel_days + 1 }}))) as metric_date,
+        arrayJoin(arrayMap(days_back -> local_date - days_back, range({{ (funnel_days() | int) + 1 }}))) as metric_date,
         event_id,
         visitor_id,
         toUInt64(toUnixTimestamp64Micro(toDateTime64(timestamp, 6, 'UTC'))) as at_microseconds,
@@ -69,7 +68,7 @@ steps as (
     union all
 
     select
-        arrayJoin(arrayMap(days_back -> payments.metric_date - days_back, range({{ funnel_days + 1 }}))) as metric_date,
+        arrayJoin(arrayMap(days_back -> payments.metric_date - days_back, range({{ (funnel_days() | int) + 1 }}))) as metric_date,
         payments.event_id as event_id,
         browsers.visitor_id as visitor_id,
         toUInt64(toUnixTimestamp64Micro(payments.posted_at)) as at_microseconds,

@@ -7,7 +7,6 @@
     persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
-{%- set touch_days = touch_days() %}
 -- The clickstream is read twice: two days for the sessions of the run, and the 30 days before for the buyers.
 with session_sources as (
     select
@@ -57,7 +56,7 @@ browsers as (
         groupUniqArrayIf(user_id, user_id <> {{ zero_uuid() }}) as users,
         groupArrayIf((touched_at, source, medium, campaign), source <> '(direct)') as touches
     from {{ ref('int_session_touches__build') }}
-    where {{ around_run_days('created_date', back=touch_days) }}
+    where {{ around_run_days('created_date', back=touch_days()) }}
     group by visitor_id
     having notEmpty(users) and notEmpty(touches)
 ),
@@ -84,7 +83,7 @@ attributed as (
     inner join touches_of_users as touches on payments.user_id = touches.user_id
     where
         touches.touched_at <= payments.posted_at
-        and touches.touched_at >= payments.posted_at - interval {{ touch_days }} day
+        and touches.touched_at >= payments.posted_at - interval {{ touch_days() }} day
     group by payments.payment_id
 ),
 
