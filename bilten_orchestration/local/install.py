@@ -57,7 +57,11 @@ def install(name: str) -> None:
     if name == "base":
         make_venv()
     say(f"installing {LOCKS[name]}")
-    with_uv = bootstrap_uv() and run_uv("install", "--require-hashes", "--requirement", lock)
+    # compiled here, by all cores, as pip does it too: otherwise the first start of each program does, or,
+    # with PYTHONDONTWRITEBYTECODE, every start
+    with_uv = bootstrap_uv() and run_uv(
+        "install", "--compile-bytecode", "--require-hashes", "--requirement", lock
+    )
     if not with_uv:
         say("installing with pip")
         pip("install", "--require-hashes", "--requirement", lock)
