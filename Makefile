@@ -1,6 +1,8 @@
 # Two commands matter: `make up` and `make test`. Both make .venv first; that costs nothing the second time.
 
-PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+# The Python that .venv was made with stays: another one would make it anew, below a running stack.
+PYTHON ?= $(shell made=$$(.venv/bin/python -c 'import sys; print(sys._base_executable)' 2>/dev/null); \
+	for python in $${made:+"$$made"} python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& { echo "$$python"; exit; }; done; echo python3)
 BIN := .venv/bin
