@@ -6,6 +6,9 @@ PYTHON ?= $(shell made=$$(.venv/bin/python -c 'import sys; print(sys._base_execu
 	"$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null \
 	&& { echo "$$python"; exit; }; done; echo python3)
 BIN := .venv/bin
+# Test processes, each with servers of its own (1.5 GiB); a file stays in one. WORKERS=0 for --pdb.
+WORKERS ?= 2
+AT_ONCE = -n $(WORKERS) --dist loadfile
 
 .PHONY: help install up down status test test-faults lint bench docs lock
 
@@ -25,10 +28,10 @@ status: install ## what runs, and whether it answers
 	@$(BIN)/bilten status
 
 test: install ## everything but the long fault matrix, on servers of its own (ARGS="-k sync")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(AT_ONCE) $(ARGS)
 
 test-faults: install ## the long fault matrix: real kills
-	@$(BIN)/python -m pytest -m faults $(ARGS)
+	@$(BIN)/python -m pytest -m faults $(AT_ONCE) $(ARGS)
 
 lint: ## ruff, mypy, sqlfluff
 	@$(PYTHON) bilten_orchestration/local/install.py lint
