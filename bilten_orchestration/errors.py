@@ -8,6 +8,7 @@
     |  `- LockHeld                       somebody else is doing the same thing
     `- TerminalError            exit 1   trying again changes nothing
        |- Refused                        a precondition does not hold; nothing was touched
+       |- AccessRefused                  a store answers, and does not accept user or password
        `- Mismatch                       evidence is missing or contradicts what was expected
 
 Retry policies follow the types. Every error carries `problems`, all that were found and not only
@@ -99,6 +100,10 @@ class TerminalError(BiltenError):
 
 class Refused(TerminalError):
     """A precondition does not hold; nothing was touched."""
+
+
+class AccessRefused(TerminalError):
+    """A store answers, and does not accept the user or the password."""
 
 
 class Mismatch(TerminalError):

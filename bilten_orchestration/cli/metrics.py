@@ -98,8 +98,11 @@ def explain(
     with output.errors("explain", as_json=as_json):
         from bilten_orchestration.metrics.explain import explain as explain_cell
         from bilten_orchestration.settings import load_settings
+        from bilten_orchestration.stores.driver_errors import translated
 
-        explanation = explain_cell(load_settings(), day, event, metric, currency=currency)
+        settings = load_settings()
+        with translated("the explanation"):
+            explanation = explain_cell(settings, day, event, metric, currency=currency)
         output.finish(
             "explain",
             explanation,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.errors import AccessRefused, BiltenError, StoreUnavailable
 from bilten_orchestration.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
@@ -12,13 +13,17 @@ if TYPE_CHECKING:
 
 Role = Literal["etl", "analyst"]
 
+#: REQUIRED_PASSWORD, AUTHENTICATION_FAILED, UNKNOWN_USER, WRONG_PASSWORD, IP_ADDRESS_NOT_ALLOWED
+_NOT_ACCEPTED = re.compile(r"Code: (?:192|193|194|195|516)\. DB::Exception: (.*?)(?: \(for url|$)")
+
 
 def connect(
     clickhouse: ClickHouseSettings, role: Role = "etl", *, database: str = "default", **settings: Any
 ) -> Client:
     """One client without an HTTP session, so that threads may share it. `settings` go to every query.
 
-    Raises StoreUnavailable when the server does not let us in.
+    Raises StoreUnavailable when the server does not answer, AccessRefused when it does not accept user or
+    password.
     """
     import logging
 
@@ -53,9 +58,25 @@ def connect(
             settings=settings or None,
         )
     except ClickHouseError as error:
-        raise StoreUnavailable(
-            f"ClickHouse at {clickhouse.host}:{clickhouse.port} does not let {user} in",
-            expected="a connection",
-            found=str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__,
-            next="bilten status; bilten up starts the embedded endpoint",
-        ) from None
+        raise _refusal(error, clickhouse, role, user) from None
+
+
+def _refusal(error: Exception, clickhouse: ClickHouseSettings, role: Role, user: str) -> BiltenError:
+    text = str(error).strip()
+    place = f"ClickHouse at {clickhouse.host}:{clickhouse.port}"
+    if refused := _NOT_ACCEPTED.search(text):
+        variable = "BILTEN_CLICKHOUSE__" + {"etl": "", "analyst": "ANALYST_"}[role] + "PASSWORD"
+        return AccessRefused(
+            f"{place} does not accept {user}",
+            expected=f"the user {user}, with the password in {variable}",
+            found=refused.group(1),
+            next=f"set {variable}; with the embedded endpoint unset it, bilten up knows the password",
+        )
+    # urllib3 nests its reasons: the last one says what happened
+    reason = text.splitlines()[0].rpartition(": ")[2].strip("'\")} ") if text else type(error).__name__
+    return StoreUnavailable(
+        f"{place} does not answer",
+        expected=f"a connection as {user}",
+        found=reason[:300],
+        next="bilten status; bilten up starts the embedded endpoint",
+    )

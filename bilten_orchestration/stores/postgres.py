@@ -12,11 +12,13 @@ import psycopg
 from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
-from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.errors import AccessRefused, BiltenError, StoreUnavailable
 from bilten_orchestration.settings import PostgresSettings
 
 Role = Literal["owner", "etl", "dagster"]
 Connection = psycopg.Connection[TupleRow]
+
+_NOT_ACCEPTED = ("password authentication failed", "no password supplied", "pg_hba.conf")
 
 
 def parameters(
@@ -52,20 +54,43 @@ def connect(
     autocommit: bool = False,
     database: str | None = None,
 ) -> Connection:
-    """One connection. Raises StoreUnavailable when the server does not let us in."""
+    """One connection.
+
+    Raises StoreUnavailable when the server does not answer or cannot take us now, AccessRefused when it does
+    not accept role or password: trying that again would only lock somebody out.
+    """
     kwargs = parameters(postgres, role, application_name=application_name)
     if database is not None:
         kwargs["dbname"] = database
     try:
         return psycopg.connect(autocommit=autocommit, **kwargs)
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(
-            f"PostgreSQL at {postgres.host}:{postgres.port} does not let {kwargs['user']}"
-            f" into {kwargs['dbname']}",
-            expected="a connection",
-            found=str(error).strip().splitlines()[-1],
-            next="bilten status; bilten up starts the embedded server",
-        ) from None
+        raise _refusal(error, postgres, role, kwargs["user"], kwargs["dbname"]) from None
+
+
+def _refusal(
+    error: psycopg.OperationalError, postgres: PostgresSettings, role: Role, user: str, database: str
+) -> BiltenError:
+    # 'connection failed: connection to server at "h", port p failed: <what happened>', then hints
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    found = lines[0].rpartition(" failed: ")[2]
+    place = f"PostgreSQL at {postgres.host}:{postgres.port}"
+    if any(words in found for words in _NOT_ACCEPTED):
+        variable = (
+            "BILTEN_POSTGRES__" + {"owner": "", "etl": "ETL_", "dagster": "DAGSTER_"}[role] + "PASSWORD"
+        )
+        return AccessRefused(
+            f"{place} does not accept {user}",
+            expected=f"the role {user}, with the password in {variable}",
+            found=found,
+            next=f"set {variable}; with the embedded server unset it, bilten up knows the password",
+        )
+    return StoreUnavailable(
+        f"{place} does not let {user} into {database}" if "FATAL" in found else f"{place} does not answer",
+        expected=f"a connection to {database}",
+        found=found,
+        next="bilten status; bilten up starts the embedded server",
+    )
 
 
 def _credentials(postgres: PostgresSettings, role: Role) -> tuple[str, SecretStr, str]:
