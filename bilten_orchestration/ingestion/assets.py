@@ -132,6 +132,7 @@ def raw(
 ) -> Iterator[dg.MaterializeResult[None]]:
     from bilten_orchestration.ingestion.sync import sync
 
+    face.keep_connection(context)
     with face.failures():
         settings = platform.settings
         asked = control_days(config.control_days_back, settings.metrics.first_day, datetime.now(UTC).date())

@@ -56,6 +56,7 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
     days_of_marts = partitions(settings)
     translator = Translator(days_of_marts)
     marts = manifest.marts(parsed)
+    places = graph.ranks(shown)
     project = DbtProject(dbt_call.PROJECT)
 
     @dbt_assets(
@@ -73,6 +74,7 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
     def daily_marts(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Events:
         from bilten_orchestration.metrics.opened import open_build
 
+        face.keep_connection(context)
         days = [date.fromisoformat(key) for key in context.partition_keys]
         if not context.selected_asset_keys:  # checks alone: what was found when the days were built
             with face.failures(), platform.clickhouse() as client:
@@ -108,7 +110,8 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
             costs = server_costs.by_node(build.client, began)
             for key, numbers in _costs(parsed, build.marts, costs).items():
                 more.setdefault(key, {}).update(numbers)
-            yield from _published(context, report, collected, more)
+            order = [mart.name for mart in sorted(build.marts, key=lambda mart: places[mart.unique_id])]
+            yield from _published(context, report, order, collected, more)
             yield from checks
             yield from evaluations.evaluations(context, build.client, marts, days)
             if report.refusals:
@@ -127,6 +130,7 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
     def whole_models(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Events:
         from bilten_orchestration.metrics import whole
 
+        face.keep_connection(context)
         settings = platform.settings
         with (
             face.failures(),
@@ -142,7 +146,7 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
             costs = server_costs.by_node(client, began)
             lineage = _lineage(platform, parsed, call.target, context, translator)
             nodes = {key: unique_id for unique_id, key in _keys(parsed, translator).items()}
-            for key, output in collected.outputs.items():
+            for key, output in sorted(collected.outputs.items(), key=lambda found: places[nodes[found[0]]]):
                 cost = costs.get(nodes[key], Cost())
                 more = {
                     "batch": batch.number,
@@ -204,11 +208,12 @@ def _numbers(cost: Cost) -> dict[str, Any]:
 def _published(
     context: dg.AssetExecutionContext,
     report: BuildReport,
+    order: Sequence[str],
     collected: Collected,
     more: Mapping[dg.AssetKey, Mapping[str, Any]],
 ) -> Events:
     """Record each published day of each mart with its own numbers; refused days stay unrecorded."""
-    for mart in sorted({built.mart for built in report.days}):
+    for mart in order:
         key = next(key for key in context.selected_asset_keys if key.path[-1] == mart)
         days = [built for built in report.days if built.mart == mart]
         counts = {verdict: sum(built.verdict == verdict for built in days) for verdict in report.counts()}

@@ -43,7 +43,7 @@ def evaluations(
     client: Client,
     marts: Collection[Mart],
     days: Sequence[date],
-) -> Iterator[dg.AssetCheckEvaluation]:
+) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
     """What is known of these days, for every selected check that judges days.
 
     To be consumed after the materializations of the run: each evaluation names the one it is about, and
@@ -79,6 +79,8 @@ def evaluations(
                 blocking=False,
                 partition=str(day),
             )
+        spec = context.assets_def.get_spec_for_check_key(check)
+        yield dg.Output(None, output_name=spec.get_python_identifier())  # the step's own books
 
 
 def _judged(state: MartDay | None, verdict: Verdict | None) -> tuple[bool, str | None, dict[str, Any]]:

@@ -7,6 +7,7 @@ with the sources of its build as its own and the gates of its build as its check
 from __future__ import annotations
 
 from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from typing import Any
 
 from bilten_orchestration.metrics.manifest import BUILD_SUFFIX
@@ -63,3 +64,13 @@ def merged(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "parent_map": {**{source: [] for source in manifest["sources"]}, **parents_of},
         "child_map": children_of,
     }
+
+
+def ranks(manifest: Mapping[str, Any]) -> dict[str, int]:
+    """Place of each node in an order in which parents come before children.
+
+    Dagster refuses results that come in another one. dbt's own is not enough: definitions may have been
+    loaded from an older state of the project than the one that dbt runs.
+    """
+    order = TopologicalSorter(manifest["parent_map"]).static_order()
+    return {unique_id: place for place, unique_id in enumerate(order)}

@@ -57,15 +57,17 @@ class Translator(DagsterDbtTranslator):
         if spec is None:
             return None
         test = manifest["nodes"][unique_id]
+        by_day = judges_days(manifest, test)
         return dg.AssetCheckSpec(
             spec.name,
             asset=spec.asset_key,
             description=described(test),
             additional_deps=spec.additional_deps,
-            blocking=spec.blocking,
+            # a refused day fails the step after the good ones are told; nothing else is left to block
+            blocking=spec.blocking and not by_day,
             metadata=spec.metadata,
             automation_condition=spec.automation_condition,
-            partitions_def=self._partitions if judges_days(manifest, test) else None,
+            partitions_def=self._partitions if by_day else None,
         )
 
 
