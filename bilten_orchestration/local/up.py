@@ -35,7 +35,7 @@ from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings, home_directory, load_settings
 
 LINE_SECONDS = 1.0
-COLUMNS, INDENT = 80, " " * 6
+COLUMNS, INDENT, NO_BREAK = 80, " " * 6, "\u00a0"
 PHASES = ("settings", "servers", "migrate", "demo", "dagster", "sync", "metrics")
 
 
@@ -150,7 +150,7 @@ class _Course:
         self._progress(f"[{len(self.done) + 1}/{len(PHASES)}] {name}")
         outcome, changed = work()
         self.done.append(Phase(name, round(time.monotonic() - self._began, 2), outcome, changed))
-        self._detail(f"{outcome} ({self.done[-1].seconds:.1f} s)")
+        self._detail(f"{outcome} ({self.done[-1].seconds:.1f}{NO_BREAK}s)")
         return changed
 
     def _start(self) -> phases.Outcome:
@@ -161,7 +161,7 @@ class _Course:
         for line in textwrap.wrap(
             text, COLUMNS - len(INDENT), break_long_words=False, break_on_hyphens=False
         ):
-            self._progress(INDENT + line)
+            self._progress(INDENT + line.replace(NO_BREAK, " "))
 
     def _engine(self, text: str) -> None:
         # dbt alone says several lines a second
