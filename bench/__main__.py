@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bench import copying, loading, marts, report
-from bench.harness import Comparison, Context
+from bench.harness import OURS, Comparison, Context
 from bench.servers import filled
 from bilten_orchestration.errors import BiltenError
 
@@ -58,7 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _line(comparison: Comparison) -> str:
     parts = [f"{who} {seconds:.2f} s" for who, seconds in comparison.seconds.items()]
     ratios = [
-        f"{comparison.ratio(who):.1f}x against {who} (aim {aim:g}x)" for who, aim in comparison.aim.items()
+        f"{comparison.ratio(who):.1f}x against {who}"
+        + (f" (aim {comparison.aim[who]:g}x)" if who in comparison.aim else "")
+        for who in comparison.seconds
+        if who != OURS
     ]
     verdict = ", ".join(ratios) or ("met" if comparison.met else "missed")
     return f"  {comparison.bench}: {', '.join(parts)}; {verdict}"

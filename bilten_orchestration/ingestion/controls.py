@@ -76,7 +76,6 @@ def stage(
 
     One row per day, event and currency; `publish` makes cells of it. `connection` is in the snapshot.
     """
-    client.command(f"drop table if exists {_STAGED} sync")
     metrics = ", ".join(f"{metric} Decimal(38, 3)" for metric in METRICS)
     client.command(
         f"create table {_STAGED} (metric_date Date32, event_id UUID, currency String, {metrics}) "

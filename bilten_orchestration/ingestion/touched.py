@@ -128,14 +128,12 @@ def _keep_changed(client: Client, table: SyncedTable, columns: tuple[str, ...]) 
 
 
 def _create(client: Client, name: str, query: str) -> None:
-    client.command(f"drop table if exists {STAGE}.{name} sync")
     client.command(
         f"create table {STAGE}.{name} engine = MergeTree order by tuple() as {query}", settings=_SPILLING
     )
 
 
 def _insert_ids(client: Client, name: str, ids: list[UUID]) -> None:
-    client.command(f"drop table if exists {STAGE}.{name} sync")
     client.command(f"create table {STAGE}.{name} (id UUID) engine = MergeTree order by id")
     body = "".join(f"{each}\n" for each in ids).encode()
     client.raw_insert(f"{STAGE}.{name}", column_names=["id"], insert_block=body, fmt="TabSeparated")

@@ -67,9 +67,9 @@ def empty_stage(client: Client) -> None:
         if rows:
             filled.add((database, name))
     wanted = {table.target: table for table in TABLES}
-    for database, name in shape:
-        if database == STAGE and name not in wanted:
-            client.command(f"drop table if exists {STAGE}.`{name}` sync")
+    others = [f"{STAGE}.`{name}`" for database, name in shape if database == STAGE and name not in wanted]
+    if others:
+        client.command(f"drop table if exists {', '.join(others)} sync")
     for name, table in wanted.items():
         if shape.get((STAGE, name)) != shape.get((RAW, name)):
             client.command(f"drop table if exists {table.stage} sync")
