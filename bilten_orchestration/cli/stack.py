@@ -154,7 +154,8 @@ Three things to try
   the graph, from table to mart:
     {report.ui}/asset-groups
   what was sold, by day and currency:
-    .venv/bin/bilten sql "select metric_date, currency, sum(gross_sales) as sales
+    .venv/bin/bilten sql "
+      select metric_date, currency, sum(gross_sales) as sales
       from marts.fct_event_sales_daily
       group by all order by all desc limit 5"
   psql, redis-cli or any other client, connected:

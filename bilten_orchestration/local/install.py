@@ -64,7 +64,8 @@ def install(name: str) -> None:
     )
     if not with_uv:
         say("installing with pip")
-        pip("install", "--require-hashes", "--requirement", lock)
+        # the lock is complete; resolving it again, older pips refuse extras for want of a hash
+        pip("install", "--no-deps", "--require-hashes", "--requirement", lock)
     if name == "base":
         editable = ("install", "--no-deps", "--no-build-isolation", "--editable", CHECKOUT)
         if not (with_uv and run_uv(*editable)):
