@@ -142,7 +142,7 @@ def _show_up(report: UpReport) -> None:
     if report.failed is not None:
         print(f"\nBilten is not up: {report.failed.phase} failed. `bilten up` goes on there.\n")
         return
-    print(f"\nBilten is up ({report.seconds:.0f} s)\n")
+    print(f"\nBilten is up ({report.seconds:.0f} s, {_mebibytes(report.memory_bytes)} of memory)\n")
     for name, address in {**report.addresses, "credentials": report.credentials}.items():
         print(f"  {name:<13} {address}")
     for note in report.notes:

@@ -83,6 +83,11 @@ def memory_bytes(pid: int) -> int | None:
         return None
 
 
+def stack_memory_bytes(configuration: Path) -> int:
+    """Memory of the supervisord of this configuration and of all that it started."""
+    return sum(memory_bytes(process.pid) or 0 for process in supervisors(configuration))
+
+
 def own_memory_bytes(process: psutil.Process) -> int:
     """Shared pages divided among those who share them (PSS) where the system tells, otherwise resident
     size; 0 when the process is gone."""

@@ -96,10 +96,6 @@ def status() -> StackStatus:
 
     with ThreadPoolExecutor(max_workers=len(checks)) as pool:
         programs = tuple(pool.map(look, checks))
-    daemon_memory = sum(
-        processes.own_memory_bytes(process)
-        for process in processes.supervisors(places.supervisor_configuration)
-    )
     return StackStatus(
-        programs, sum(program.memory_bytes or 0 for program in programs) + daemon_memory, tuple(problems)
+        programs, processes.stack_memory_bytes(places.supervisor_configuration), tuple(problems)
     )

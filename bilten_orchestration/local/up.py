@@ -25,6 +25,7 @@ from bilten_orchestration.local import (
     endpoints,
     outside,
     phases,
+    processes,
     runs,
     servers,
 )
@@ -64,7 +65,8 @@ class UpReport:
     """`phases` are those that came to their good end, `failed` the one that did not.
 
     `ui` is where people find Dagster; `ports` by embedded program and `addresses` of every server, both
-    empty when the phase `servers` was not reached; `credentials` is the file of the generated secrets.
+    empty when the phase `servers` was not reached; `credentials` is the file of the generated secrets;
+    `memory_bytes` what all programs of the stack take at the end.
     """
 
     ui: str
@@ -75,6 +77,7 @@ class UpReport:
     failed: Failure | None
     notes: tuple[str, ...]
     seconds: float
+    memory_bytes: int
 
 
 def up(
@@ -100,6 +103,7 @@ def up(
         failed=failed,
         notes=servers_up.notes,
         seconds=round(time.monotonic() - begun, 1),
+        memory_bytes=processes.stack_memory_bytes(places.supervisor_configuration),
     )
 
 

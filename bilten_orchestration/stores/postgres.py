@@ -18,7 +18,7 @@ from bilten_orchestration.settings import PostgresSettings
 Role = Literal["owner", "etl", "dagster"]
 Connection = psycopg.Connection[TupleRow]
 
-_NOT_ACCEPTED = ("password authentication failed", "no password supplied", "pg_hba.conf")
+_WRONG_PASSWORD = ("password authentication failed", "no password supplied")
 
 
 def parameters(
@@ -57,7 +57,7 @@ def connect(
     """One connection.
 
     Raises StoreUnavailable when the server does not answer or cannot take us now, AccessRefused when it does
-    not accept role or password: trying that again would only lock somebody out.
+    not accept role, password, origin or database: trying that again would only lock somebody out.
     """
     kwargs = parameters(postgres, role, application_name=application_name)
     if database is not None:
@@ -75,7 +75,21 @@ def _refusal(
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     found = lines[0].rpartition(" failed: ")[2]
     place = f"PostgreSQL at {postgres.host}:{postgres.port}"
-    if any(words in found for words in _NOT_ACCEPTED):
+    if "pg_hba.conf" in found:
+        return AccessRefused(
+            f"{place} does not let {user} in from here",
+            expected=f"a rule in its pg_hba.conf for {user} and {database}",
+            found=found,
+            next="add the rule and reload the server; BILTEN_POSTGRES__SSLMODE if it asks for encryption",
+        )
+    if "permission denied for database" in found:
+        return AccessRefused(
+            f"{place} does not let {user} into {database}",
+            expected=f"the CONNECT privilege on {database}",
+            found=found,
+            next=f"grant connect on database {database} to {user}",
+        )
+    if any(words in found for words in _WRONG_PASSWORD):
         variable = (
             "BILTEN_POSTGRES__" + {"owner": "", "etl": "ETL_", "dagster": "DAGSTER_"}[role] + "PASSWORD"
         )

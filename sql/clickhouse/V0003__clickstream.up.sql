@@ -36,11 +36,11 @@ create table if not exists analytics.events_rejected
     fields Array(LowCardinality(String)) comment 'Names of the fields at fault',
     row_hash UInt64 comment 'Hash of the row, to recognise a repeated one; the row itself may be personal and is not kept'
 )
-engine = MergeTree
+engine = ReplacingMergeTree
 partition by toYYYYMM(received_at)
-order by (received_at, row_hash)
+order by (toDate(received_at), reason, row_hash)
 settings non_replicated_deduplication_window = 1000
-comment 'Clickstream rows that were refused, without their content';
+comment 'Clickstream rows that were refused, without their content; with FINAL once a day, however often they were sent';
 
 create table if not exists analytics.click_relocations
 (

@@ -167,6 +167,8 @@ def test_a_repeated_delivery_counts_once(client: Client) -> None:
     assert again.rows_written == 300
     assert totals(client) == once
     assert one(client, "select count() from analytics.events_rejected") == (1,)
+    clickstream.write(client, rows[250:], chunk_rows=100)  # the refused one in another block
+    assert one(client, "select count() from analytics.events_rejected final") == (1,)
 
 
 def test_rows_repeated_in_another_block_do_not_count_in_the_minutes(client: Client) -> None:

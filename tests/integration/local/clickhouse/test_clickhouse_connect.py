@@ -213,7 +213,7 @@ def test_external_data_is_refused_by_name(client: Client) -> None:
     data = ExternalData(
         file_name="people.csv", data=b"1,ann\n", fmt="CSV", structure=["id UInt32", "name String"]
     )
-    with pytest.raises(DatabaseError, match="external tables.*temporary table"):  # noqa: RUF043
+    with pytest.raises(DatabaseError, match="External tables.*temporary table"):  # noqa: RUF043
         client.query("SELECT name FROM people", external_data=data)
 
 
