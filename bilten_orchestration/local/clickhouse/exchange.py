@@ -62,6 +62,8 @@ class Body:
             data: bytes = message.get("body", b"")
             if data and self._decoder is not None:
                 data = await self._decoded(data)
+            if self.complete and self._decoder is not None:
+                self._decoder.finish()
             if data:
                 return data
         return b""

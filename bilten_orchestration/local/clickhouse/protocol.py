@@ -10,7 +10,7 @@ import secrets
 import string
 import uuid
 import zlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -28,6 +28,7 @@ BAD_ARGUMENTS = 36
 UNKNOWN_FORMAT = 73
 NOT_IMPLEMENTED = 48
 UNKNOWN_COMPRESSION = 89
+CANNOT_READ_ALL_DATA = 33
 ACCESS_DENIED = 497
 READONLY = 164
 TOO_MANY_SIMULTANEOUS_QUERIES = 202
@@ -298,8 +299,44 @@ def response_compressor(accept_encoding: str) -> tuple[str, Compressor] | None:
     return None
 
 
-class Decompressor(Protocol):
+class Member(Protocol):
+    """What the codecs of zlib, lz4 and zstandard have in common: a decoder of one gzip member or frame."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
     def decompress(self, data: bytes) -> bytes: ...
+
+
+class Decompressor:
+    """A body of one or more members: clickhouse-connect makes a frame of each block of an insert.
+
+    `decompress` gives what can be decoded so far; `finish` raises EngineError when the body broke off.
+    """
+
+    def __init__(self, member: Callable[[], Member]) -> None:
+        self._new = member
+        self._member: Member | None = None
+
+    def decompress(self, data: bytes) -> bytes:
+        parts = []
+        while data:
+            if self._member is None:
+                self._member = self._new()
+            parts.append(self._member.decompress(data))
+            if not self._member.eof:
+                break
+            data = self._member.unused_data or b""
+            self._member = None
+        return b"".join(parts)
+
+    def finish(self) -> None:
+        if self._member is not None:
+            raise EngineError(
+                CANNOT_READ_ALL_DATA,
+                "Cannot read all data: the compressed request body ends in the middle (CANNOT_READ_ALL_DATA)",
+            )
 
 
 def request_decompressor(encoding: str) -> Decompressor | None:
@@ -308,14 +345,13 @@ def request_decompressor(encoding: str) -> Decompressor | None:
         case "" | "identity":
             return None
         case "gzip" | "x-gzip":
-            return zlib.decompressobj(wbits=31)
+            return Decompressor(lambda: zlib.decompressobj(wbits=31))
         case "deflate":
-            return zlib.decompressobj()
+            return Decompressor(zlib.decompressobj)
         case "lz4":
-            frame: Decompressor = lz4.frame.LZ4FrameDecompressor()
-            return frame
+            return Decompressor(lz4.frame.LZ4FrameDecompressor)
         case "zstd":
-            return zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+            return Decompressor(lambda: zstandard.ZstdDecompressor().decompressobj())
         case _:
             raise EngineError(
                 UNKNOWN_COMPRESSION,

@@ -75,6 +75,19 @@ def test_compression_both_ways(endpoint: EndpointProcess, codec: Any) -> None:
     assert client.query("SELECT * FROM z ORDER BY a").result_rows == [tuple(row) for row in rows]
 
 
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "gzip", False])
+def test_an_insert_of_many_blocks_is_stored_whole(endpoint: EndpointProcess, codec: Any) -> None:
+    """The driver compresses block by block: with lz4 and zstd the body is one frame after the other."""
+    import pandas
+
+    client = connect(endpoint, database="scratch", compress=codec)
+    client.command("CREATE OR REPLACE TABLE many (a UInt64, b String) ENGINE = MergeTree ORDER BY a")
+    rows = 300_001
+    numbers = list(range(rows))
+    client.insert_df("many", pandas.DataFrame({"a": numbers, "b": [f"value {n}" for n in numbers]}))
+    assert client.query("SELECT count(), sum(a) FROM many").first_row == (rows, sum(numbers))
+
+
 def test_streams_of_blocks_rows_and_frames(client: Client) -> None:
     with client.query_row_block_stream("SELECT number FROM numbers(1000000)") as stream:
         blocks = [len(block) for block in stream]

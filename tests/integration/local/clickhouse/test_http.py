@@ -238,6 +238,13 @@ def test_compressed_bodies(http_client: Http, encoding: str, pack: object) -> No
     )
     assert http_client.run("SELECT count(), sum(a) FROM scratch.b") == f"200000\t{200_000 * 199_999 // 2}"
     assert http_client.send(b"not compressed at all", headers=headers).code != 0
+    in_parts = pack(b"1\n") + pack(b"2\n" * 100_000)
+    insert = "INSERT INTO scratch.b FORMAT TSV"
+    cut = http_client.send(in_parts[:-2], headers=headers, query=insert)
+    assert cut.code == 33
+    assert http_client.run("SELECT count() FROM scratch.b") == "200000"
+    assert http_client.send(in_parts, headers=headers, query=insert).status == 200
+    assert http_client.run("SELECT count() FROM scratch.b") == "300001"
 
 
 def test_unknown_encodings_are_refused_by_name(http_client: Http) -> None:

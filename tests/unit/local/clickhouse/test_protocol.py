@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import zlib
 
+import lz4.frame
 import pytest
+import zstandard
 
 from bilten_orchestration.local.clickhouse import protocol
 from bilten_orchestration.local.clickhouse.engine import EngineError, Totals, identifier, quoted
@@ -122,6 +126,36 @@ def test_compressors_invert(accepted: str) -> None:
     assert b"".join(
         decompressor.decompress(packed[n : n + 100]) for n in range(0, len(packed), 100)
     ) == b"".join(data)
+    decompressor.finish()
+
+
+PACK = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "lz4": lz4.frame.compress,
+    "zstd": zstandard.ZstdCompressor().compress,
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize("encoding", PACK)
+def test_a_body_of_several_frames_is_whole_wherever_it_is_cut(encoding: str, size: int) -> None:
+    parts = [b"first" * 50, b"second", b"third" * 9]
+    packed = b"".join(PACK[encoding](part) for part in parts)
+    decompressor = protocol.request_decompressor(encoding)
+    assert decompressor is not None
+    cuts = [packed[n : n + size] for n in range(0, len(packed), size)]
+    assert b"".join(map(decompressor.decompress, cuts)) == b"".join(parts)
+    decompressor.finish()
+
+
+@pytest.mark.parametrize("encoding", PACK)
+def test_a_body_that_breaks_off_is_an_error(encoding: str) -> None:
+    decompressor = protocol.request_decompressor(encoding)
+    assert decompressor is not None
+    decompressor.decompress(PACK[encoding](b"first") + PACK[encoding](b"second" * 50)[:-3])
+    with pytest.raises(EngineError, match="ends in the middle"):
+        decompressor.finish()
 
 
 def test_quoting() -> None:
