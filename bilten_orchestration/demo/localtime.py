@@ -1,6 +1,7 @@
 """Local time: zones with their changes, and when people buy.
 
-Conversions are by arrays; the rules of a zone come from zoneinfo as a table of its changes, found once.
+Conversions are by arrays; the rules of a zone are pinned (`timezones`) and become a table of its changes,
+found once.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from bilten_orchestration import timezones
 from bilten_orchestration.demo.plan import DAY, HOUR, MINUTE, SECOND, Bools, Floats, Ints, pick
 
 _FIRST_YEAR, _LAST_YEAR = 2015, 2040
@@ -94,7 +95,7 @@ class Zone:
 @lru_cache(maxsize=128)
 def zone(name: str) -> Zone:
     """Changes of a zone from 2015 to 2040, to the second. Raises ZoneInfoNotFoundError for unknown names."""
-    rules = ZoneInfo(name)
+    rules = timezones.zone(name)
 
     def offset(seconds: int) -> int:
         return int((datetime.fromtimestamp(seconds, tz=rules).utcoffset() or timedelta()).total_seconds())

@@ -1,7 +1,7 @@
 """Local days of clicks: in the zone of the organization whose event was looked at, else UTC.
 
-Zones come from bilten_raw (what the sync has applied). Days are computed here, from the zone rules of
-Python (zoneinfo), for whole columns: ClickHouse takes a zone only as a constant, and
+Zones come from bilten_raw (what the sync has applied). Days are computed here, from pinned zone rules
+(`timezones`), for whole columns: ClickHouse takes a zone only as a constant, and
 toDate(toTimeZone(timestamp, column)) gives the wrong day without a word.
 """
 
@@ -17,6 +17,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import pyarrow as pa
 
+from bilten_orchestration import timezones
+
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
@@ -31,8 +33,8 @@ _EVENTS_PER_QUERY = 2_000  # 80 kB of literals; the server refuses statements ab
 def zone(name: str) -> ZoneInfo | None:
     """The zone of that IANA name; None where there is none."""
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return timezones.zone(name)
+    except ZoneInfoNotFoundError:
         return None
 
 
@@ -93,7 +95,7 @@ def _offset(name: str, milliseconds: int) -> int:
     """How far local clocks are ahead of UTC at that moment, in milliseconds."""
     offset = (
         (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds))
-        .astimezone(ZoneInfo(name))
+        .astimezone(timezones.zone(name))
         .utcoffset()
     )
     assert offset is not None  # noqa: S101 (a ZoneInfo always has one)

@@ -13,9 +13,10 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid5
-from zoneinfo import ZoneInfo
 
 from clickhouse_connect.driver.client import Client
+
+from bilten_orchestration.timezones import zone as ZoneInfo
 
 NAMESPACE = UUID("6f1a54d6-3f7c-4c37-9a52-8f3c2f0f1d10")
 ZERO = UUID(int=0)

@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
@@ -21,6 +20,7 @@ from bilten_orchestration.ingestion import clickstream_columns as columns
 from bilten_orchestration.ingestion.clickstream_rows import as_columns
 from bilten_orchestration.settings import ClickHouseSettings, Settings
 from bilten_orchestration.stores.clickhouse import connect
+from bilten_orchestration.timezones import zone as ZoneInfo
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

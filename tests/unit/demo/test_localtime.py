@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from bilten_orchestration.demo import words
 from bilten_orchestration.demo.localtime import order_times, weekday, zone
 from bilten_orchestration.demo.plan import DAY, HOUR, MINUTE, SECOND
+from bilten_orchestration.timezones import zone as ZoneInfo
 
 ZONES = sorted({city.timezone for city in words.CITIES})
 

@@ -9,7 +9,6 @@ from datetime import UTC, date, datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 from uuid import UUID, uuid4
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +21,7 @@ from bilten_orchestration.ingestion import clickstream_columns as columns
 from bilten_orchestration.ingestion import clickstream_rules as rules
 from bilten_orchestration.ingestion.clickstream_rows import as_columns
 from bilten_orchestration.ingestion.clickstream_zones import local_dates
+from bilten_orchestration.timezones import zone as ZoneInfo
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 ADDRESS = re.compile(r"[^\s/?&=#]+(@|＠|%(25)*40)[^\s/?&=#]+", re.IGNORECASE)
