@@ -7,9 +7,15 @@ updated puts the hour before midnight on another day. The lock file pins one ver
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from importlib import resources
+from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_FIRST: Final = int(datetime(1970, 1, 1, tzinfo=UTC).timestamp())
+_LAST: Final = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+_WEEK: Final = 7 * 86_400
 
 
 @lru_cache(1)
@@ -25,3 +31,29 @@ def zone(name: str) -> ZoneInfo:
         raise ZoneInfoNotFoundError(f"no time zone {name!r} in the tzdata package")
     with resources.files("tzdata.zoneinfo").joinpath(*name.split("/")).open("rb") as rules:
         return ZoneInfo.from_file(rules, key=name)
+
+
+@lru_cache(1024)
+def changes(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """When the clocks of that zone changed from 1970 to 2100, and how far they were ahead of UTC.
+
+    Two tuples in seconds, `at` and `offset`: offset[i] holds from at[i - 1] until before at[i], so there is
+    one offset more. Raises ZoneInfoNotFoundError.
+    """
+    rules = zone(name)
+
+    def ahead(seconds: int) -> int:
+        return int((datetime.fromtimestamp(seconds, rules).utcoffset() or timedelta()).total_seconds())
+
+    at: list[int] = []
+    offset = [ahead(_FIRST)]
+    for start in range(_FIRST, _LAST, _WEEK):  # no clocks change twice within a week
+        if ahead(start + _WEEK) == offset[-1]:
+            continue
+        before, after = start, start + _WEEK
+        while after - before > 1:
+            middle = (before + after) // 2
+            before, after = (middle, after) if ahead(middle) == offset[-1] else (before, middle)
+        at.append(after)
+        offset.append(ahead(after))
+    return tuple(at), tuple(offset)

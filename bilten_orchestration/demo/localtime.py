@@ -1,21 +1,17 @@
 """Local time: zones with their changes, and when people buy.
 
-Conversions are by arrays; the rules of a zone are pinned (`timezones`) and become a table of its changes,
-found once.
+Conversions are by arrays, with the changes of a zone as `timezones` pins them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
 
 from bilten_orchestration import timezones
 from bilten_orchestration.demo.plan import DAY, HOUR, MINUTE, SECOND, Bools, Floats, Ints, pick
-
-_FIRST_YEAR, _LAST_YEAR = 2015, 2040
 
 # Share of orders per local hour: a trough at night, lunch, and the evening on the sofa.
 HOURS_WEEKDAY = (
@@ -94,28 +90,9 @@ class Zone:
 
 @lru_cache(maxsize=128)
 def zone(name: str) -> Zone:
-    """Changes of a zone from 2015 to 2040, to the second. Raises ZoneInfoNotFoundError for unknown names."""
-    rules = timezones.zone(name)
-
-    def offset(seconds: int) -> int:
-        return int((datetime.fromtimestamp(seconds, tz=rules).utcoffset() or timedelta()).total_seconds())
-
-    first = int(datetime(_FIRST_YEAR, 1, 1, tzinfo=UTC).timestamp())
-    last = int(datetime(_LAST_YEAR, 1, 1, tzinfo=UTC).timestamp())
-    changes: list[int] = []
-    offsets = [offset(first)]
-    # no zone changes twice within a week
-    for low in range(first, last, 7 * 86_400):
-        high = low + 7 * 86_400
-        if offset(high) == offsets[-1]:
-            continue
-        left, right = low, high
-        while right - left > 1:
-            middle = (left + right) // 2
-            left, right = (middle, right) if offset(middle) == offsets[-1] else (left, middle)
-        changes.append(right)
-        offsets.append(offset(right))
-    return Zone(name, np.array(changes, dtype=np.int64) * SECOND, np.array(offsets, dtype=np.int64) * SECOND)
+    """Changes of a zone, to the second. Raises ZoneInfoNotFoundError for unknown names."""
+    at, offset = timezones.changes(name)
+    return Zone(name, np.array(at, dtype=np.int64) * SECOND, np.array(offset, dtype=np.int64) * SECOND)
 
 
 def by_zone(names: list[str], codes: Ints, values: Ints, *, to_utc: bool) -> Ints:

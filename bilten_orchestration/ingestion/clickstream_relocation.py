@@ -17,20 +17,22 @@ marked those days and says so with `settle`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from itertools import groupby
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
 from bilten_orchestration.errors import Problem, Refused
-from bilten_orchestration.ingestion.clickstream_zones import zone
+from bilten_orchestration.ingestion.clickstream_zones import day_expression, known
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
-_EVENTS_PER_STATEMENT: Final = 2_000
+_EVENTS_PER_SCAN: Final = 50_000
+_LONGEST_SCAN_BYTES: Final = 16 << 20  # twice the events' literals
+_EVENTS_PER_MUTATION: Final = 1_000  # three times their literals stay below the server's 256 KiB
 _WAIT: Final = {"mutations_sync": 2}
 
 
@@ -47,15 +49,13 @@ def relocate(client: Client, zones: Mapping[UUID, str]) -> RelocationReport:
     """Put all clicks of these events on their local day in the given zone (IANA name; "UTC" for none).
 
     Idempotent. Waits for the mutation. With no zones it only returns what is unsettled.
-    Raises Refused, before anything is touched, when a zone is unknown here or to the server.
+    Raises Refused, before anything is touched, when a zone is unknown.
     """
-    _check(client, set(zones.values()))
+    _check(set(zones.values()))
     moved = 0
-    by_zone = sorted(zones.items(), key=lambda item: (item[1], item[0]))
-    for name, group in groupby(by_zone, key=lambda item: item[1]):
-        events = [event for event, _ in group]
-        for start in range(0, len(events), _EVENTS_PER_STATEMENT):
-            moved += _move(client, name, events[start : start + _EVENTS_PER_STATEMENT])
+    events = sorted(zones)
+    for start in range(0, len(events), _EVENTS_PER_SCAN):
+        moved += _move(client, {event: zones[event] for event in events[start : start + _EVENTS_PER_SCAN]})
     rows = client.query(
         "select relocation_id, groupUniqArrayArray([day_before, day_after])"
         " from analytics.click_relocations group by relocation_id"
@@ -77,42 +77,57 @@ def settle(client: Client, report: RelocationReport) -> None:
         )
 
 
-def _move(client: Client, name: str, events: list[UUID]) -> int:
-    literals = ",".join(f"'{event}'" for event in events)
-    # the zone is a constant of the statement: with a column ClickHouse would use the wrong one in silence
-    day = f"toDate32(timestamp, '{name}')"
-    where = f"event_id in ({literals}) and local_date <> {day}"
-    moves = client.query(
-        f"select local_date, {day} as day_after, count() from analytics.events where {where} group by 1, 2"
-    ).result_rows
-    if not moves:
+def _move(client: Client, zones: Mapping[UUID, str]) -> int:
+    first, last, clicks = client.query(
+        "select min(created_date), max(created_date), count() from analytics.events"
+    ).result_rows[0]
+    if not clicks:
         return 0
+    day = day_expression(zones, first, last)
+    wrong = client.query(
+        f"select event_id, local_date, {day} as day_after, count() from analytics.events"
+        f" where event_id in ({_literals(zones)}) and local_date <> day_after group by 1, 2, 3",
+        settings={"max_query_size": _LONGEST_SCAN_BYTES},
+    ).result_rows
+    moving = sorted({UUID(str(event)) for event, *_ in wrong})
+    for start in range(0, len(moving), _EVENTS_PER_MUTATION):
+        some = {event: zones[event] for event in moving[start : start + _EVENTS_PER_MUTATION]}
+        moves = Counter[tuple[str, date, date]]()
+        for event, before, after, number in wrong:
+            if (name := some.get(UUID(str(event)))) is not None:
+                moves[name, before, after] += int(number)
+        _journal(client, moves)
+        day = day_expression(some, first, last)
+        client.command(
+            f"alter table analytics.events update local_date = {day}"
+            f" where event_id in ({_literals(some)}) and local_date <> {day}",
+            settings=_WAIT,
+        )
+    return sum(int(number) for *_, number in wrong)
+
+
+def _journal(client: Client, moves: Mapping[tuple[str, date, date], int]) -> None:
     relocation = uuid4()
     client.insert(
         "click_relocations",
-        [(relocation, name, before, after, clicks) for before, after, clicks in moves],
+        [(relocation, name, before, after, clicks) for (name, before, after), clicks in moves.items()],
         column_names=["relocation_id", "timezone", "day_before", "day_after", "clicks"],
         database="analytics",
     )
-    client.command(f"alter table analytics.events update local_date = {day} where {where}", settings=_WAIT)
-    return sum(int(clicks) for _, _, clicks in moves)
 
 
-def _check(client: Client, names: set[str]) -> None:
-    if not names:
-        return
-    # a name that Python does not know never gets into a statement
-    known = sorted(name for name in names if zone(name) is not None)
-    literals = ",".join(f"'{name}'" for name in known) or "''"
-    rows = client.query(
-        f"select time_zone from system.time_zones where time_zone in ({literals})"
-    ).result_rows
-    if missing := sorted(names - {row[0] for row in rows}):
+def _literals(events: Iterable[UUID]) -> str:
+    return ",".join(f"'{event}'" for event in events)
+
+
+def _check(names: set[str]) -> None:
+    """A name that is none never gets into a statement."""
+    if missing := sorted(name for name in names if not known(name)):
         raise Refused(
             [
                 Problem(
                     f"the time zone {name!r} is unknown",
-                    expected="an IANA name that Python (tzdata) and ClickHouse (system.time_zones) know",
+                    expected="an IANA name of the tzdata package",
                     found=name,
                     next="correct users.organizations.timezone",
                 )

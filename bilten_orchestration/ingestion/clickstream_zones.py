@@ -1,18 +1,19 @@
 """Local days of clicks: in the zone of the organization whose event was looked at, else UTC.
 
 Zones come from bilten_raw (what the sync has applied). Days are computed here, from pinned zone rules
-(`timezones`), for whole columns: ClickHouse takes a zone only as a constant, and
-toDate(toTimeZone(timestamp, column)) gives the wrong day without a word.
+(`timezones`), for whole columns, and `day_expression` is the same in SQL: a server has rules of its own
+(another year's), takes a zone only as a constant, and toDate(toTimeZone(timestamp, column)) gives the wrong
+day without a word.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
@@ -25,17 +26,12 @@ if TYPE_CHECKING:
     Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 MILLISECONDS_A_DAY: Final = 86_400_000
-_QUARTER = 15 * 60_000  # since 1972 clocks change at full quarters of an hour of UTC
 _EVENTS_PER_QUERY = 2_000  # 80 kB of literals; the server refuses statements above 256 KiB
 
 
-@lru_cache(1024)
-def zone(name: str) -> ZoneInfo | None:
-    """The zone of that IANA name; None where there is none."""
-    try:
-        return timezones.zone(name)
-    except ZoneInfoNotFoundError:
-        return None
+def known(name: str) -> bool:
+    """Whether there are rules for that name."""
+    return name in timezones.names()
 
 
 def applied_zones(client: Client, events: Iterable[UUID]) -> dict[UUID, str]:
@@ -64,44 +60,49 @@ def local_dates(timestamps: pa.Array, events: pa.Array, zones: Mapping[UUID, str
     row_zone = np.array([by_name[name] for name in names], dtype=np.int32)[encoded.indices.to_numpy()]
     days = moments // MILLISECONDS_A_DAY
     for name, number in by_name.items():
-        if (known := zone(name)) is not None and name != "UTC":
+        if name != "UTC" and known(name):
             rows = np.flatnonzero(row_zone == number)
-            days[rows] = _days_in(moments[rows], known)
+            days[rows] = _days_in(moments[rows], name)
     return pa.array(days.astype(np.int32)).cast(pa.date32())
 
 
-def _days_in(moments: Integers, known: ZoneInfo) -> Integers:
-    """Local days, in days since 1970. Days of UTC without a clock change need two look-ups each."""
-    utc_days = moments // MILLISECONDS_A_DAY
-    distinct, position = np.unique(utc_days, return_inverse=True)
-    starts = np.array([_offset(known.key, int(day) * MILLISECONDS_A_DAY) for day in distinct], dtype=np.int64)
-    ends = np.array(
-        [_offset(known.key, (int(day) + 1) * MILLISECONDS_A_DAY) for day in distinct], dtype=np.int64
-    )
-    offsets = starts[position]
-    changing = np.flatnonzero((starts != ends)[position])
-    if changing.size:
-        quarters, place = np.unique(moments[changing] // _QUARTER, return_inverse=True)
-        exact = np.array(
-            [_offset(known.key, int(quarter) * _QUARTER) for quarter in quarters], dtype=np.int64
-        )
-        offsets[changing] = exact[place]
-    local: Integers = (moments + offsets) // MILLISECONDS_A_DAY
+def _days_in(moments: Integers, name: str) -> Integers:
+    """Local days, in days since 1970, of moments in milliseconds."""
+    at, offset = (np.array(seconds, dtype=np.int64) * 1000 for seconds in timezones.changes(name))
+    local: Integers = (moments + offset[np.searchsorted(at, moments, side="right")]) // MILLISECONDS_A_DAY
     return local
-
-
-@lru_cache(1 << 16)
-def _offset(name: str, milliseconds: int) -> int:
-    """How far local clocks are ahead of UTC at that moment, in milliseconds."""
-    offset = (
-        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds))
-        .astimezone(timezones.zone(name))
-        .utcoffset()
-    )
-    assert offset is not None  # noqa: S101 (a ZoneInfo always has one)
-    return round(offset.total_seconds() * 1000)
 
 
 def distinct_events(events: pa.Array) -> Collection[UUID]:
     """The ticketed events among the clicks, without the zero UUID."""
     return {UUID(bytes=event) for event in events.unique().to_pylist() if any(event)}
+
+
+def day_expression(zones: Mapping[UUID, str], first: date, last: date) -> str:
+    """SQL for the local day (Date32) of a click of these events between two days of UTC.
+
+    One branch for each zone, and ClickHouse computes a branch only for the rows that are in it.
+    """
+    branches = []
+    for name, group in groupby(sorted(zones.items(), key=lambda item: item[1]), key=lambda item: item[1]):
+        events = ",".join(f"'{event}'" for event, _ in group)
+        branches.append(f"event_id in ({events}), {_offset_expression(name, first, last)}")
+    offset = f"multiIf({', '.join(branches)}, 0)"
+    return f"toDate32(addSeconds(timestamp, {offset}), 'UTC')"
+
+
+def _offset_expression(name: str, first: date, last: date) -> str:
+    """SQL for how far clocks are ahead of UTC at `timestamp`, in seconds."""
+    at, offset = timezones.changes(name)
+    start, end = _midnight(first), _midnight(last + timedelta(days=1))
+    low, high = bisect_right(at, start), bisect_left(at, end)
+    if low == high:
+        return str(offset[low])
+    until = ", ".join(
+        f"timestamp < fromUnixTimestamp({at[change]}), {offset[change]}" for change in range(low, high)
+    )
+    return f"multiIf({until}, {offset[high]})"
+
+
+def _midnight(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())

@@ -14,12 +14,14 @@ from uuid import UUID, uuid5
 import pyarrow as pa
 import pytest
 
+from bilten_orchestration.demo.words import CITIES
 from bilten_orchestration.errors import Refused, UsageError
 from bilten_orchestration.ingestion import clickstream
 from bilten_orchestration.ingestion import clickstream_columns as columns
 from bilten_orchestration.ingestion.clickstream_rows import as_columns
 from bilten_orchestration.settings import ClickHouseSettings, Settings
 from bilten_orchestration.stores.clickhouse import connect
+from bilten_orchestration.timezones import changes
 from bilten_orchestration.timezones import zone as ZoneInfo
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 SPACE = UUID("c11c5000-0000-4000-8000-000000000000")
 ZERO = UUID(int=0)
 WAIT_SECONDS = 60
+ALL_ZONES = sorted({city.timezone for city in CITIES})
 
 
 def name(kind: str, number: int) -> UUID:
@@ -413,6 +416,36 @@ def test_clicks_before_their_event_was_synced_move_when_it_comes(client: Client)
     assert repeated.rows_without_zone == 0
     assert totals(client)[:2] == (60, 60)
     assert totals(client)[5] == 60
+
+
+def test_many_zones_move_at_once_by_the_pinned_rules(client: Client) -> None:
+    """Around every change of the clocks within two years; what moved is what Python says of each click."""
+    zones = {name("event", number): zone for number, zone in enumerate(ALL_ZONES)}
+    first, last = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (2024, 2026))
+    rows = []
+    for event, zone in zones.items():
+        at = [moment for moment in changes(zone)[0] if first <= moment < last] or [first]
+        for moment in at:
+            rows += [
+                click(
+                    len(rows) + step,
+                    event_id=event,
+                    timestamp=datetime.fromtimestamp(moment, UTC) + timedelta(minutes=7 * step, seconds=-1),
+                )
+                for step in range(-230, 230)  # a day and more to both sides
+            ]
+    clickstream.write(client, rows, history=True, now=datetime(2026, 7, 1, tzinfo=UTC))
+    assert one(client, "select countIf(local_date <> created_date) from analytics.events") == (0,)
+    expected = {
+        row["click_id"]: row["timestamp"].astimezone(ZoneInfo(zones[row["event_id"]])).date()  # type: ignore[attr-defined, index]
+        for row in rows
+    }
+    report = clickstream.relocate(client, zones)
+    assert stored_days(client) == expected
+    moved = sum(row["timestamp"].date() != expected[row["click_id"]] for row in rows)  # type: ignore[attr-defined, index]
+    assert report.clicks_moved == moved > 1_000
+    assert set(report.days) > {date(2024, 3, 10), date(2025, 10, 26)}
+    assert clickstream.relocate(client, zones).clicks_moved == 0
 
 
 def test_days_are_told_until_they_are_settled(client: Client) -> None:

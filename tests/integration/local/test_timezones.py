@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from bilten_orchestration.demo.words import CITIES
 from bilten_orchestration.settings import PostgresSettings
 from bilten_orchestration.stores.postgres import connect
-from bilten_orchestration.demo.words import CITIES
 from bilten_orchestration.timezones import zone
 
 FIRST = datetime(2024, 1, 1, 12, tzinfo=UTC)
