@@ -149,6 +149,7 @@ def _show_explanation(explanation: Explanation) -> None:
     ):
         print(f"\n{title}:")
         for fact in facts:
-            print(f"  {fact.at:%F %T} UTC  {fact.kind:<20} {fact.table:<22} {fact.id}  {fact.value:>16f}")
+            print(f"  {fact.at:%F %T} UTC  {fact.kind:<22} {fact.value:>24f}")
+            print(f"      {fact.table} {fact.id}")
         print(f"  {len(facts)} in all, sum {total:f} {cell.currency}")
     print("\nequal" if explanation.equal else "\nNOT equal")

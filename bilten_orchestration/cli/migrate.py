@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -91,12 +92,12 @@ def down(
 
 
 def _show_status(report: StatusReport) -> None:
-    width = max((len(row.name) for row in report.migrations), default=0)
-    for row in report.migrations:
-        at = row.completed_at or row.failed_at or row.started_at
-        when = f"{at:%F %T}" if at else "-"
-        label = f"{row.store:<10}  V{row.version:04d}  {row.name:<{width}}"
-        print(f"{label}  {row.state:<11}  {when:<19}  {row.description}")
+    for store, rows in groupby(report.migrations, key=lambda row: row.store):
+        print(store)
+        for row in rows:
+            at = row.completed_at or row.failed_at or row.started_at
+            when = f"{at:%F %T}" if at else "-"
+            print(f"  V{row.version:04d}  {row.state:<11}  {when:<19}  {row.name}")
     print(f"{report.pending} pending: bilten migrate up" if report.pending else "nothing pending")
 
 

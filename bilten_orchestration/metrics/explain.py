@@ -191,6 +191,9 @@ def _currency(given: str | None, found: Sequence[str] | set[str], settings: Sett
         ).fetchone()
     if row is None:
         raise UsageError(
-            "there is no such event", expected="the id of a row in events.events", found=str(event)
+            "there is no such event",
+            expected="the id of a row in events.events",
+            found=str(event),
+            next='bilten sql "select event_id, title from marts.dim_events" lists them',
         )
     return str(row[0])

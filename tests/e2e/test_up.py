@@ -307,8 +307,10 @@ def test_logs_of_a_server_and_of_a_stranger(running: Stack) -> None:
 
 
 def test_what_people_read_fits_80_columns(running: Stack) -> None:
-    for command in ("up", "status"):
-        result = running.run(command)
+    found = "select metric_date, event_id from marts.fct_event_sales_daily where paid_orders > 0 limit 1"
+    day, event = running.run("sql", found, "--format", "csv").stdout.splitlines()[1].split(",")
+    for command in (["up"], ["status"], ["migrate", "status"], ["explain", day, event, "gross_sales"]):
+        result = running.run(*command)
         lines = (result.stdout + result.stderr).splitlines()
         assert lines, command
         # an address that is longer than that stays whole

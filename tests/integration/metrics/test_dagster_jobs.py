@@ -48,6 +48,13 @@ def newest(instance: dg.DagsterInstance, *path: str) -> dict[str, Any]:
     return {name: value.value for name, value in event.asset_materialization.metadata.items()}
 
 
+def data_version(instance: dg.DagsterInstance, *path: str) -> str:
+    event = instance.get_latest_materialization_event(dg.AssetKey(path))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return (event.asset_materialization.tags or {})["dagster/data_version"]
+
+
 def failed_checks(result: dg.ExecuteInProcessResult) -> list[str]:
     return [
         f"{check.check_name} {check.partition}: {check.description}"
@@ -147,12 +154,17 @@ def test_ingestion_brings_a_batch_and_says_what_it_held(world: World, instance: 
     assert execute(world.settings, instance, "ingestion").success
     first = newest(instance, "raw", "payments_payments")
     assert first["rows_written"] == 2
+    version = data_version(instance, "raw", "payments_payments")
     world.kolkata.refund(world.orders[FIRST], datetime(2026, 3, 2, 12, tzinfo=UTC), amount="20.50")
     assert execute(world.settings, instance, "ingestion").success
     assert newest(instance, "raw", "payments_refunds")["rows_written"] == 1
     controls = newest(instance, "analytics", "control_totals")
     assert controls["batch"] == first["batch"] + 1
     assert controls["cells"] > 0
+    # the marts are not called unsynced by a batch: dirty days tell what to build again
+    assert data_version(instance, "raw", "payments_payments") == version
+    assert data_version(instance, "analytics", "control_totals") == version
+    assert data_version(instance, "raw", "payments_refunds") == version
 
 
 def test_partition_maintenance_makes_the_month_that_is_missing(
