@@ -124,7 +124,7 @@ def check_kill(project: Project, client: Client, kill: tuple[str, Moment, int]) 
     is_first = pattern.startswith("create")
     if is_first:
         views = project.build(
-            "run", "--select", "+fct_event_sales_daily__build", build_id="views", days=days[:1]
+            "run", "--select", "+fct_event_sales_daily__build models/staging", build_id="views", days=days[:1]
         )
         assert views.exit_code == 0, views.output
     else:
