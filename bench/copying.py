@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.harness import OURS, Comparison, Context, take_turns
+from bench.harness import OURS, Comparison, Context, await_merges, take_turns
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.ingestion import schema, source
 from bilten_orchestration.ingestion.staging import Staging
@@ -52,6 +52,7 @@ def first_load(context: Context) -> list[Comparison]:
         def empty(_: str) -> None:
             forget_sync(settings, client)
             make_copies(client)
+            await_merges(client)
 
         def same(contestant: str) -> None:
             wanted.expect(contestant, Contents.of_copies(client, RAW if contestant in (OURS, ROWS) else COPY))
@@ -93,8 +94,8 @@ def incremental(context: Context) -> list[Comparison]:
     """
     settings = context.settings
     turns = itertools.count()
-    with closing(clickhouse.connect(settings.clickhouse)) as client:
-        forget_sync(settings, client)
+    client = clickhouse.connect(settings.clickhouse)
+    forget_sync(settings, client)
     _sync(settings)
     found = []
     for which, change in (("scattered", change_one_percent), ("newest", change_newest_percent)):
@@ -103,6 +104,7 @@ def incremental(context: Context) -> list[Comparison]:
         def before(_: str, change: Change = change) -> None:
             nonlocal changed
             changed = change(settings, next(turns))
+            await_merges(client)
 
         def ours() -> None:
             nonlocal days
@@ -125,6 +127,7 @@ def incremental(context: Context) -> list[Comparison]:
                 note="control totals of every touched day are computed anew in PostgreSQL, from all its rows",
             )
         )
+    client.close()
     return found
 
 

@@ -10,11 +10,16 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
 OURS = "bilten"
+MERGES_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,14 @@ def take_turns(
             samples[name].append(seconds)
             progress(f"  turn {turn}/{runs}, {name}: {seconds:.2f} s")
     return {name: statistics.median(found) for name, found in samples.items()}
+
+
+def await_merges(client: Client) -> None:
+    """What the turn before left to merge shall not be paid for by the next one."""
+    deadline = time.monotonic() + MERGES_SECONDS
+    while client.query("select count() from system.merges").result_rows[0][0]:
+        assert time.monotonic() < deadline, f"merges go on for more than {MERGES_SECONDS} s"
+        time.sleep(0.1)
 
 
 def count(rows: Sequence[tuple[int, ...]] | int) -> str:

@@ -212,7 +212,11 @@ class IngestionSettings(_Section):
     """The sync from PostgreSQL to ClickHouse."""
 
     parallel_ranges: int = Field(
-        2, ge=1, le=16, description="Readers that share one exported snapshot in a first load."
+        2,
+        ge=1,
+        le=16,
+        description="Readers that share one exported snapshot in a whole load, and tables whose touched days"
+        " ClickHouse works out side by side.",
     )
     chunk_rows: int = Field(
         100_000, ge=1_000, le=2_000_000, description="Rows held in memory per reader and insert."

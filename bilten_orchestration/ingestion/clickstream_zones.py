@@ -11,7 +11,6 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -81,14 +80,19 @@ def distinct_events(events: pa.Array) -> Collection[UUID]:
 def day_expression(zones: Mapping[UUID, str], first: date, last: date) -> str:
     """SQL for the local day (Date32) of a click of these events between two days of UTC.
 
-    One branch for each zone, and ClickHouse computes a branch only for the rows that are in it.
+    One branch for each zone, and ClickHouse computes a branch only for the rows that are in it. Which zone a
+    row has is looked up once (asking each branch `event_id in (...)` takes twice as long).
     """
-    branches = []
-    for name, group in groupby(sorted(zones.items(), key=lambda item: item[1]), key=lambda item: item[1]):
-        events = ",".join(f"'{event}'" for event, _ in group)
-        branches.append(f"event_id in ({events}), {_offset_expression(name, first, last)}")
-    offset = f"multiIf({', '.join(branches)}, 0)"
-    return f"toDate32(addSeconds(timestamp, {offset}), 'UTC')"
+    names = sorted(set(zones.values()))
+    number = {name: place for place, name in enumerate(names, 1)}
+    events = ",".join(f"toUUID('{event}')" for event in zones)
+    numbers = ",".join(str(number[name]) for name in zones.values())
+    zone_number = f"(transform(event_id, [{events}], [{numbers}], 0) as zone_number)"
+    branches = ", ".join(
+        f"{'zone_number' if place else zone_number} = {number[name]}, {_offset_expression(name, first, last)}"
+        for place, name in enumerate(names)
+    )
+    return f"toDate32(addSeconds(timestamp, multiIf({branches}, 0)), 'UTC')"
 
 
 def _offset_expression(name: str, first: date, last: date) -> str:

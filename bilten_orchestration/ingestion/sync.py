@@ -173,7 +173,12 @@ class _Batch:
             if not whole:
                 staging.moved(moved, since, rereading)
             days = dict(before.touched_days) | touched.days(
-                self.client, staging.holds, moved, first_load=first, whole=whole
+                self.client,
+                staging.holds,
+                moved,
+                first_load=first,
+                whole=whole,
+                at_once=self.settings.ingestion.parallel_ranges,
             )
             self.progress(f"{len(days)} days touched")
 

@@ -13,7 +13,8 @@ unchanged, a day too few would stay wrong.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -56,42 +57,54 @@ def days(
     *,
     first_load: bool,
     whole: bool,
+    at_once: int,
 ) -> dict[date, str]:
     """Touched days with what touched them. `staged` tells which tables have rows in the stage.
 
     `moved_events` are those whose zone or organization changed: all their days are touched. In a
-    `first_load` there is nothing before; with `whole` the stage holds every row.
+    `first_load` there is nothing before; with `whole` the stage holds every row. `at_once` tables are
+    asked about side by side.
     """
     found: dict[date, set[str]] = defaultdict(set)
 
-    def add(reason: str, query: str) -> None:
-        for (day,) in client.query(query, settings=_SPILLING).result_rows:
-            found[day].add(reason)
+    def of(table: SyncedTable) -> list[tuple[str, date]]:
+        return list(_of_table(client, table, first_load=first_load, whole=whole))
 
-    for table in TABLES:
-        if not staged(table):
-            continue
-        if first_load:
-            for fact in table.facts:
-                add(
-                    table.source,
-                    f"select distinct {fact.date} from {table.stage} where {fact.date} is not null",
-                )
-            continue
-        parent = _PARENTS.get(table.source, ())
-        if not (table.facts or parent):
-            continue
-        _keep_both_sides(client, table, parent, whole)
-        if table.facts:
-            add(table.source, " union distinct ".join(_days_of_fact(table, fact) for fact in table.facts))
-        if parent and _keep_changed(client, table, parent):
-            add(f"{table.source} (parent)", " union distinct ".join(_CHILDREN[table.source]))
+    with ThreadPoolExecutor(at_once, thread_name_prefix="sync-touched") as pool:
+        for answer in pool.map(of, [table for table in TABLES if staged(table)]):
+            for reason, day in answer:
+                found[day].add(reason)
     moved = list(moved_events)
     if moved and not first_load:
         _insert_ids(client, "moved_events", moved)
         for query in _event_days(f"select id from {STAGE}.moved_events"):
-            add("time zone or organization", query)
+            for day in _days(client, query):
+                found[day].add("time zone or organization")
     return {day: ", ".join(sorted(reasons)) for day, reasons in sorted(found.items())}
+
+
+def _of_table(
+    client: Client, table: SyncedTable, *, first_load: bool, whole: bool
+) -> Iterator[tuple[str, date]]:
+    if first_load:
+        for fact in table.facts:
+            query = f"select distinct {fact.date} from {table.stage} where {fact.date} is not null"
+            yield from ((table.source, day) for day in _days(client, query))
+        return
+    parent = _PARENTS.get(table.source, ())
+    if not (table.facts or parent):
+        return
+    _keep_both_sides(client, table, parent, whole)
+    if table.facts:
+        query = " union distinct ".join(_days_of_fact(table, fact) for fact in table.facts)
+        yield from ((table.source, day) for day in _days(client, query))
+    if parent and _keep_changed(client, table, parent):
+        query = " union distinct ".join(_CHILDREN[table.source])
+        yield from ((f"{table.source} (parent)", day) for day in _days(client, query))
+
+
+def _days(client: Client, query: str) -> list[date]:
+    return [day for (day,) in client.query(query, settings=_SPILLING).result_rows]
 
 
 def _keep_both_sides(client: Client, table: SyncedTable, parent: tuple[str, ...], whole: bool) -> None:
