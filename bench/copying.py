@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.harness import OURS, Comparison, Context, await_merges, take_turns
+from bench.harness import OURS, Comparison, Context, merge, take_turns
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.ingestion import schema, source
 from bilten_orchestration.ingestion.staging import Staging
@@ -52,7 +52,7 @@ def first_load(context: Context) -> list[Comparison]:
         def empty(_: str) -> None:
             forget_sync(settings, client)
             make_copies(client)
-            await_merges(client)
+            merge(client)
 
         def same(contestant: str) -> None:
             wanted.expect(contestant, Contents.of_copies(client, RAW if contestant in (OURS, ROWS) else COPY))
@@ -103,8 +103,8 @@ def incremental(context: Context) -> list[Comparison]:
 
         def before(_: str, change: Change = change) -> None:
             nonlocal changed
+            merge(client)
             changed = change(settings, next(turns))
-            await_merges(client)
 
         def ours() -> None:
             nonlocal days

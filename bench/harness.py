@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bilten_orchestration.ingestion.tables import TABLES
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
@@ -85,8 +86,13 @@ def take_turns(
     return {name: statistics.median(found) for name, found in samples.items()}
 
 
-def await_merges(client: Client) -> None:
-    """What the turn before left to merge shall not be paid for by the next one."""
+def merge(client: Client) -> None:
+    """All versions of the raw copies merged, as some time after a batch: no turn pays for the one before.
+
+    A full reload leaves a second version of every row, which each later reading merges.
+    """
+    for table in TABLES:
+        client.command(f"optimize table {table.raw} final")
     deadline = time.monotonic() + MERGES_SECONDS
     while client.query("select count() from system.merges").result_rows[0][0]:
         assert time.monotonic() < deadline, f"merges go on for more than {MERGES_SECONDS} s"

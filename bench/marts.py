@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench import delete_insert
 from bench.copying import change_one_percent
-from bench.harness import OURS, Comparison, Context, await_merges, take_turns
+from bench.harness import OURS, Comparison, Context, merge, take_turns
 from bilten_orchestration.ingestion.sync import sync
 from bilten_orchestration.metrics import build as metrics
 from bilten_orchestration.metrics import dbt_call
@@ -46,10 +46,10 @@ def rebuild(context: Context) -> list[Comparison]:
             def change(name: str) -> None:
                 nonlocal turn
                 if name == OURS:  # both rebuild after the same change
+                    merge(client)
                     change_one_percent(settings, turn)
                     sync(settings)
                     turn += 1
-                await_merges(client)
 
             def told(name: str, started: str) -> float:
                 models = _server_seconds(client, started, "model.")
