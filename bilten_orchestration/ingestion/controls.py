@@ -32,6 +32,8 @@ _AHEAD, _BEHIND = timedelta(hours=14), timedelta(hours=12)
 # more are looked up faster than read, but where most rows are read each range is asked of each row
 _MOST_RANGES = 12
 DAYS_AHEAD = 2
+# some days of trading; rewriting less than what is needed anyway is not worth it
+_SUPERSEDED_ROWS = 1_000_000
 
 METRICS = (
     "gross_sales",
@@ -120,6 +122,29 @@ def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Sna
         f"select count(), sum(cells) from analytics.control_days final where batch = {batch}"
     ).result_rows[0]
     return int(written[0]), int(written[1])
+
+
+def forget_superseded(client: Client) -> int:
+    """Delete totals that a newer batch replaced, once they are many; how many rows they were.
+
+    A day that is traded on gets new totals in every batch, and a gate reads past all of them. Called while
+    no build reads (under the lock of the sync). Only what `control_days` does not name as the newest goes,
+    so a kill leaves rows that are no evidence anyway, for the next call.
+    """
+    held, needed = client.query(
+        "select (select count() from analytics.control_totals), (select sum(cells) from "
+        "(select argMax(cells, batch) as cells from analytics.control_days group by metric_date))"
+    ).result_rows[0]
+    if held - needed <= max(needed, _SUPERSEDED_ROWS):
+        return 0
+    newest = "select metric_date, max(batch) from analytics.control_days group by metric_date"
+    # days first: a total without its day is no evidence, a day without its totals would be wrong evidence
+    for table in ("control_days", "control_totals"):
+        client.command(
+            f"alter table analytics.{table} delete where (metric_date, batch) not in ({newest})",
+            settings={"mutations_sync": 2},
+        )
+    return int(held - needed)
 
 
 def statement(days: Collection[date] | None) -> str:

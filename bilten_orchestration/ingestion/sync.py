@@ -24,7 +24,8 @@ What a kill leaves behind, and why the next call repairs it. The numbers are tho
  8  the row in sync_batches is there, PostgreSQL's state is not: the newest batch is applying_batch, or
     below it when the next batch was killed too, which is no disagreement; the next batch repeats
     everything under a higher number.
- 9  the state is committed: whole. What is left is the stage and the settled journal of clicks.
+ 9  the state is committed: whole. What is left is the stage, the settled journal of clicks and, now and
+    then, control totals that newer ones replaced: all of it is for the next batch to clear.
 
 Inserts that the server had accepted when its client died are harmless in every case: stage tables are
 dropped, and equal keys with equal versions are one row.
@@ -204,6 +205,8 @@ class _Batch:
             self.progress(f"batch {batch} applied")
             clickstream_relocation.settle(self.client, clicks)
             empty_stage(self.client)
+            if superseded := controls.forget_superseded(self.client):
+                self.progress(f"{superseded} superseded control totals deleted")
             comparison = (
                 compare(
                     reading, self.client, plans, batch=batch, as_of=snapshot.as_of, progress=self.progress

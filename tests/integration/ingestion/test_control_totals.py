@@ -6,6 +6,9 @@ from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
+import pytest
+
+from bilten_orchestration.ingestion import controls
 from bilten_orchestration.ingestion.sync import sync
 from bilten_orchestration.settings import Settings
 from tests.integration.ingestion.conftest import Ask
@@ -132,3 +135,30 @@ def test_every_day_up_to_the_day_after_tomorrow_has_evidence(
         (0, report.batch),
         (0, again.batch),
     ]
+
+
+def test_superseded_totals_go_once_they_are_many_and_the_newest_stay(
+    settings: Settings, shop: Shop, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held() -> tuple[int, int]:
+        totals = ask("select count() from analytics.control_totals")
+        days = ask("select count() - uniqExact(metric_date) from analytics.control_days")
+        return totals[0][0], days[0][0]
+
+    for _ in range(3):
+        shop.order()
+        sync(settings)
+    before, (rows, superseded_days) = _totals(ask), held()
+    live = sum(map(len, before.values()))
+    assert rows > 2 * live
+    assert superseded_days > 0
+
+    sync(settings)
+    assert held() >= (rows, superseded_days), "so few stay"
+
+    monkeypatch.setattr(controls, "_SUPERSEDED_ROWS", 0)
+    sync(settings)
+    assert held() == (live, 0)
+    assert _totals(ask) == before
+    sync(settings)
+    assert held() == (live, 0)
