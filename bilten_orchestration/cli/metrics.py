@@ -141,7 +141,8 @@ def _show_explanation(explanation: Explanation) -> None:
     built = (
         f"batch {cell.batch}, as of {cell.as_of:%F %T} UTC, {cell.verdict}" if cell.as_of else "never built"
     )
-    print(f"{cell.mart}.{cell.metric} of event {cell.event_id} on {cell.day}:")
+    print(f"{cell.mart}.{cell.metric} on {cell.day}")
+    print(f"event {cell.event_id}:")
     print(f"{cell.value:f} {cell.currency} ({built})")
     for title, facts, total in (
         ("postings in ClickHouse", explanation.postings, explanation.postings_sum),

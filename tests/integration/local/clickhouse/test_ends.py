@@ -143,7 +143,8 @@ def test_memory_stays_flat_when_much_is_read_and_written(http_client: Http) -> N
     done.set()
     watcher.join()
     assert len(block) * 150 > 350_000_000
-    assert peak[0] - before < 200 * 1024**2, f"grew by {(peak[0] - before) / 1e6:.0f} MB"
+    # blocks of the engine; to keep either body would take more than this
+    assert peak[0] - before < 300 * 1024**2, f"grew by {(peak[0] - before) / 1e6:.0f} MB"
 
 
 def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
