@@ -18,21 +18,21 @@ marked those days and says so with `settle`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
 from bilten_orchestration.errors import Problem, Refused
-from bilten_orchestration.ingestion.clickstream_zones import day_expression, known
+from bilten_orchestration.ingestion.clickstream_zones import day_expression, known, zone_expression
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 _EVENTS_PER_SCAN: Final = 50_000
-_LONGEST_SCAN_BYTES: Final = 16 << 20  # twice the events' literals
-_EVENTS_PER_MUTATION: Final = 1_000  # three times their literals stay below the server's 256 KiB
+_LONGEST_SCAN_BYTES: Final = 16 << 20
+_EVENTS_PER_MUTATION: Final = 1_000  # mutations are kept as text and shown in system.mutations
 _WAIT: Final = {"mutations_sync": 2}
 
 
@@ -85,8 +85,9 @@ def _move(client: Client, zones: Mapping[UUID, str]) -> int:
         return 0
     day = day_expression(zones, first, last)
     wrong = client.query(
-        f"select event_id, local_date, {day} as day_after, count() from analytics.events"
-        f" where event_id in ({_literals(zones)}) and local_date <> day_after group by 1, 2, 3",
+        f"with {zone_expression(zones)} as zone_number"
+        f" select event_id, local_date, {day} as day_after, count() from analytics.events"
+        " where zone_number > 0 and local_date <> day_after group by 1, 2, 3",
         settings={"max_query_size": _LONGEST_SCAN_BYTES},
     ).result_rows
     moving = sorted({UUID(str(event)) for event, *_ in wrong})
@@ -100,7 +101,7 @@ def _move(client: Client, zones: Mapping[UUID, str]) -> int:
         day = day_expression(some, first, last)
         client.command(
             f"alter table analytics.events update local_date = {day}"
-            f" where event_id in ({_literals(some)}) and local_date <> {day}",
+            f" where ({zone_expression(some)} as zone_number) > 0 and local_date <> {day}",
             settings=_WAIT,
         )
     return sum(int(number) for *_, number in wrong)
@@ -114,10 +115,6 @@ def _journal(client: Client, moves: Mapping[tuple[str, date, date], int]) -> Non
         column_names=["relocation_id", "timezone", "day_before", "day_after", "clicks"],
         database="analytics",
     )
-
-
-def _literals(events: Iterable[UUID]) -> str:
-    return ",".join(f"'{event}'" for event in events)
 
 
 def _check(names: set[str]) -> None:

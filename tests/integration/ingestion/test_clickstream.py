@@ -440,7 +440,8 @@ def test_many_zones_move_at_once_by_the_pinned_rules(client: Client) -> None:
         row["click_id"]: row["timestamp"].astimezone(ZoneInfo(zones[row["event_id"]])).date()  # type: ignore[attr-defined, index]
         for row in rows
     }
-    report = clickstream.relocate(client, zones)
+    others = {name("event", number): ALL_ZONES[number % len(ALL_ZONES)] for number in range(30_000)}
+    report = clickstream.relocate(client, others | zones)  # as many as a first load at scale 20 has
     assert stored_days(client) == expected
     moved = sum(row["timestamp"].date() != expected[row["click_id"]] for row in rows)  # type: ignore[attr-defined, index]
     assert report.clicks_moved == moved > 1_000
