@@ -17,6 +17,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from psycopg import sql
 
@@ -72,19 +73,22 @@ def days_with(client: Client) -> set[date]:
 
 
 def stage(
-    connection: Connection, client: Client, days: Collection[date] | None, *, batch: int, rows_at_once: int
+    connection: Connection, client: Client, days: Collection[date] | None, *, rows_at_once: int
 ) -> None:
     """Compute the totals of `days` (None: of every day there is) and keep them in the stage, unread.
 
     One row per day, event and currency; `publish` makes cells of it. `connection` is in the snapshot.
+    Days of a second call are added to those of the first, and must be others.
     """
     metrics = ", ".join(f"{metric} Decimal(38, 3)" for metric in METRICS)
     client.command(
-        f"create table {_STAGED} (metric_date Date32, event_id UUID, currency String, {metrics}) "
+        f"create table if not exists {_STAGED} "
+        f"(metric_date Date32, event_id UUID, currency String, {metrics}) "
         "engine = MergeTree order by metric_date settings non_replicated_deduplication_window = 1000"
     )
     if days is not None and not days:
         return
+    call = uuid4().hex
     copy = sql.SQL("copy ({}) to stdout").format(sql.SQL(statement(days)))
     with closing(chunks(connection, copy, rows_at_once)) as parts:
         for number, (_, body) in enumerate(parts):
@@ -93,7 +97,7 @@ def stage(
                 column_names=["metric_date", "event_id", "currency", *METRICS],
                 insert_block=body,
                 fmt="TabSeparated",
-                settings={"insert_deduplication_token": f"{batch}:control_totals:{number}"},
+                settings={"insert_deduplication_token": f"{call}:{number}"},
             )
 
 
@@ -119,7 +123,8 @@ def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Sna
         f"select metric_date, length({cells}) from {_STAGED}) group by day"
     )
     written = client.query(
-        f"select count(), sum(cells) from analytics.control_days final where batch = {batch}"
+        "select count(), sum(cells) from (select metric_date, any(cells) as cells "
+        f"from analytics.control_days where batch = {batch} group by metric_date)"
     ).result_rows[0]
     return int(written[0]), int(written[1])
 

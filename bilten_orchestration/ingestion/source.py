@@ -120,6 +120,12 @@ def rows_statement(plan: TablePlan, batch: int, condition: sql.Composable) -> sq
     )
 
 
+def tables_with_deletes(connection: Connection, since: Since) -> set[str]:
+    """Sources of the tables with rows deleted since."""
+    statement = sql.SQL("select distinct table_name from system.deleted_rows d where {}")
+    return {str(name) for (name,) in connection.execute(statement.format(since.new("d"))).fetchall()}
+
+
 def tombstones_statement(table: SyncedTable, batch: int, since: Since) -> sql.Composed:
     """COPY of the keys deleted since, one each, with version and is_deleted = 1.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from bilten_orchestration.ingestion import dependents
 from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since
 from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Moved, Reader
+from bilten_orchestration.ingestion.transfer import Job, Moved, Reader
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.stores.postgres import Connection
 
@@ -39,25 +38,18 @@ class Staging:
     deletes: dict[str, int] = field(default_factory=dict)
     bytes: int = 0
     _counting: Lock = field(default_factory=Lock)
+    _told_at: float = field(default_factory=time.monotonic)
 
     def holds(self, table: SyncedTable) -> bool:
         return bool(self.rows.get(table.source) or self.deletes.get(table.source))
 
-    def whole(self, beside: Callable[[Connection], None], *, first_load: bool) -> None:
+    def whole(self, beside: Job, *, first_load: bool) -> None:
         """Every row; and, but in a first load, tombstones for what ClickHouse shows and PostgreSQL lacks.
 
         `beside` is run by one of the readers, on its connection.
         """
-        last_told = time.monotonic()
-
-        def done(plan: TablePlan, moved: Moved) -> None:
-            nonlocal last_told
-            self._count(self.rows, plan.table, moved)
-            if time.monotonic() - last_told > _TOLD_EVERY_SECONDS:
-                last_told = time.monotonic()
-                self.progress(f"{sum(self.rows.values())} rows read")
-
-        self.reader.whole(list(self.plans.values()), done, beside)
+        rows = [self._rows(*ranged) for ranged in self.reader.ranges(self.plans.values())]
+        self.reader.at_once([beside, *rows])
         if not first_load:
             for table in TABLES:
                 self._count(self.deletes, table, Moved(rows=self._tombstones_of_absent(table)))
@@ -65,10 +57,20 @@ class Staging:
 
     def new(self, since: Since, rereading: frozenset[str]) -> None:
         """What the batch before could not see; of tables in `rereading` every row."""
-        for name, plan in self.plans.items():
-            condition = sql.SQL("true") if name in rereading else since.new("t")
-            self._count(self.rows, plan.table, self.reader.rows(plan, condition, "new"))
-            self._count(self.deletes, plan.table, self.reader.tombstones(plan.table, since))
+        with_deletes = self.reader.tables_with_deletes(since)
+        self.reader.at_once(
+            [
+                *(
+                    self._rows(plan, sql.SQL("true") if name in rereading else since.new("t"), "new")
+                    for name, plan in self.plans.items()
+                ),
+                *(
+                    self._tombstones(plan.table, since)
+                    for name, plan in self.plans.items()
+                    if name in with_deletes
+                ),
+            ]
+        )
         self._tell()
 
     def moved_events(self) -> tuple[list[UUID], list[UUID]]:
@@ -88,12 +90,30 @@ class Staging:
             f"{len(events)} events have another time zone or organization: reading their rows again"
         )
         ids = sql.Literal([str(each) for each in events])
-        for name, plan in self.plans.items():
-            if plan.table.event and name not in rereading:
-                condition = sql.SQL("{} = any({}::uuid[]) and {}").format(
+        self.reader.at_once(
+            self._rows(
+                plan,
+                sql.SQL("{} = any({}::uuid[]) and {}").format(
                     sql.SQL(plan.table.event), ids, since.sees("t")
-                )
-                self._count(self.rows, plan.table, self.reader.rows(plan, condition, "moved"))
+                ),
+                "moved",
+            )
+            for name, plan in self.plans.items()
+            if plan.table.event and name not in rereading
+        )
+
+    def _rows(self, plan: TablePlan, condition: sql.Composable, label: str) -> Job:
+        def read(connection: Connection) -> None:
+            self._count(self.rows, plan.table, self.reader.rows(connection, plan, condition, label))
+            self._tell_sometimes()
+
+        return read
+
+    def _tombstones(self, table: SyncedTable, since: Since) -> Job:
+        def read(connection: Connection) -> None:
+            self._count(self.deletes, table, self.reader.tombstones(connection, table, since))
+
+        return read
 
     def _tombstones_of_absent(self, table: SyncedTable) -> int:
         self.client.command(
@@ -112,6 +132,14 @@ class Staging:
             if moved.rows:
                 counts[table.source] = counts.get(table.source, 0) + moved.rows
             self.bytes += moved.bytes
+
+    def _tell_sometimes(self) -> None:
+        with self._counting:
+            due = time.monotonic() - self._told_at > _TOLD_EVERY_SECONDS
+            if due:
+                self._told_at = time.monotonic()
+        if due:
+            self.progress(f"{sum(self.rows.values())} rows read")
 
     def _tell(self) -> None:
         self.progress(f"staged: {sum(self.rows.values())} rows, {sum(self.deletes.values())} deletes")

@@ -1,10 +1,10 @@
 """One batch: what is new in PostgreSQL, into ClickHouse, whole or not at all as far as builds can see.
 
-Rows first go to stage tables, which nobody reads, in a whole load with the control totals beside them.
-While the rows before are still there, the touched days are worked out and kept in PostgreSQL. Then the
-stage's parts are moved into the raw tables, one table after the other; then come clicks on other days,
-control totals, and last the row in analytics.sync_batches. The state in PostgreSQL (mark, epoch, dirty
-days) follows in one transaction.
+Rows first go to stage tables, which nobody reads. While the rows before are still there, the touched days
+are worked out and kept in PostgreSQL. Then the stage's parts are moved into the raw tables; then come
+clicks on other days, control totals, and last the row in analytics.sync_batches. The state in PostgreSQL
+(mark, epoch, dirty days) follows in one transaction. PostgreSQL computes the control totals meanwhile:
+beside the reading in a whole load, beside the applying else; they wait in the stage.
 
 What a kill leaves behind, and why the next call repairs it. The numbers are those in the code.
 
@@ -35,7 +35,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date
@@ -57,7 +58,7 @@ from bilten_orchestration.ingestion.report import Kind, ReconcileReport, SyncRep
 from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
 from bilten_orchestration.ingestion.staging import Staging
-from bilten_orchestration.ingestion.tables import TABLES
+from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
 from bilten_orchestration.ingestion.transfer import Reader, empty_stage
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
@@ -119,6 +120,15 @@ def _refuse_days_without_metrics(days: Collection[date], first: date) -> None:
         )
 
 
+@contextmanager
+def _beside(work: Callable[[], object]) -> Iterator[None]:
+    """`work` in a thread while the block runs; ended, and its error raised, when the block ends."""
+    with ThreadPoolExecutor(1, thread_name_prefix="sync-beside") as pool:
+        future = pool.submit(work)
+        yield
+        future.result()
+
+
 @dataclass
 class _Batch:
     """The run of one batch; `connection` writes state and holds the locks, readers have their own."""
@@ -163,7 +173,7 @@ class _Batch:
 
             def control_totals(connection: Connection, of: Collection[date] | None = None) -> None:
                 rows_at_once = self.settings.ingestion.chunk_rows
-                controls.stage(connection, self.client, of, batch=batch, rows_at_once=rows_at_once)
+                controls.stage(connection, self.client, of, rows_at_once=rows_at_once)
 
             empty_stage(self.client)
             if whole:
@@ -183,13 +193,16 @@ class _Batch:
             )
             self.progress(f"{len(days)} days touched")
 
-            state.begin_applying(self.connection, batch, days, rereading)  # 4
-            self._apply(staging)  # 5
-            clicks = clickstream_relocation.relocate(self.client, self._zones(relocated))  # 6
-            days |= {day: "clicks on another day" for day in clicks.days if day not in days}
             wanted = self._control_days(days, control_days, snapshot, whole)
-            if not whole:
-                control_totals(reading, wanted)
+            with _beside(lambda: None if whole else control_totals(reading, wanted)):
+                state.begin_applying(self.connection, batch, days, rereading)  # 4
+                self._apply(staging)  # 5
+            clicks = clickstream_relocation.relocate(self.client, self._zones(relocated))  # 6
+            if moved_days := {day: "clicks on another day" for day in clicks.days if day not in days}:
+                days |= moved_days
+                more = self._control_days(days, control_days, snapshot, whole) - wanted
+                control_totals(reading, more)
+                wanted |= more
             computed, cells = controls.publish(self.client, wanted, batch=batch, snapshot=snapshot)  # 7
             self.progress(f"control totals of {computed} days, {cells} cells")
             self._write_batch(staging, kind, snapshot, epoch, len(days))  # 8
@@ -310,11 +323,15 @@ class _Batch:
 
     def _apply(self, staging: Staging) -> None:
         """Parts change their table; nothing is copied."""
-        for table in TABLES:
-            if staging.holds(table):
-                self.connection.execute("select 1")  # without this session the locks are gone
-                self.client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
-                self.progress(f"applied {table.source}")
+
+        def move(table: SyncedTable) -> None:
+            self.connection.execute("select 1")  # without this session the locks are gone
+            self.client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
+            self.progress(f"applied {table.source}")
+
+        at_once = self.settings.ingestion.parallel_ranges
+        with ThreadPoolExecutor(at_once, thread_name_prefix="sync-apply") as pool:
+            list(pool.map(move, [table for table in TABLES if staging.holds(table)]))
 
     def _zones(self, events: list[UUID]) -> dict[UUID, str]:
         if not events or not self.client.query("select 1 from analytics.events limit 1").result_rows:

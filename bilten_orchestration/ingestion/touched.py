@@ -13,13 +13,14 @@ unchanged, a day too few would stay wrong.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from bilten_orchestration.ingestion.tables import BY_SOURCE, RAW, STAGE, TABLES, Fact, SyncedTable
+from bilten_orchestration.ingestion.tables import BY_SOURCE, RAW, STAGE, TABLES, SyncedTable
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -65,84 +66,93 @@ def days(
     `first_load` there is nothing before; with `whole` the stage holds every row. `at_once` tables are
     asked about side by side.
     """
+    tables = [table for table in TABLES if staged(table)]
+    if first_load:
+        queries = [query for table in tables for query in _days_of_first_load(table)]
+    else:
+        queries = [_days_and_changes(table, whole) for table in tables if table.facts or _parent(table)]
     found: dict[date, set[str]] = defaultdict(set)
+    changed: set[str] = set()
 
-    def of(table: SyncedTable) -> list[tuple[str, date]]:
-        return list(_of_table(client, table, first_load=first_load, whole=whole))
+    def ask(query: str) -> Sequence[Sequence[Any]]:
+        return client.query(query, settings=_SPILLING).result_rows
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="sync-touched") as pool:
-        for answer in pool.map(of, [table for table in TABLES if staged(table)]):
-            for reason, day in answer:
-                found[day].add(reason)
-    moved = list(moved_events)
-    if moved and not first_load:
-        _insert_ids(client, "moved_events", moved)
-        for query in _event_days(f"select id from {STAGE}.moved_events"):
-            for day in _days(client, query):
+        for source, day in chain.from_iterable(pool.map(ask, queries)):
+            if day is None:
+                changed.add(source)
+            else:
+                found[day].add(source)
+        parents = [table for table in tables if table.source in changed]
+        list(pool.map(lambda table: _keep_changed(client, table, whole), parents))
+        for source, day in chain.from_iterable(pool.map(ask, map(_days_of_children, parents))):
+            found[day].add(f"{source} (parent)")
+        moved = list(moved_events)
+        if moved and not first_load:
+            _insert_ids(client, "moved_events", moved)
+            for (day,) in chain.from_iterable(
+                pool.map(ask, _event_days(f"select id from {STAGE}.moved_events"))
+            ):
                 found[day].add("time zone or organization")
     return {day: ", ".join(sorted(reasons)) for day, reasons in sorted(found.items())}
 
 
-def _of_table(
-    client: Client, table: SyncedTable, *, first_load: bool, whole: bool
-) -> Iterator[tuple[str, date]]:
-    if first_load:
-        for fact in table.facts:
-            query = f"select distinct {fact.date} from {table.stage} where {fact.date} is not null"
-            yield from ((table.source, day) for day in _days(client, query))
-        return
-    parent = _PARENTS.get(table.source, ())
-    if not (table.facts or parent):
-        return
-    _keep_both_sides(client, table, parent, whole)
-    if table.facts:
-        query = " union distinct ".join(_days_of_fact(table, fact) for fact in table.facts)
-        yield from ((table.source, day) for day in _days(client, query))
-    if parent and _keep_changed(client, table, parent):
-        query = " union distinct ".join(_CHILDREN[table.source])
-        yield from ((f"{table.source} (parent)", day) for day in _days(client, query))
+def _parent(table: SyncedTable) -> tuple[str, ...]:
+    return _PARENTS.get(table.source, ())
 
 
-def _days(client: Client, query: str) -> list[date]:
-    return [day for (day,) in client.query(query, settings=_SPILLING).result_rows]
+def _days_of_first_load(table: SyncedTable) -> list[str]:
+    return [
+        f"select distinct '{table.source}', {fact.date} from {table.stage} where {fact.date} is not null"
+        for fact in table.facts
+    ]
 
 
-def _keep_both_sides(client: Client, table: SyncedTable, parent: tuple[str, ...], whole: bool) -> None:
-    """The staged rows and the same rows as ClickHouse shows them, in one small table that is asked often."""
-    columns = dict.fromkeys([*table.key, *parent, *(c for f in table.facts for c in (f.date, *f.columns))])
-    shown = ", ".join(columns)
-    # prewhere: a condition on the sort key alone may come before FINAL, and makes it three times faster
-    keys = "" if whole else f"prewhere ({table.key_list}) in (select {table.key_list} from {table.stage})"
-    _create(
-        client,
-        f"both_sides_{table.target}",
-        f"select {shown} from {table.raw} final {keys} union all select {shown} from {table.stage} final",
+def _days_and_changes(table: SyncedTable, whole: bool) -> str:
+    """The days of changed facts; and one row without a day where the table changed as a parent.
+
+    Every key has one row or two, the one that ClickHouse shows and the staged one: seen through the columns
+    of a fact it changed when they differ, or when one is alone. arrayUniq takes two nulls for the same.
+    """
+    seen = {f"fact_{number}": (fact.date, *fact.columns) for number, fact in enumerate(table.facts)}
+    days = [f"if({_differ(fact)}, arrayFilter(day -> day is not null, {fact}.1), [])" for fact in seen]
+    if parent := _parent(table):
+        seen["parent"] = parent
+        days.append(f"if({_differ('parent')}, [cast(null as Nullable(Date32))], [])")
+    collected = ", ".join(
+        f"groupArray(tuple({', '.join(columns)})) as {name}" for name, columns in seen.items()
+    )
+    rows = _both_sides(table, *seen.values(), whole=whole)
+    return (
+        f"select distinct '{table.source}' as source, arrayJoin(arrayConcat({', '.join(days)})) as day "
+        f"from (select {collected} from {rows} group by {table.key_list})"
     )
 
 
-def _days_of_fact(table: SyncedTable, fact: Fact) -> str:
-    changed = _on_one_side(table, (fact.date, *fact.columns))
-    return f"select assumeNotNull({fact.date}) as day from {changed} where {fact.date} is not null"
+def _differ(name: str) -> str:
+    return f"(length({name}) = 1 or arrayUniq({name}) = 2)"
 
 
-def _on_one_side(table: SyncedTable, columns: tuple[str, ...]) -> str:
-    """Rows that, seen through `columns`, are in one of before and after alone."""
-    shown = ", ".join(dict.fromkeys((*table.key, *columns)))
-    return f"(select {shown} from {STAGE}.both_sides_{table.target} group by {shown} having count() = 1)"
+def _both_sides(table: SyncedTable, *columns: tuple[str, ...], whole: bool) -> str:
+    """The staged rows, and the same rows as ClickHouse shows them."""
+    shown = ", ".join(dict.fromkeys((*table.key, *chain.from_iterable(columns))))
+    # prewhere: a condition on the sort key alone may come before FINAL, and makes it three times faster
+    keys = "" if whole else f"prewhere ({table.key_list}) in (select {table.key_list} from {table.stage})"
+    return f"(select {shown} from {table.raw} final {keys} union all select {shown} from {table.stage} final)"
 
 
-def _keep_changed(client: Client, table: SyncedTable, columns: tuple[str, ...]) -> bool:
-    """Keep the changed parents, before and after; False when there are none."""
-    changed = _on_one_side(table, columns)
-    if not client.query(f"select 1 from {changed} limit 1", settings=_SPILLING).result_rows:
-        return False
-    _create(client, f"changed_{table.target}", f"select * from {changed}")
-    return True
+def _days_of_children(table: SyncedTable) -> str:
+    return f"select '{table.source}' as source, day from ({' union distinct '.join(_CHILDREN[table.source])})"
 
 
-def _create(client: Client, name: str, query: str) -> None:
+def _keep_changed(client: Client, table: SyncedTable, whole: bool) -> None:
+    """The changed parents, before and after, in a table: their children are asked for by it several times."""
+    shown = ", ".join(dict.fromkeys((*table.key, *_parent(table))))
     client.command(
-        f"create table {STAGE}.{name} engine = MergeTree order by tuple() as {query}", settings=_SPILLING
+        f"create table {STAGE}.changed_{table.target} engine = MergeTree order by tuple() as "
+        f"select {shown} from {_both_sides(table, _parent(table), whole=whole)} "
+        f"group by {shown} having count() = 1",
+        settings=_SPILLING,
     )
 
 
@@ -160,8 +170,8 @@ def _of(target: str, days_of_row: str, column: str, ids: str, *also: str) -> str
     """Distinct days of the rows of `target` whose `column` is among `ids`, old and staged versions alike."""
     needed = ", ".join(dict.fromkeys((column, *days_of_row.strip("[]").split(", "), *also)))
     return (
-        f"select distinct assumeNotNull(arrayJoin({days_of_row}) as day) from {_both(target, needed)} "
-        f"where {column} in ({ids}) and day is not null"
+        f"select distinct assumeNotNull(arrayJoin({days_of_row}) as any_day) as day "
+        f"from {_both(target, needed)} where {column} in ({ids}) and any_day is not null"
     )
 
 

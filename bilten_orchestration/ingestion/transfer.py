@@ -7,7 +7,7 @@ breaks: the same bytes under the same token count once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -34,6 +34,10 @@ _UNMERGED = (
     "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1, "
     "parts_to_delay_insert = 3000, parts_to_throw_insert = 10000"
 )
+
+
+# what one of the connections of a batch's snapshot is used for
+Job = Callable[[Connection], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,61 +98,70 @@ class Reader:
     snapshot: Snapshot
     run: str = field(default_factory=lambda: uuid4().hex)
 
-    def rows(self, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
-        return self._rows(self.connection, plan, condition, label)
+    def at_once(self, jobs: Iterable[Job]) -> None:
+        """Each of `jobs` once, in this order, by `parallel_ranges` connections that see the same snapshot.
 
-    def tombstones(self, table: SyncedTable, since: Since) -> Moved:
-        statement = source.tombstones_statement(table, self.batch, since)
-        return self._move(self.connection, statement, table, [*table.key, *OWN_COLUMNS], "deleted")
-
-    def whole(
-        self,
-        plans: Sequence[TablePlan],
-        done: Callable[[TablePlan, Moved], None],
-        beside: Callable[[Connection], None],
-    ) -> None:
-        """Whole tables, by `parallel_ranges` readers that import the snapshot; one begins with `beside`.
-
-        Work is cut by blocks of the heap, so that the last big table does not keep one reader alone;
-        the largest come first. An error of one reader ends the others after their chunk.
+        An error of one ends the others after their chunk.
         """
-        readers = self.settings.ingestion.parallel_ranges
-        work: SimpleQueue[tuple[TablePlan, sql.Composable, str]] = SimpleQueue()
-        for plan in sorted(plans, key=self._size, reverse=True):
-            ranges = source.block_ranges(self.connection, plan.table, 4 * readers if readers > 1 else 1)
-            for number, condition in enumerate(ranges):
-                work.put((plan, condition, f"range {number}"))
+        waiting: SimpleQueue[Job] = SimpleQueue()
+        for job in jobs:
+            waiting.put(job)
         failed = Event()
 
-        def run(first: Callable[[Connection], None] | None) -> None:
+        def work(connection: Connection) -> None:
             try:
-                with source.import_snapshot(self.settings, self.snapshot) as connection:
-                    if first is not None:
-                        first(connection)
-                    while not failed.is_set():
-                        try:
-                            plan, condition, label = work.get_nowait()
-                        except Empty:
-                            break
-                        done(plan, self._rows(connection, plan, condition, label))
+                while not failed.is_set():
+                    waiting.get_nowait()(connection)
+            except Empty:
+                return
             except BaseException:
                 failed.set()
                 raise
 
-        with ThreadPoolExecutor(readers, thread_name_prefix="sync-reader") as pool:
-            for future in [pool.submit(run, None if other else beside) for other in range(readers)]:
+        def work_beside() -> None:
+            with source.import_snapshot(self.settings, self.snapshot) as connection:
+                work(connection)
+
+        readers = min(self.settings.ingestion.parallel_ranges, waiting.qsize())
+        with ThreadPoolExecutor(max(readers, 1), thread_name_prefix="sync-reader") as pool:
+            beside = [pool.submit(work_beside) for _ in range(readers - 1)]
+            for future in [pool.submit(work, self.connection), *beside]:
                 future.result()
+
+    def ranges(self, plans: Iterable[TablePlan]) -> list[tuple[TablePlan, sql.Composable, str]]:
+        """Whole tables as ranges of their heap, with a label each.
+
+        The largest come first, or one reader would be left alone with a table that cannot be cut.
+        """
+        wanted = self.settings.ingestion.parallel_ranges
+        sized = []
+        for plan in plans:
+            conditions = source.block_ranges(self.connection, plan.table, 4 * wanted if wanted > 1 else 1)
+            size = self._size(plan) / len(conditions)
+            sized += [
+                (size, plan, condition, f"range {number}") for number, condition in enumerate(conditions)
+            ]
+        sized.sort(key=lambda each: each[0], reverse=True)
+        return [(plan, condition, label) for _, plan, condition, label in sized]
+
+    def rows(self, connection: Connection, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
+        statement = source.rows_statement(plan, self.batch, condition)
+        names = [*(column.name for column in plan.columns), *OWN_COLUMNS]
+        return self._move(connection, statement, plan.table, names, label)
+
+    def tombstones(self, connection: Connection, table: SyncedTable, since: Since) -> Moved:
+        statement = source.tombstones_statement(table, self.batch, since)
+        return self._move(connection, statement, table, [*table.key, *OWN_COLUMNS], "deleted")
+
+    def tables_with_deletes(self, since: Since) -> set[str]:
+        """Sources of the tables that have tombstones; most batches have few."""
+        return source.tables_with_deletes(self.connection, since)
 
     def _size(self, plan: TablePlan) -> int:
         row = self.connection.execute(
             "select pg_relation_size(%s::regclass)", (plan.table.source,)
         ).fetchone()
         return int(row[0]) if row else 0
-
-    def _rows(self, connection: Connection, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
-        statement = source.rows_statement(plan, self.batch, condition)
-        names = [*(column.name for column in plan.columns), *OWN_COLUMNS]
-        return self._move(connection, statement, plan.table, names, label)
 
     def _move(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from uuid import UUID, uuid4
 
 import pytest
@@ -146,6 +147,27 @@ def test_an_event_that_changes_its_organization_takes_that_zone(
         id=str(night.payment),
     ) == [(date(2026, 3, 15),)]
     equal()
+
+
+def test_a_day_that_only_clicks_came_to_gets_the_totals_of_everybody(
+    settings: Settings, shop: Shop, order: Order, ask: Ask
+) -> None:
+    neighbour = Shop(shop.connection).open()
+    neighbour.order(datetime(2026, 2, 3, 12, tzinfo=UTC))
+    sync(settings)
+    _click(settings, shop, datetime(2026, 2, 2, 20, tzinfo=UTC))
+    shop.set("users.organizations", shop.organization, timezone="Pacific/Auckland")
+    report = sync(settings)
+    assert report.touched_days[date(2026, 2, 3)] == "clicks on another day"
+    assert SOLD in report.touched_days
+    assert ask(
+        "select argMax(cells, batch), max(batch) from analytics.control_days where metric_date = '2026-02-03'"
+    ) == [(6, report.batch)]
+    assert ask(
+        "select value from analytics.control_totals where metric_date = '2026-02-03' "
+        "and metric = 'gross_sales' and batch = {batch:UInt64}",
+        batch=report.batch,
+    ) == [(Decimal(11),)]
 
 
 def _click(settings: Settings, shop: Shop, at: datetime) -> None:
