@@ -45,6 +45,10 @@ _SERVER_DEFAULTS = {
     "materialize_statistics_on_insert": "1",
 }
 
+#: What a join, a sort or an aggregation may hold before it goes to disk, as a share of the engine's memory:
+#: some queries run side by side, each with some of these, and all of it is one limit.
+_SPILL_SHARE = 8
+
 
 def quoted(value: str) -> str:
     """A string literal of ClickHouse's SQL."""
@@ -276,7 +280,16 @@ class Engine:
         )
 
     def defaults(self) -> dict[str, str]:
-        return _SERVER_DEFAULTS | {"max_memory_usage": str(self._config.max_query_memory_bytes)}
+        # The engine's own share before it spills is half of a query's limit, which leaves no room for two.
+        spill = str(self._config.max_server_memory_bytes // _SPILL_SHARE)
+        return (
+            _SERVER_DEFAULTS
+            | {"max_memory_usage": str(self._config.max_query_memory_bytes)}
+            | {
+                f"max_bytes_before_external_{what}": spill
+                for what in ("group_by", "sort", "distinct", "join")
+            }
+        )
 
     def open(self, settings: Mapping[str, str], *, analyst: bool = False) -> Connection:
         """A new session with these settings; an analyst's takes the narrow role and can set nothing."""
