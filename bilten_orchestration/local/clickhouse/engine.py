@@ -48,6 +48,7 @@ _SERVER_DEFAULTS = {
 #: What a join, a sort or an aggregation may hold before it goes to disk, as a share of the engine's memory:
 #: some queries run side by side, each with some of these, and all of it is one limit.
 _SPILL_SHARE = 8
+_SPILLING = ("group_by", "sort", "distinct", "join")
 
 
 def quoted(value: str) -> str:
