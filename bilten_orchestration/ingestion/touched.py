@@ -111,8 +111,8 @@ def _days_of_first_load(table: SyncedTable) -> list[str]:
 def _days_and_changes(table: SyncedTable, whole: bool) -> str:
     """The days of changed facts; and one row without a day where the table changed as a parent.
 
-    Every key has one row or two, the one that ClickHouse shows and the staged one: seen through the columns
-    of a fact it changed when they differ, or when one is alone. arrayUniq takes two nulls for the same.
+    A key that changed has one row or two. Seen through the columns of a fact it changed when they differ, or
+    when one is alone. arrayUniq takes two nulls for the same.
     """
     seen = {f"fact_{number}": (fact.date, *fact.columns) for number, fact in enumerate(table.facts)}
     days = [f"if({_differ(fact)}, arrayFilter(day -> day is not null, {fact}.1), [])" for fact in seen]
@@ -122,10 +122,10 @@ def _days_and_changes(table: SyncedTable, whole: bool) -> str:
     collected = ", ".join(
         f"groupArray(tuple({', '.join(columns)})) as {name}" for name, columns in seen.items()
     )
-    rows = _both_sides(table, *seen.values(), whole=whole)
+    changed = _on_one_side(table, tuple(chain.from_iterable(seen.values())), whole)
     return (
         f"select distinct '{table.source}' as source, arrayJoin(arrayConcat({', '.join(days)})) as day "
-        f"from (select {collected} from {rows} group by {table.key_list})"
+        f"from (select {collected} from {changed} group by {table.key_list})"
     )
 
 
@@ -133,25 +133,26 @@ def _differ(name: str) -> str:
     return f"(length({name}) = 1 or arrayUniq({name}) = 2)"
 
 
-def _both_sides(table: SyncedTable, *columns: tuple[str, ...], whole: bool) -> str:
-    """The staged rows, and the same rows as ClickHouse shows them."""
-    shown = ", ".join(dict.fromkeys((*table.key, *chain.from_iterable(columns))))
-    # prewhere: a condition on the sort key alone may come before FINAL, and makes it three times faster
-    keys = "" if whole else f"prewhere ({table.key_list}) in (select {table.key_list} from {table.stage})"
-    return f"(select {shown} from {table.raw} final {keys} union all select {shown} from {table.stage} final)"
-
-
 def _days_of_children(table: SyncedTable) -> str:
     return f"select '{table.source}' as source, day from ({' union distinct '.join(_CHILDREN[table.source])})"
 
 
+def _on_one_side(table: SyncedTable, columns: tuple[str, ...], whole: bool) -> str:
+    """Rows that, seen through `columns`, are in one alone of raw, as ClickHouse shows it, and the stage."""
+    shown = ", ".join(dict.fromkeys((*table.key, *columns)))
+    # prewhere: a condition on the sort key alone may come before FINAL, and makes it three times faster
+    keys = "" if whole else f"prewhere ({table.key_list}) in (select {table.key_list} from {table.stage})"
+    return (
+        f"(select {shown} from (select {shown} from {table.raw} final {keys} "
+        f"union all select {shown} from {table.stage} final) group by {shown} having count() = 1)"
+    )
+
+
 def _keep_changed(client: Client, table: SyncedTable, whole: bool) -> None:
     """The changed parents, before and after, in a table: their children are asked for by it several times."""
-    shown = ", ".join(dict.fromkeys((*table.key, *_parent(table))))
     client.command(
         f"create table {STAGE}.changed_{table.target} engine = MergeTree order by tuple() as "
-        f"select {shown} from {_both_sides(table, _parent(table), whole=whole)} "
-        f"group by {shown} having count() = 1",
+        f"select * from {_on_one_side(table, _parent(table), whole)}",
         settings=_SPILLING,
     )
 
