@@ -136,8 +136,8 @@ class ClickHouseSettings(_Section):
     memory_bytes: int = Field(
         1 << 30,
         ge=256 << 20,
-        description="Upper bound of the embedded engine's memory. Joins, sorts and aggregations go to disk at "
-        "an eighth of it, so more makes large builds faster. Outside servers set their own.",
+        description="Upper bound of the embedded engine's memory. Joins, sorts and aggregations go to disk "
+        "at an eighth of it, so more makes large builds faster. Outside servers set their own.",
     )
 
 

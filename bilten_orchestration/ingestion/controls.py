@@ -55,7 +55,6 @@ METRICS = (
     "tickets_cancelled",
     "net_revenue",
 )
-_STAGED = f"{STAGE}.control_totals"
 
 
 def days_without(client: Client, first: date, as_of: datetime) -> list[date]:
@@ -73,7 +72,7 @@ def days_with(client: Client) -> set[date]:
 
 
 def stage(
-    connection: Connection, client: Client, days: Collection[date] | None, *, rows_at_once: int
+    connection: Connection, client: Client, days: Collection[date] | None, *, batch: int, rows_at_once: int
 ) -> None:
     """Compute the totals of `days` (None: of every day there is) and keep them in the stage, unread.
 
@@ -82,7 +81,7 @@ def stage(
     """
     metrics = ", ".join(f"{metric} Decimal(38, 3)" for metric in METRICS)
     client.command(
-        f"create table if not exists {_STAGED} "
+        f"create table if not exists {_staged(batch)} "
         f"(metric_date Date32, event_id UUID, currency String, {metrics}) "
         "engine = MergeTree order by metric_date settings non_replicated_deduplication_window = 1000"
     )
@@ -93,12 +92,17 @@ def stage(
     with closing(chunks(connection, copy, rows_at_once)) as parts:
         for number, (_, body) in enumerate(parts):
             client.raw_insert(
-                _STAGED,
+                _staged(batch),
                 column_names=["metric_date", "event_id", "currency", *METRICS],
                 insert_block=body,
                 fmt="TabSeparated",
                 settings={"insert_deduplication_token": f"{call}:{number}"},
             )
+
+
+def _staged(batch: int) -> str:
+    """A table of the batch's own: what a killed batch had sent must not end up in that of the next one."""
+    return f"{STAGE}.control_totals_{batch}"
 
 
 def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Snapshot) -> tuple[int, int]:
@@ -110,7 +114,7 @@ def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Sna
     cells = f"arrayFilter(cell -> cell.2 <> 0, [{pairs}])"
     client.command(
         "insert into analytics.control_totals (metric_date, event_id, currency, metric, value, batch) "
-        f"select metric_date, event_id, currency, cell.1, cell.2, {batch} from {_STAGED} "
+        f"select metric_date, event_id, currency, cell.1, cell.2, {batch} from {_staged(batch)} "
         f"array join {cells} as cell",
         settings={"optimize_on_insert": 0},
     )
@@ -120,7 +124,7 @@ def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Sna
         f"select day, {batch}, sum(cells), "
         f"toDateTime64('{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC') "
         f"from (select arrayJoin([{listed}]::Array(Date32)) as day, 0 as cells union all "
-        f"select metric_date, length({cells}) from {_STAGED}) group by day"
+        f"select metric_date, length({cells}) from {_staged(batch)}) group by day"
     )
     written = client.query(
         "select count(), sum(cells) from (select metric_date, any(cells) as cells "

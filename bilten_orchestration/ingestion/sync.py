@@ -27,8 +27,9 @@ What a kill leaves behind, and why the next call repairs it. The numbers are tho
  9  the state is committed: whole. What is left is the stage, the settled journal of clicks and, now and
     then, control totals that newer ones replaced: all of it is for the next batch to clear.
 
-Inserts that the server had accepted when its client died are harmless in every case: stage tables are
-dropped, and equal keys with equal versions are one row.
+Inserts that the server had accepted when its client died are harmless in every case: what comes to a stage
+table of rows has a lower version than the next batch gives to the same keys, and a batch's control totals
+are staged under its own number.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ class _Batch:
 
             def control_totals(connection: Connection, of: Collection[date] | None = None) -> None:
                 rows_at_once = self.settings.ingestion.chunk_rows
-                controls.stage(connection, self.client, of, rows_at_once=rows_at_once)
+                controls.stage(connection, self.client, of, batch=batch, rows_at_once=rows_at_once)
 
             empty_stage(self.client)
             if whole:
@@ -217,7 +218,6 @@ class _Batch:
             )  # 9
             self.progress(f"batch {batch} applied")
             clickstream_relocation.settle(self.client, clicks)
-            empty_stage(self.client)
             if superseded := controls.forget_superseded(self.client):
                 self.progress(f"{superseded} superseded control totals deleted")
             comparison = (
