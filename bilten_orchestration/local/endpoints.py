@@ -75,7 +75,7 @@ def choose(outside: Settings, recorded: Mapping[str, str], running: Mapping[str,
         asked = os.environ.get(endpoint.variable)
         port = int(asked or _port(recorded.get(endpoint.variable)) or endpoint.first)
         free = port not in taken and (
-            running.get(endpoint.program) == port or ports.is_free(port, endpoint.host)
+            running.get(endpoint.program) == port or ports.claim(port, endpoint.host)
         )
         if not free and asked:
             problems.append(

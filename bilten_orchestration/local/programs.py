@@ -23,6 +23,7 @@ class Program:
     """What it reads at its start: when one of these changes, it is restarted."""
     stop_signal: Literal["TERM", "INT"] = "TERM"
     stop_seconds: int = 20
-    start_seconds: int = 1
-    """A program that ends sooner has failed to start; after the third time it is given up."""
+    start_seconds: int = 3
+    """A program that ends sooner has failed to start; after the third time it is given up. supervisord looks
+    once a second, so that with 1 a program that ends at once may count as started, for ever."""
     start_order: int = 100

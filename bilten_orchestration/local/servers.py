@@ -26,6 +26,7 @@ from bilten_orchestration.local import (
     endpoints,
     health,
     object_store,
+    ports,
     postgres,
     redis,
     stack_env,
@@ -38,6 +39,7 @@ from bilten_orchestration.settings import Settings, load_settings
 
 STORE_SECONDS = 120
 DAGSTER_SECONDS = 180
+STARTS = 4
 PROGRAM_OF: dict[endpoints.Store, str] = {
     "postgres": "postgres",
     "clickhouse": "clickhouse",
@@ -109,12 +111,14 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
         supervisor.start(PROGRAM_OF[store])
 
     given_up = threading.Event()
+    port_of = {program.name: program.port for program in programs}
 
     def wait(store: endpoints.Store) -> str:
         check: Callable[[], str] = partial(CHECK_OF[store], settings)
         if store == "postgres" and cluster is not None:
             check = partial(_provisioned, cluster, settings)
-        return _await(PROGRAM_OF[store], check, supervisor, STORE_SECONDS, given_up)
+        name = PROGRAM_OF[store]
+        return _await(name, check, supervisor, STORE_SECONDS, port_of[name], given_up)
 
     from bilten_orchestration.metrics import manifest
 
@@ -158,8 +162,13 @@ def _told(
 
 def await_dagster(settings: Settings, supervisor: Supervisor) -> None:
     """Until the code server has loaded the definitions, the webserver answers and the daemon beats."""
+    port_of = {
+        dagster_services.CODE_SERVER: settings.dagster.code_server_port,
+        dagster_services.WEBSERVER: settings.dagster.port,
+        dagster_services.DAEMON: 0,
+    }
     for name, check in dagster_checks(settings).items():
-        _await(name, check, supervisor, DAGSTER_SECONDS)
+        _await(name, check, supervisor, DAGSTER_SECONDS, port_of[name])
 
 
 def _await(
@@ -167,16 +176,33 @@ def _await(
     check: Callable[[], str],
     supervisor: Supervisor,
     seconds: float,
+    port: int,
     given_up: threading.Event | None = None,
 ) -> str:
+    processes: set[int] = set()
+
+    def dies() -> bool:
+        """Given up by supervisord, or started again and again: it does not count those that last a while."""
+        state = supervisor.states().get(program)
+        if state is not None and state.pid:
+            processes.add(state.pid)
+        return state is None or state.ended or len(processes) > STARTS
+
     def worth_waiting() -> bool:
-        return supervisor.alive(program) and not (given_up is not None and given_up.is_set())
+        return not dies() and not (given_up is not None and given_up.is_set())
 
     try:
         return health.wait(check, seconds=seconds, alive=worth_waiting)
     except StoreUnavailable:
-        if supervisor.alive(program):
+        if not dies():
             raise  # slow, not dead: what the check found is the news
+        if port and not ports.is_free(port):
+            raise StoreUnavailable(
+                f"port {port} for {program} was taken while it started",
+                expected="the port that was free when it was chosen",
+                found=ports.holder(port),
+                next="bilten up again: it chooses another port",
+            ) from None
         lines = [line.strip() for line in supervisor.last_lines(program) if line.strip()]
         raise StoreUnavailable(
             f"{program} ended each time it was started",

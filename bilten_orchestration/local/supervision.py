@@ -47,6 +47,11 @@ class State:
     def running(self) -> bool:
         return self.state in ("RUNNING", "STARTING")
 
+    @property
+    def ended(self) -> bool:
+        """Stopped, or given up: nobody starts it again."""
+        return self.state in ("FATAL", "STOPPED", "UNKNOWN")
+
 
 class Supervisor:
     """The supervisord of one layout."""
@@ -117,11 +122,6 @@ class Supervisor:
             )
             for info in infos
         }
-
-    def alive(self, program: str) -> bool:
-        """False once supervisord has given up on it."""
-        state = self.states().get(program)
-        return state is not None and state.state not in ("FATAL", "STOPPED", "EXITED", "UNKNOWN")
 
     def last_lines(self, program: str, size_bytes: int = 4000) -> list[str]:
         """The end of a program's log."""

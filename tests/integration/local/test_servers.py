@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from bilten_orchestration.errors import AccessRefused
+from bilten_orchestration.errors import AccessRefused, StoreUnavailable
+from bilten_orchestration.local import dagster_services, ports
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.local import redis as embedded_redis
+from bilten_orchestration.local import servers as local_servers
+from bilten_orchestration.local.layout import layout
+from bilten_orchestration.local.programs import Program
+from bilten_orchestration.local.supervision import Supervisor
 from bilten_orchestration.settings import PostgresSettings, Settings
 from bilten_orchestration.stores import postgres, redis
 from tests import stack
@@ -237,3 +244,29 @@ def test_redis_stays_the_one_it_was_started_with(redis_base: Path, monkeypatch: 
     assert embedded_redis.binary(redis_base, None, redis_base / "data") == server.binary
     (redis_base / "data" / "redis-server").unlink()
     assert embedded_redis.binary(redis_base, None, redis_base / "data") == other
+
+
+def test_a_port_that_a_stranger_took_meanwhile_is_told_with_its_holder(tmp_path: Path) -> None:
+    """Free when it was chosen, held when the program came to listen on it."""
+    with socketserver.TCPServer((ports.LOOPBACK, 0), socketserver.BaseRequestHandler) as stranger:
+        threading.Thread(target=stranger.serve_forever).start()
+        port = stranger.server_address[1]
+        listen = f"import socket; socket.create_server(('{ports.LOOPBACK}', {port}))"
+        program = Program(
+            dagster_services.CODE_SERVER, (sys.executable, "-c", listen), tmp_path, port, start_seconds=2
+        )
+        places = layout(tmp_path / "home")
+        supervisor = Supervisor(places)
+        try:
+            supervisor.apply([program])
+            supervisor.start(program.name)
+            with pytest.raises(StoreUnavailable, match=f"port {port} for {program.name} was taken") as told:
+                local_servers.await_dagster(
+                    Settings(home=places.home, dagster={"code_server_port": port}), supervisor
+                )
+        finally:
+            supervisor.shut_down()
+            stranger.shutdown()
+    (problem,) = told.value.problems
+    assert f"pid {os.getpid()}" in problem.found
+    assert "bilten up" in problem.next

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +56,31 @@ def test_a_taken_port_that_was_asked_for_is_refused(taken: int, monkeypatch: pyt
     (problem,) = caught.value.problems
     assert f"pid {os.getpid()}" in problem.found
     assert "BILTEN_REDIS__PORT" in problem.next
+
+
+def test_stacks_that_start_together_choose_apart() -> None:
+    """Each port is free for all of them: none has started a server yet."""
+    program = (
+        "from bilten_orchestration.local import endpoints;"
+        "from bilten_orchestration.settings import Settings;"
+        "chosen = endpoints.choose(Settings(home='/nonexistent'), {}, {}).variables;"
+        "print(*endpoints.recorded_ports(chosen).values(), flush=True); input()"
+    )
+    stacks = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    try:
+        chosen = [port for stack in stacks if stack.stdout for port in stack.stdout.readline().split()]
+        assert len(chosen) == len(set(chosen)) == 3 * len(endpoints.PORT_VARIABLES)
+        assert not any(ports.claim(int(port)) for port in chosen)
+        assert ports.holder(int(chosen[0])) == "another stack that is starting"
+    finally:
+        for stack in stacks:
+            stack.communicate("\n")
+    assert all(ports.claim(int(port)) for port in chosen)
 
 
 def test_a_port_that_our_own_program_holds_is_not_taken(taken: int) -> None:
