@@ -30,7 +30,7 @@ from bilten_orchestration.errors import UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
-from bilten_orchestration.stores.locks import advisory_lock
+from bilten_orchestration.stores.locks import LET_GO_SECONDS, advisory_lock
 from bilten_orchestration.stores.postgres import Connection
 
 
@@ -84,7 +84,7 @@ def load(
         connection = stack.enter_context(
             closing(postgres.connect(settings.postgres, application_name="bilten demo load", autocommit=True))
         )
-        stack.enter_context(advisory_lock(connection, "demo"))
+        stack.enter_context(advisory_lock(connection, "demo", wait_seconds=LET_GO_SECONDS))
         admission = record.admit(settings, connection, seed, scale, today)
         reached = {name: admission.parts.get(name, Part()) for name in PARTS if name in parts}
         writers = {

@@ -65,7 +65,7 @@ from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 from bilten_orchestration.stores.driver_errors import translated
-from bilten_orchestration.stores.locks import advisory_lock
+from bilten_orchestration.stores.locks import LET_GO_SECONDS, advisory_lock
 from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def sync(
         locks = stack.enter_context(
             postgres.connect(settings.postgres, "etl", application_name="bilten sync", autocommit=True)
         )
-        stack.enter_context(advisory_lock(locks, "sync-run"))
+        stack.enter_context(advisory_lock(locks, "sync-run", wait_seconds=LET_GO_SECONDS))
         client = clickhouse.connect(settings.clickhouse, "etl")
         stack.callback(client.close)
         return _Batch(settings, locks, client, progress).run(

@@ -1,7 +1,8 @@
 """Named locks in PostgreSQL: session advisory locks, gone with their holder.
 
 One namespace for CLI, Dagster and tests alike. A killed holder's lock is released by the server as
-soon as its connection breaks, so nothing here can be left behind.
+soon as it sees the connection broken, so nothing here can be left behind; who would not wait for a
+living holder waits `LET_GO_SECONDS` for that.
 
 The names in use:
 
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from bilten_orchestration.errors import LockHeld
 from bilten_orchestration.stores.postgres import Connection
 
+LET_GO_SECONDS = 3
 _KEY = "hashtextextended('bilten:' || %s, 0)"
 
 _HOLDERS = f"""

@@ -178,7 +178,7 @@ def test_truncate_is_refused(shop: Shop) -> None:
         shop.connection.execute("truncate payments.refunds")
 
 
-def test_a_second_sync_does_not_wait_and_a_build_that_reads_is_waited_for(
+def test_a_second_sync_waits_for_a_dead_one_only_and_a_build_that_reads_is_waited_for(
     settings: Settings, shop: Shop
 ) -> None:
     hasty = settings.model_copy(
