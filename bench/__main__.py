@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bench import copying, loading, marts, report
 from bench.harness import OURS, Comparison, Context
-from bench.servers import filled
+from bench.servers import filled, load_clicks
 from bilten_orchestration.errors import BiltenError
 
 Bench = Callable[[Context], Comparison | list[Comparison]]
@@ -37,10 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found: list[Comparison] = []
     try:
         say(f"servers and demo data at scale {options.scale:g}")
-        with filled(options.scale, say, clicks=bool(ON_CLICKS & set(options.only))) as settings:
+        with filled(options.scale, say) as settings:
             context = Context(settings, options.scale, options.runs, say)
+            clicks = False
             for name in BENCHES:
                 if name in options.only:
+                    if name in ON_CLICKS and not clicks:
+                        load_clicks(settings, options.scale, say)
+                        clicks = True
                     say(name)
                     result = BENCHES[name](context)
                     found += result if isinstance(result, list) else [result]

@@ -12,9 +12,8 @@ from tests import stack
 
 
 @contextmanager
-def filled(scale: float, progress: Progress, *, clicks: bool) -> Iterator[Settings]:
-    """PostgreSQL and ClickHouse, migrated, with demo data at that scale; not yet synced."""
-    from bilten_orchestration.demo.load import load
+def filled(scale: float, progress: Progress) -> Iterator[Settings]:
+    """PostgreSQL with the operational rows of the demo at that scale; ClickHouse migrated and empty."""
     from bilten_orchestration.migrations import runner
     from bilten_orchestration.partitions.premake import premake
 
@@ -33,7 +32,18 @@ def filled(scale: float, progress: Progress, *, clicks: bool) -> Iterator[Settin
             )
             runner.up(settings)
             premake(settings)
-            load(settings, scale=scale, parts=["clickstream"] if clicks else [], progress=progress)
+            _load(settings, scale, progress)
             yield settings
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+def load_clicks(settings: Settings, scale: float, progress: Progress) -> None:
+    """The clickstream of the same demo data: later than a first load, which comes before anybody clicks."""
+    _load(settings, scale, progress, "clickstream")
+
+
+def _load(settings: Settings, scale: float, progress: Progress, *parts: str) -> None:
+    from bilten_orchestration.demo.load import load
+
+    load(settings, scale=scale, parts=parts, progress=progress)

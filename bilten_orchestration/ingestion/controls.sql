@@ -16,10 +16,10 @@ paid as materialized (
         from payments.payments p
         join zones z on z.event_id = p.event_id
         where p.deleted_at is null and p.captured_at is not null and {in_days:p.captured_at}
-    ) captured
+    ) counted
     where {days}
 ),
-sales as (
+captured as (
     select metric_date, event_id, currency,
            sum(amount) as gross_sales, sum(fee_amount) as fees, sum(tax_amount) as tax, count(*) as paid_orders
     from paid
@@ -30,6 +30,20 @@ face as (
     from paid p
     join payments.payment_items i on i.payment_id = p.id and i.item_type = 'ticket'
     group by 1, 2, 3
+),
+-- the first of a transfer is the one that was sold
+paid_for as (
+    select p.metric_date, p.event_id, p.currency, count(*) as tickets_sold
+    from paid p
+    join tickets.tickets t on t.payment_id = p.id and t.transferred_from is null
+    group by 1, 2, 3
+),
+-- both are of payments that were captured: joined, for most of what there is to add up is here
+sales as (
+    select *
+    from captured
+    left join face using (metric_date, event_id, currency)
+    left join paid_for using (metric_date, event_id, currency)
 ),
 -- posted once refunded_at is set, posted back once reversed_at is; the status of neither row matters
 refunded as (
@@ -66,13 +80,6 @@ chargebacks_reversed as (
     join payments.payments p on p.id = c.payment_id
     join zones z on z.event_id = p.event_id
     where p.deleted_at is null and c.reversed_at is not null and {in_days:c.reversed_at}
-    group by 1, 2, 3
-),
--- the first of a transfer is the one that was sold
-sold_paid as (
-    select p.metric_date, p.event_id, p.currency, count(*) as tickets_sold
-    from paid p
-    join tickets.tickets t on t.payment_id = p.id and t.transferred_from is null
     group by 1, 2, 3
 ),
 given as (
@@ -135,15 +142,11 @@ movements (metric_date, event_id, currency,
            chargebacks, dispute_fees, chargeback_reversals,
            tickets_sold, comp_tickets, check_ins, tickets_cancelled) as (
     select metric_date, event_id, currency, gross_sales, fees, tax, paid_orders,
-           null::numeric,
+           ticket_face_sales,
            null::numeric, null::numeric, null::numeric, null::numeric,
            null::numeric, null::numeric, null::numeric,
-           null::bigint, null::bigint, null::bigint, null::bigint
+           tickets_sold, null::bigint, null::bigint, null::bigint
     from sales
-    union all
-    select metric_date, event_id, currency, null, null, null, null,
-           ticket_face_sales, null, null, null, null, null, null, null, null, null, null, null
-    from face
     union all
     select metric_date, event_id, currency, null, null, null, null,
            null, refunds, null, refunded_fees, refunded_tax, null, null, null, null, null, null, null
@@ -160,10 +163,6 @@ movements (metric_date, event_id, currency,
     select metric_date, event_id, currency, null, null, null, null,
            null, null, null, null, null, null, null, chargeback_reversals, null, null, null, null
     from chargebacks_reversed
-    union all
-    select metric_date, event_id, currency, null, null, null, null,
-           null, null, null, null, null, null, null, null, tickets_sold, null, null, null
-    from sold_paid
     union all
     select metric_date, event_id, currency, null, null, null, null,
            null, null, null, null, null, null, null, null, tickets_sold, comp_tickets, null, null
