@@ -156,12 +156,14 @@ class Servers:
             postgres=self.postgres.settings(database),
             clickhouse=clickhouse,
             redis=self.redis,
-            object_store=self._buckets(number),
+            object_store=self.buckets(number),
         )
 
-    def _buckets(self, number: int) -> ObjectStoreSettings:
+    def buckets(self, number: int | None = None) -> ObjectStoreSettings:
+        """Four empty buckets, on the session's object store."""
         from bilten_orchestration.stores.object_store import connect
 
+        number = next(self.numbers) if number is None else number
         names = {
             f"bucket_{purpose}": f"test-{number}-{purpose.replace('_', '-')}"
             for purpose in ("backups", "backups_copy", "dagster", "assets")

@@ -1,0 +1,128 @@
+"""The backups that there are: read from the repository alone, so that it survives every database."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Literal
+
+from bilten_orchestration.backups.keys import KeyRing
+from bilten_orchestration.backups.manifest import (
+    Manifest,
+    Mark,
+    MarkName,
+    Store,
+    read_manifest,
+    read_mark,
+    sign,
+)
+from bilten_orchestration.backups.repository import Repository
+from bilten_orchestration.errors import Mismatch, Problem
+
+ROOT = "catalogue"
+State = Literal["complete", "verified", "drilled", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A manifest with its marks, oldest first."""
+
+    manifest: Manifest
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """The furthest it came: expired before drilled before verified before complete."""
+        names = {mark.name for mark in self.marks}
+        furthest: tuple[MarkName, ...] = ("expired", "drilled", "verified")
+        return next((name for name in furthest if name in names), "complete")
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """`backups` by start, oldest first; `problems` are documents that are there and cannot be believed."""
+
+    backups: tuple[Backup, ...]
+    problems: tuple[Problem, ...]
+
+    def find(self, backup_id: str) -> Backup:
+        """Raises Mismatch when there is none of that id."""
+        for backup in self.backups:
+            if backup.manifest.id == backup_id:
+                return backup
+        near = [backup.manifest.id for backup in self.backups[-3:]]
+        raise Mismatch(
+            f"there is no backup {backup_id}",
+            expected=f"one of {len(self.backups)}, the newest: {', '.join(near)}" if near else "none yet",
+            found=backup_id,
+            next="bilten backup list",
+        )
+
+
+def add(repository: Repository, ring: KeyRing, manifest: Manifest) -> None:
+    """Make it a backup. Until this is done it does not exist."""
+    name = f"{_place(manifest.store, manifest.id)}/manifest.json"
+    repository.write_small(name, sign(manifest, ring, manifest.key_id))
+
+
+def mark(repository: Repository, ring: KeyRing, manifest: Manifest, found: Mark) -> None:
+    """Say what became known of a backup; said twice it is one mark."""
+    name = (
+        f"{_place(manifest.store, manifest.id)}/{found.name}-{found.at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.json"
+    )
+    repository.write_small(name, sign(found, ring, ring.current))
+
+
+def read(repository: Repository, ring: KeyRing, store: Store | None = None) -> Catalogue:
+    """Every backup of a store, or of all."""
+    documents: dict[str, list[str]] = defaultdict(list)
+    for listed in repository.list(f"{ROOT}/{store}/" if store else f"{ROOT}/"):
+        place, _, _ = listed.name.rpartition("/")
+        documents[place].append(listed.name)
+    backups: list[Backup] = []
+    problems: list[Problem] = []
+    for place, names in documents.items():
+        backup = _read_one(repository, ring, place, names, problems)
+        if backup is not None:
+            backups.append(backup)
+    backups.sort(key=lambda each: (each.manifest.started_at, each.manifest.id))
+    return Catalogue(tuple(backups), tuple(problems))
+
+
+def _read_one(
+    repository: Repository, ring: KeyRing, place: str, names: Iterable[str], problems: list[Problem]
+) -> Backup | None:
+    manifest: Manifest | None = None
+    marks: list[Mark] = []
+    for name in names:
+        try:
+            body = repository.read_small(name)
+            if name.endswith("/manifest.json"):
+                manifest = read_manifest(body, name, ring)
+            else:
+                marks.append(read_mark(body, name, ring))
+        except Mismatch as error:
+            problems.extend(error.problems)
+    if manifest is None:
+        return None
+    if _place(manifest.store, manifest.id) != place:
+        problems.append(_misplaced(place, manifest.id))
+        return None
+    ours = [each for each in marks if each.backup == manifest.id]
+    problems.extend(_misplaced(place, each.backup) for each in marks if each.backup != manifest.id)
+    return Backup(manifest, tuple(sorted(ours, key=lambda each: each.at)))
+
+
+def _misplaced(place: str, backup_id: str) -> Problem:
+    return Problem(
+        f"{place} holds a document of another backup",
+        expected=place.rpartition("/")[2],
+        found=backup_id,
+        next="somebody copied or moved it: compare with the second bucket",
+    )
+
+
+def _place(store: Store, backup_id: str) -> str:
+    return f"{ROOT}/{store}/{backup_id}"
