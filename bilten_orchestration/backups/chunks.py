@@ -1,9 +1,12 @@
-"""Streams as iterators of bytes: what the parts of a backup pass on to each other."""
+"""Streams as iterators of bytes: what the stages of a backup pass on to each other."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class Readable(io.RawIOBase):
@@ -34,3 +37,55 @@ class Readable(io.RawIOBase):
             if wanted > 0:
                 wanted -= len(part)
         return b"".join(parts)
+
+
+@contextmanager
+def ahead(chunks: Iterable[bytes], at_most: int = 8) -> Iterator[Iterator[bytes]]:
+    """The same chunks, produced by a thread that is up to `at_most` of them ahead of who takes them.
+
+    So the stages of a stream overlap. An error of the producer is raised where its chunk would have come.
+    Leaving the block ends the producer after the chunk that it is at, and waits for it.
+    """
+    made: deque[bytes] = deque()
+    changed = threading.Condition()
+    ended = left = False
+    failed: BaseException | None = None
+
+    def produce() -> None:
+        nonlocal ended, failed
+        try:
+            for chunk in chunks:
+                with changed:
+                    changed.wait_for(lambda: len(made) < at_most or left)
+                    if left:
+                        return
+                    made.append(chunk)
+                    changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 raised again by who takes
+            failed = error
+        finally:
+            with changed:
+                ended = True
+                changed.notify_all()
+
+    def take() -> Iterator[bytes]:
+        while True:
+            with changed:
+                changed.wait_for(lambda: made or ended)
+                if not made:
+                    break
+                chunk = made.popleft()
+                changed.notify_all()
+            yield chunk
+        if failed is not None:
+            raise failed
+
+    thread = threading.Thread(target=produce, name="backup-stage")
+    thread.start()
+    try:
+        yield take()
+    finally:
+        with changed:
+            left = True
+            changed.notify_all()
+        thread.join()
