@@ -245,6 +245,40 @@ class MetricsSettings(_Section):
     retry_refused_days: bool = Field(True, description="A later build tries refused days again.")
 
 
+class BackupSettings(_Section):
+    """Backups: how they are compressed and cut, and where the keys lie."""
+
+    key_file: Path | None = Field(
+        None,
+        description="The keys that backups are encrypted under; unset: backup-keys.json in the state"
+        " directory. Without it no backup can be read: keep a copy elsewhere.",
+    )
+    codec: Literal["zstd", "gzip"] = Field(
+        "zstd", description="gzip only where others must read the objects: it is several times slower."
+    )
+    level: int = Field(
+        1, ge=1, le=19, description="Of compression; above 3 it is the slowest stage. gzip ends at 9."
+    )
+    threads: int = Field(2, ge=1, le=32, description="That compress at once (zstd).")
+    slice_bytes: int = Field(
+        256 << 20,
+        ge=1 << 20,
+        le=1008 << 20,
+        multiple_of=512,
+        description="Of the server's stream in one object, which never exceeds 1 GiB. Slices are restored"
+        " side by side; smaller ones make more requests.",
+    )
+    lock_wait_seconds: int = Field(
+        600, ge=0, le=86_400, description="How long a backup waits for another one of the same store."
+    )
+
+    @model_validator(mode="after")
+    def _level_of_codec(self) -> Self:
+        if self.codec == "gzip" and self.level > 9:
+            raise ValueError("BILTEN_BACKUPS__LEVEL must be 9 or less with gzip")
+        return self
+
+
 class Settings(BaseSettings):
     """The whole tree. Use `load_settings()`, which turns every problem into one SettingsError."""
 
@@ -270,6 +304,7 @@ class Settings(BaseSettings):
     dagster: DagsterSettings = Field(default_factory=DagsterSettings)
     ingestion: IngestionSettings = Field(default_factory=IngestionSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    backups: BackupSettings = Field(default_factory=BackupSettings)
 
     @classmethod
     def settings_customise_sources(

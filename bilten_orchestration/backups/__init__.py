@@ -6,4 +6,10 @@ chunks.py      streams as iterators of bytes
 repository.py  a bucket: objects that are written once
 manifest.py    what is said of a backup, signed
 catalogue.py   which backups there are
+opened.py      buckets, keys and settings of a deployment, together
+objects.py     one object of a backup: compressed, encrypted, stored, and back
+compression.py zstd and gzip as streams
+tar_slices.py  PostgreSQL's tar stream in slices that unpack alone
+verify.py      whether all objects of a backup are whole
+postgres/      how its backups are taken and restored
 """

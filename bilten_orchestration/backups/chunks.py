@@ -7,11 +7,18 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import IO, cast
 
 
-class Readable(io.RawIOBase):
-    """Chunks as a file that is read once, for libraries that want one."""
+def as_file(chunks: Iterable[bytes]) -> IO[bytes]:
+    """Chunks as a file that is read once, for libraries that want one.
 
+    `read` gives exactly what is asked for, fewer bytes only at the end.
+    """
+    return cast(IO[bytes], _Readable(chunks))
+
+
+class _Readable(io.RawIOBase):
     def __init__(self, chunks: Iterable[bytes]) -> None:
         super().__init__()
         self._chunks = iter(chunks)
@@ -21,7 +28,6 @@ class Readable(io.RawIOBase):
         return True
 
     def read(self, size: int | None = -1) -> bytes:
-        """Exactly `size` bytes, fewer only at the end; with a negative `size` or None all that is left."""
         wanted = -1 if size is None else size
         parts: list[memoryview] = []
         while wanted != 0:

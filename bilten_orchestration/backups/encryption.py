@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from bilten_orchestration.backups.chunks import Readable
+from bilten_orchestration.backups.chunks import as_file
 from bilten_orchestration.backups.keys import KeyRing
 from bilten_orchestration.errors import Mismatch
 
@@ -41,7 +41,7 @@ class Cipher:
 
         with self._client.stream(
             mode="e",
-            source=Readable(chunks),
+            source=as_file(chunks),
             key_provider=_provider(self.ring, [self.ring.current]),
             # without a signature: who reads has the key that writes, and a frame is to be used when it came
             algorithm=AlgorithmSuite.AES_256_GCM_HKDF_SHA512_COMMIT_KEY,
@@ -60,7 +60,7 @@ class Cipher:
         from cryptography.exceptions import InvalidTag
 
         where = ", ".join(f"{name} {value}" for name, value in context.items())
-        provider, source = _provider(self.ring, self.ring.keys), Readable(chunks)
+        provider, source = _provider(self.ring, self.ring.keys), as_file(chunks)
         try:
             message = self._client.stream(mode="d", source=source, key_provider=provider)
             found = message.header.encryption_context

@@ -20,8 +20,9 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from bilten_orchestration.backups.compression import Codec
 from bilten_orchestration.backups.keys import KeyRing
-from bilten_orchestration.backups.repository import Stored
+from bilten_orchestration.backups.tar_slices import Continues
 from bilten_orchestration.errors import Mismatch
 
 Store = Literal["postgres", "clickhouse", "redis"]
@@ -42,13 +43,28 @@ class WalRange:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupObject:
+    """One object: `bytes` and `sha256` (hex) as it is stored, `raw_bytes` before compression.
+
+    A slice of a tar stream that begins inside a file `continues` it.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    raw_bytes: int
+    continues: Continues | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One backup.
 
     `source` is which server it is of (PostgreSQL: the system identifier). Times are UTC. `raw_bytes` is what
-    the server sent, before compression; what is stored is the sum of `objects`, in the order in which they
-    are restored. `parent` is the backup that an incremental builds on. `run` is Dagster's run, None from the
-    command line. `details` are facts of one store.
+    the server sent, before compression; `objects` hold it, in its order, and `others` what belongs to it by
+    name (PostgreSQL: backup_manifest, which the next incremental needs). `parent` is the backup that an
+    incremental builds on. `run` is Dagster's run, None from the command line. `details` are facts of one
+    store.
     """
 
     id: str
@@ -58,9 +74,11 @@ class Manifest:
     started_at: datetime
     finished_at: datetime
     raw_bytes: int
-    objects: tuple[Stored, ...]
+    codec: Codec
+    objects: tuple[BackupObject, ...]
     key_id: str
     versions: Mapping[str, str]
+    others: Mapping[str, BackupObject] = field(default_factory=dict)
     parent: str | None = None
     wal: WalRange | None = None
     run: str | None = None
@@ -68,7 +86,7 @@ class Manifest:
 
     @property
     def stored_bytes(self) -> int:
-        return sum(each.bytes for each in self.objects)
+        return sum(each.bytes for each in (*self.objects, *self.others.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from bilten_orchestration.backups.chunks import Readable
+from bilten_orchestration.backups.chunks import as_file
 from bilten_orchestration.errors import AccessRefused, Mismatch, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class Repository:
         )
         config.max_in_memory_upload_chunks = PARTS_AT_ONCE
         with self._told(name):
-            source = cast(IO[bytes], Readable(counted))
-            self._client.upload_fileobj(source, self.bucket, name, Config=config)
+            self._client.upload_fileobj(as_file(counted), self.bucket, name, Config=config)
             kept = self._client.head_object(Bucket=self.bucket, Key=name)["ContentLength"]
         if kept != counted.bytes:
             raise Mismatch(

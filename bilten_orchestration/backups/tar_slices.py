@@ -46,7 +46,7 @@ class Slicer:
     def __init__(self, stream: Iterable[bytes], slice_bytes: int, keep: frozenset[str] = frozenset()) -> None:
         if slice_bytes < BLOCK or slice_bytes % BLOCK:
             raise ValueError(f"a slice is a multiple of {BLOCK} bytes")
-        self.kept: dict[str, bytes] = {}
+        self.kept: dict[str, bytearray] = {}
         self.raw_bytes = 0
         self._stream = iter(stream)
         self._slice_bytes = slice_bytes
@@ -70,7 +70,7 @@ class Slicer:
             self.raw_bytes += len(piece)
             for path, _, data in self._parser.feed(piece):
                 if path in self._keep:
-                    self.kept[path] = self.kept.get(path, b"") + data
+                    self.kept.setdefault(path, bytearray()).extend(data)
             yield bytes(piece)
 
     def _fill(self) -> bool:

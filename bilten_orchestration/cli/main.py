@@ -8,7 +8,7 @@ import typer
 
 app = typer.Typer(
     name="bilten",
-    help="The data side of Bilten: stack, migrations, demo data, sync, metrics.",
+    help="The data side of Bilten: stack, migrations, demo data, sync, metrics, backups.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -16,7 +16,7 @@ app = typer.Typer(
 )
 
 # Each module has `register(app)`, adding its commands or its own sub-command group.
-DOMAINS = ("stack", "migrate", "demo", "sync", "metrics", "sql", "partitions")
+DOMAINS = ("stack", "migrate", "demo", "sync", "metrics", "sql", "partitions", "backup")
 
 
 def build() -> typer.Typer:

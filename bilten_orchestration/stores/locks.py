@@ -12,6 +12,7 @@ The names in use:
     build:marts       one build of the daily marts
     snapshot          shared: whatever reads a snapshot; exclusive: detach and drop of partitions
     demo              one demo load
+    backup:postgres   one backup of PostgreSQL
 """
 
 from __future__ import annotations

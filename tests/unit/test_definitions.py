@@ -114,7 +114,7 @@ def test_every_asset_is_described_owned_and_grouped_by_its_domain(loaded: dict[s
         assert asset["description"], key
         assert asset["owners"], key
         assert asset["kinds"], key
-        assert asset["group"] in ("ingestion", "metrics", "partitions"), key
+        assert asset["group"] in ("backups", "ingestion", "metrics", "partitions"), key
 
 
 def test_marts_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 12
+    assert len(loaded["named"]) == 14
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -181,6 +181,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "metrics_late_days",
         "metrics_provisional",
         "partition_maintenance",
+        "postgres_full_backup",
     ]
     assert loaded["schedules"] == {
         "data_checks_hourly": ["50 * * * *", "UTC"],
@@ -188,6 +189,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "metrics_final_daily": ["0 13 * * *", "UTC"],
         "metrics_provisional_daily": ["0 4 * * *", "UTC"],
         "partition_maintenance_daily": ["0 1 * * *", "UTC"],
+        "postgres_full_backup_daily": ["0 2 * * *", "UTC"],
     }
     assert loaded["sensors"] == ["metrics_late_days"]
 

@@ -27,6 +27,7 @@ def _manifest(ring: keys.KeyRing, started_at: datetime = STARTED, store: str = "
         started_at=started_at,
         finished_at=started_at + timedelta(minutes=1),
         raw_bytes=1,
+        codec="zstd",
         objects=(),
         key_id=ring.current,
         versions={},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bilten_orchestration.backups.chunks import Readable, ahead
+from bilten_orchestration.backups.chunks import ahead, as_file
 
 
 def test_chunks_come_in_order_and_the_producer_is_bounded() -> None:
@@ -64,10 +64,10 @@ def test_who_leaves_early_ends_the_producer() -> None:
 
 @pytest.mark.parametrize("size", [1, 3, 7, 100, -1])
 def test_a_readable_gives_exactly_what_is_asked_for(size: int) -> None:
-    file = Readable([b"abc", b"", b"defgh", b"i"])
+    file = as_file([b"abc", b"", b"defgh", b"i"])
     parts = [file.read(size)]
     while parts[-1]:
         parts.append(file.read(size))
     assert b"".join(parts) == b"abcdefghi"
     assert size < 0 or {len(part) for part in parts[:-2]} <= {size}
-    assert file.read(0) == b"" == file.read(None)
+    assert file.read(0) == b"" == file.read(-1)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bilten_orchestration.backups import keys, manifest
-from bilten_orchestration.backups.manifest import Manifest, Mark, WalRange
-from bilten_orchestration.backups.repository import Stored
+from bilten_orchestration.backups.manifest import BackupObject, Manifest, Mark, WalRange
+from bilten_orchestration.backups.tar_slices import Continues
 from bilten_orchestration.errors import Mismatch
 
 STARTED = datetime(2026, 11, 21, 2, 0, 0, 123456, tzinfo=UTC)
@@ -25,7 +25,12 @@ VALID = Manifest(
     started_at=STARTED,
     finished_at=STARTED + timedelta(minutes=3),
     raw_bytes=5_000_000_000,
-    objects=(Stored("objects/a/0", 1 << 30, "ab" * 32), Stored("objects/a/1", 17, "cd" * 32)),
+    codec="zstd",
+    objects=(
+        BackupObject("objects/a/0", 1 << 30, "ab" * 32, 3 << 30),
+        BackupObject("objects/a/1", 17, "cd" * 32, 40, Continues("base/5/1259", 512, 8_192)),
+    ),
+    others={"backup_manifest": BackupObject("objects/a/backup_manifest", 5, "ef" * 32, 9)},
     key_id="20261101-00000000",
     versions={"postgres": "18.1", "bilten": "0.1.0"},
     parent="20261120T020000Z-postgres-full-123456",
@@ -47,7 +52,7 @@ def _signed(ring: keys.KeyRing) -> bytes:
 def test_comes_back_as_it_was(ring: keys.KeyRing) -> None:
     wanted = replace(VALID, key_id=ring.current)
     assert manifest.read_manifest(_signed(ring), "here", ring) == wanted
-    assert wanted.stored_bytes == (1 << 30) + 17
+    assert wanted.stored_bytes == (1 << 30) + 17 + 5
     bare = replace(wanted, parent=None, wal=None, run=None, details={}, kind="full")
     assert manifest.read_manifest(manifest.sign(bare, ring, ring.current), "here", ring) == bare
     mark = Mark(VALID.id, "drilled", STARTED, "run 1", {"rpo_seconds": "41"})

@@ -1,0 +1,61 @@
+"""The repository of a deployment, opened: buckets, keys, and how objects are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bilten_orchestration.backups import keys, objects
+from bilten_orchestration.backups.encryption import Cipher
+from bilten_orchestration.backups.manifest import BackupObject, Manifest
+from bilten_orchestration.backups.repository import Repository
+from bilten_orchestration.backups.tar_slices import Continues
+from bilten_orchestration.settings import BackupSettings, Settings
+from bilten_orchestration.stores.object_store import connect
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`main` is the bucket that backups are written to, `copy` its copy."""
+
+    main: Repository
+    copy: Repository
+    ring: keys.KeyRing
+    cipher: Cipher
+    settings: BackupSettings
+
+    @classmethod
+    @contextmanager
+    def of(cls, settings: Settings, *, new: bool = True) -> Iterator[Opened]:
+        """With `new` a missing key file is made; a restore must not make one."""
+        place = key_file(settings)
+        ring = keys.ensure(place) if new else keys.read(place)
+        store = settings.object_store
+        client = connect(store)
+        try:
+            yield cls(
+                Repository(client, store.bucket_backups),
+                Repository(client, store.bucket_backups_copy),
+                ring,
+                Cipher(ring),
+                settings.backups,
+            )
+        finally:
+            client.close()
+
+    def put(
+        self, backup_id: str, name: str, chunks: Iterable[bytes], *, continues: Continues | None = None
+    ) -> BackupObject:
+        return objects.put(
+            self.main, self.cipher, self.settings, backup_id, name, chunks, continues=continues
+        )
+
+    def get(self, of: Manifest, wanted: BackupObject) -> Iterator[bytes]:
+        return objects.get(self.main, self.cipher, of.id, wanted, of.codec)
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the keys lie."""
+    return settings.backups.key_file or settings.home / "backup-keys.json"

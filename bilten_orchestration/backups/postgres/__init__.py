@@ -1,0 +1,7 @@
+"""PostgreSQL's backups.
+
+programs.py   the server's own programs, run as children
+server.py     what a backup must know of the server, and what forbids one
+base.py       full backups
+restore.py    a data directory from a backup
+"""

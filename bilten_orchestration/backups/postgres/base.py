@@ -1,0 +1,177 @@
+"""Full backups: pg_basebackup's stream, cut, compressed, encrypted and stored while it comes.
+
+Nothing is staged on disk. In order, and what a kill in between leaves:
+
+    1. the lock backup:postgres is taken                     nothing
+    2. the server is looked at, what forbids a backup told   nothing
+    3. a temporary slot keeps the WAL of the backup          nothing: it goes with the session
+    4. pg_basebackup | slices | zstd | AES | store           objects without a manifest: swept later; the
+                                                             server ends its backup when the stream breaks
+    5. its own manifest is stored                            the same
+    6. ours is signed and stored                             a backup
+
+-X fetch puts the WAL that makes it consistent into the backup, so that it restores alone.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from bilten_orchestration.backups import catalogue, objects
+from bilten_orchestration.backups.manifest import BackupObject, Manifest, WalRange, new_id
+from bilten_orchestration.backups.opened import Opened, key_file
+from bilten_orchestration.backups.postgres import programs, server
+from bilten_orchestration.backups.tar_slices import Slicer
+from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.progress import Progress, silent
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores.driver_errors import translated
+from bilten_orchestration.stores.locks import advisory_lock
+
+LOCK = "backup:postgres"
+MANIFEST = "backup_manifest"
+_TOLD_EVERY_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """A backup that was taken. `ratio` is raw by stored bytes."""
+
+    manifest: Manifest
+    seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.manifest.raw_bytes / self.manifest.stored_bytes
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.manifest.raw_bytes / self.seconds
+
+
+def full(settings: Settings, *, run: str | None = None, progress: Progress = silent) -> BackupReport:
+    """Take a full backup.
+
+    Raises LockHeld (another backup of this server), Refused (server.look, programs.directory), Mismatch
+    (pg_basebackup failed, an object was not kept), StoreUnavailable, AccessRefused.
+    """
+    began = time.monotonic()
+    with translated("the backup"), ExitStack() as stack:
+        connection = stack.enter_context(
+            postgres.connect(settings.postgres, application_name="bilten backup", autocommit=True)
+        )
+        stack.enter_context(
+            advisory_lock(
+                connection,
+                LOCK,
+                wait_seconds=settings.backups.lock_wait_seconds,
+                on_wait=lambda holders: progress(f"waiting for another backup: {holders}"),
+            )
+        )
+        found = server.look(connection)
+        program = programs.directory(settings.postgres, found.major) / "pg_basebackup"
+        if not key_file(settings).exists():
+            progress(f"making {key_file(settings)}: no backup can be read without it, keep a copy elsewhere")
+        repository = stack.enter_context(Opened.of(settings))
+        started_at = datetime.now(UTC)
+        backup_id = new_id("postgres", "full", started_at)
+        # while it lasts no WAL is recycled that the backup still has to fetch
+        connection.execute(
+            "select pg_create_physical_replication_slot(%s, true, true)",
+            (f"bilten_backup_{secrets.token_hex(6)}",),
+        )
+        conninfo, environment = stack.enter_context(
+            programs.connection_arguments(settings.postgres, f"bilten {backup_id}")
+        )
+        stream = stack.enter_context(
+            programs.reading(
+                [
+                    program,
+                    f"--dbname={conninfo}",
+                    "--pgdata=-",
+                    "--format=tar",
+                    "--wal-method=fetch",
+                    "--checkpoint=fast",
+                    "--no-password",
+                    f"--label={backup_id}",
+                ],
+                environment,
+            )
+        )
+        progress(f"{backup_id}: about {found.bytes >> 20:,} MiB to read")
+        slicer = Slicer(stream, settings.backups.slice_bytes, frozenset({MANIFEST}))
+        stored: list[BackupObject] = []
+        told = _Told(progress, found.bytes)
+        for piece in slicer:
+            stored.append(
+                repository.put(
+                    backup_id,
+                    objects.name_of("postgres", backup_id, piece.number),
+                    told.counting(piece.chunks),
+                    continues=piece.continues,
+                )
+            )
+        manifest = bytes(slicer.kept.get(MANIFEST, b""))
+        wal = _wal_range(manifest)
+        others = {
+            MANIFEST: repository.put(backup_id, objects.name_of("postgres", backup_id, MANIFEST), [manifest])
+        }
+        taken = Manifest(
+            id=backup_id,
+            store="postgres",
+            kind="full",
+            source=found.system_identifier,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            raw_bytes=slicer.raw_bytes,
+            codec=settings.backups.codec,
+            objects=tuple(stored),
+            key_id=repository.ring.current,
+            versions={"postgres": found.version},
+            others=others,
+            wal=wal,
+            run=run,
+        )
+        catalogue.add(repository.main, repository.ring, taken)
+    return BackupReport(taken, time.monotonic() - began)
+
+
+def _wal_range(manifest: bytes) -> WalRange:
+    """As pg_basebackup's manifest tells it (PostgreSQL manual, "Backup Manifest Format")."""
+    try:
+        ranges = json.loads(manifest)["WAL-Ranges"]
+        last = ranges[-1]
+        return WalRange(int(last["Timeline"]), str(ranges[0]["Start-LSN"]), str(last["End-LSN"]))
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise Mismatch(
+            "the backup holds no manifest of PostgreSQL's own",
+            expected="a member backup_manifest with WAL ranges, at its end",
+            found=f"{len(manifest)} bytes",
+            next="repeat the backup",
+        ) from None
+
+
+class _Told:
+    """Says how far it is, at most every two seconds."""
+
+    def __init__(self, progress: Progress, expected_bytes: int) -> None:
+        self._progress, self._expected = progress, max(expected_bytes, 1)
+        self._bytes = 0
+        self._at = self._began = time.monotonic()
+
+    def counting(self, chunks: objects.Chunks) -> objects.Chunks:
+        for chunk in chunks:
+            self._bytes += len(chunk)
+            now = time.monotonic()
+            if now - self._at > _TOLD_EVERY_SECONDS:
+                self._at = now
+                rate = self._bytes / (now - self._began)
+                percent = min(99, self._bytes * 100 // self._expected)
+                self._progress(f"{self._bytes >> 20:,} MiB read, about {percent} %, {rate / 1e6:.0f} MB/s")
+            yield chunk

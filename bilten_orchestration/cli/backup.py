@@ -1,0 +1,183 @@
+"""`bilten backup create|list|verify` and `bilten restore postgres`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bilten_orchestration.cli import output
+
+if TYPE_CHECKING:
+    from bilten_orchestration.backups.catalogue import Backup
+    from bilten_orchestration.backups.postgres.base import BackupReport
+    from bilten_orchestration.backups.postgres.restore import RestoreReport
+
+
+def register(app: typer.Typer) -> None:
+    backup = typer.Typer(help="Backups: taken, listed, verified.", no_args_is_help=True)
+    backup.command("create")(create)
+    backup.command("list")(list_)
+    backup.command("verify")(verify)
+    app.add_typer(backup, name="backup")
+    restore = typer.Typer(help="From a backup into a new directory.", no_args_is_help=True)
+    restore.callback()(_group)
+    restore.command("postgres")(restore_postgres)
+    app.add_typer(restore, name="restore")
+
+
+def _group() -> None:
+    """From a backup into a new directory."""  # makes it a group, though it has one command as yet
+
+
+def create(
+    store: Annotated[str, typer.Argument(help="postgres.", metavar="STORE")],
+    as_json: output.Json = False,
+) -> None:
+    """Take a full backup into the repository. Until it has ended whole it is not listed."""
+    with output.errors("backup create", as_json=as_json):
+        from bilten_orchestration.backups.catalogue import Backup
+        from bilten_orchestration.backups.postgres.base import full
+        from bilten_orchestration.errors import UsageError
+        from bilten_orchestration.settings import load_settings
+
+        if store != "postgres":
+            raise UsageError(f"no backups of {store!r} are taken", expected="postgres", found=store)
+        report = full(load_settings(), progress=output.say)
+        output.finish(
+            "backup create",
+            {"backup": _listed(Backup(report.manifest)), "seconds": round(report.seconds, 2)},
+            as_json=as_json,
+            human=lambda: _show_taken(report),
+        )
+
+
+def list_(as_json: output.Json = False) -> None:
+    """Every backup in the repository, oldest first.
+
+    Exits 1 when the repository holds documents that cannot be believed: altered, misplaced, or under a
+    key that is lost.
+    """
+    with output.errors("backup list", as_json=as_json):
+        from bilten_orchestration.backups import catalogue
+        from bilten_orchestration.backups.opened import Opened
+        from bilten_orchestration.settings import load_settings
+
+        with Opened.of(load_settings(), new=False) as opened:
+            found = catalogue.read(opened.main, opened.ring)
+        output.finish(
+            "backup list",
+            {"backups": [_listed(backup) for backup in found.backups]},
+            as_json=as_json,
+            problems=found.problems,
+            human=lambda: _show(found.backups),
+        )
+
+
+def verify(
+    backup: Annotated[str, typer.Argument(help="Its id, as `bilten backup list` shows it.", metavar="ID")],
+    as_json: output.Json = False,
+) -> None:
+    """Read every object of a backup: it is there, it is the one that was written, and it decrypts.
+
+    Exits 1 with one line for each object that is not.
+    """
+    with output.errors("backup verify", as_json=as_json):
+        from bilten_orchestration.backups.verify import verify as read_all
+        from bilten_orchestration.settings import load_settings
+
+        report = read_all(load_settings(), backup, by="bilten backup verify", progress=output.say)
+        output.finish(
+            "backup verify",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: print(
+                f"{report.objects - len(report.problems)} of {report.objects} objects are whole, "
+                f"{_size(report.bytes)} in {report.seconds:.1f} s"
+            ),
+        )
+
+
+def restore_postgres(
+    backup: Annotated[str, typer.Option("--backup", help="Its id, as `bilten backup list` shows it.")],
+    to: Annotated[Path, typer.Option("--to", help="A directory that does not exist, or is empty.")],
+    as_json: output.Json = False,
+) -> None:
+    """The data directory of one backup, verified by pg_verifybackup; it is not started.
+
+    Nothing is written over files that exist. Started, it recovers to the moment at which the backup ended.
+    """
+    with output.errors("restore postgres", as_json=as_json):
+        from bilten_orchestration.backups.postgres.restore import restore
+        from bilten_orchestration.settings import load_settings
+
+        report = restore(load_settings(), backup, to, progress=output.say)
+        output.finish("restore postgres", report, as_json=as_json, human=lambda: _show_restored(report))
+
+
+def _listed(backup: Backup) -> dict[str, object]:
+    manifest = backup.manifest
+    return {
+        "id": manifest.id,
+        "store": manifest.store,
+        "kind": manifest.kind,
+        "parent": manifest.parent,
+        "state": backup.state,
+        "started_at": manifest.started_at,
+        "finished_at": manifest.finished_at,
+        "raw_bytes": manifest.raw_bytes,
+        "stored_bytes": manifest.stored_bytes,
+        "key_id": manifest.key_id,
+    }
+
+
+def _show(backups: tuple[Backup, ...]) -> None:
+    if not backups:
+        print("no backups; take one: bilten backup create postgres")
+        return
+    width = max(len(backup.manifest.id) for backup in backups)
+    print(f"{'ID':<{width}}  {'STATE':<8}  {'AGE':>5}  {'RAW':>9}  {'STORED':>9}")
+    now = datetime.now(UTC)
+    for backup in backups:
+        manifest = backup.manifest
+        print(
+            f"{manifest.id:<{width}}  {backup.state:<8}  "
+            f"{_age((now - manifest.started_at).total_seconds()):>5}  "
+            f"{_size(manifest.raw_bytes):>9}  {_size(manifest.stored_bytes):>9}"
+        )
+
+
+def _show_taken(report: BackupReport) -> None:
+    manifest = report.manifest
+    print(manifest.id)
+    print(
+        f"{_size(manifest.raw_bytes)} in {report.seconds:.1f} s ({report.bytes_per_second / 1e6:.0f} MB/s), "
+        f"stored as {_size(manifest.stored_bytes)} in {len(manifest.objects)} objects"
+    )
+    if manifest.wal is not None:
+        wal = manifest.wal
+        print(f"WAL {wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}; key {manifest.key_id}")
+
+
+def _show_restored(report: RestoreReport) -> None:
+    print(f"{report.directory}: {_size(report.bytes)}, as of {report.backup_id}")
+    print(f"unpacked in {report.unpack_seconds:.1f} s, verified in {report.verify_seconds:.1f} s")
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def _size(size_bytes: int) -> str:
+    value = float(size_bytes)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.2f} GiB"

@@ -1,0 +1,73 @@
+"""The asset and its check, as a run executes them."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from bilten_orchestration.backups import assets, checks
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores.resources import Platform
+from tests.integration.backups.test_postgres_full import Shop, shop  # noqa: F401 (a fixture)
+
+
+def _run(settings: Settings) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [assets.postgres_full, checks.listed_and_recent],
+        resources={"platform": Platform(settings)},
+        raise_on_error=False,
+    )
+
+
+def test_a_run_takes_a_backup_and_checks_the_repository(shop: Shop) -> None:  # noqa: F811
+    result = _run(shop.settings)
+    assert result.success
+    (event,) = result.asset_materializations_for_node("backups__postgres__full")
+    (evaluation,) = result.get_asset_check_evaluations()
+    numbers = {name: value.value for name, value in event.metadata.items()}
+    assert shop.listed() == [numbers["backup"]]
+    assert isinstance(numbers["raw_bytes"], int)
+    assert numbers["stored_bytes"] < numbers["raw_bytes"]  # type: ignore[operator]
+    assert evaluation.passed
+    assert evaluation.metadata["backups"].value == 1
+
+
+def test_what_cannot_pass_by_itself_is_not_tried_again(shop: Shop) -> None:  # noqa: F811
+    """A wrong password: the run fails once, with the problem and the next step."""
+    wrong = shop.settings.postgres.model_copy(
+        update={"password": type(shop.settings.postgres.password)("wrong-password")}
+    )
+    result = _run(shop.settings.model_copy(update={"postgres": wrong}))
+    assert not result.success
+    failed = result.failure_data_for_node("backups__postgres__full")
+    assert failed is not None
+    assert failed.user_failure_data is not None
+    assert "does not accept bilten_owner" in str(failed.user_failure_data.description)
+    assert failed.user_failure_data.metadata["problems"]
+    assert "wrong-password" not in str(failed)
+
+
+@pytest.mark.parametrize("bad", ["none", "altered"])
+def test_the_check_goes_red(shop: Shop, bad: str) -> None:  # noqa: F811
+    from bilten_orchestration.backups import catalogue, keys
+    from bilten_orchestration.backups.opened import Opened, key_file
+    from bilten_orchestration.stores import object_store
+
+    keys.ensure(key_file(shop.settings))
+    if bad == "altered":
+        assert _run(shop.settings).success
+        with Opened.of(shop.settings) as opened:
+            (backup,) = catalogue.read(opened.main, opened.ring).backups
+            name = f"catalogue/postgres/{backup.manifest.id}/manifest.json"
+            body = opened.main.read_small(name)
+        client = object_store.connect(shop.settings.object_store)
+        client.put_object(
+            Bucket=shop.settings.object_store.bucket_backups, Key=name, Body=body.replace(b"full", b"fuII")
+        )
+        client.close()
+    found = checks.listed_and_recent(Platform(shop.settings))
+    assert isinstance(found, dg.AssetCheckResult)
+    assert not found.passed
+    assert ("there is no full backup" if bad == "none" else "damaged or was altered") in str(
+        found.description
+    )
