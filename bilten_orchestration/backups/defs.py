@@ -9,8 +9,8 @@ from bilten_orchestration.backups import assets, checks, schedules
 
 def definitions() -> dg.Definitions:
     return dg.Definitions(
-        assets=[assets.postgres_full],
-        asset_checks=[checks.listed_and_recent],
-        jobs=[schedules.postgres_full_backup],
-        schedules=[schedules.postgres_full_daily],
+        assets=[assets.postgres_full, assets.postgres_incremental],
+        asset_checks=[checks.full_listed, checks.incremental_listed],
+        jobs=[schedules.postgres_full_backup, schedules.postgres_incremental_backup],
+        schedules=schedules.SCHEDULES,
     )

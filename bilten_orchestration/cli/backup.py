@@ -34,18 +34,27 @@ def _group() -> None:
 
 def create(
     store: Annotated[str, typer.Argument(help="postgres.", metavar="STORE")],
+    kind: Annotated[str, typer.Option("--kind", help="full or incremental.")] = "full",
     as_json: output.Json = False,
 ) -> None:
-    """Take a full backup into the repository. Until it has ended whole it is not listed."""
+    """Take a backup into the repository. Until it has ended whole it is not listed.
+
+    An incremental is taken on the newest full backup; where that cannot be, a full one is taken, and why is
+    told.
+    """
     with output.errors("backup create", as_json=as_json):
         from bilten_orchestration.backups.catalogue import Backup
-        from bilten_orchestration.backups.postgres.base import full
+        from bilten_orchestration.backups.postgres.base import take
         from bilten_orchestration.errors import UsageError
         from bilten_orchestration.settings import load_settings
 
         if store != "postgres":
             raise UsageError(f"no backups of {store!r} are taken", expected="postgres", found=store)
-        report = full(load_settings(), progress=output.say)
+        if kind not in ("full", "incremental"):
+            raise UsageError(
+                f"no {kind!r} backups of postgres are taken", expected="full or incremental", found=kind
+            )
+        report = take(load_settings(), "full" if kind == "full" else "incremental", progress=output.say)
         output.finish(
             "backup create",
             {"backup": _listed(Backup(report.manifest)), "seconds": round(report.seconds, 2)},
@@ -164,7 +173,8 @@ def _show_taken(report: BackupReport) -> None:
 
 def _show_restored(report: RestoreReport) -> None:
     print(f"{report.directory}: {_size(report.bytes)}, as of {report.backup_id}")
-    print(f"unpacked in {report.unpack_seconds:.1f} s, verified in {report.verify_seconds:.1f} s")
+    combined = f"combined in {report.combine_seconds:.1f} s, " if report.combine_seconds else ""
+    print(f"unpacked in {report.unpack_seconds:.1f} s, {combined}verified in {report.verify_seconds:.1f} s")
 
 
 def _age(seconds: float) -> str:

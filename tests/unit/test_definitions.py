@@ -161,7 +161,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 14
+    assert len(loaded["named"]) == 16
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -182,6 +182,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "metrics_provisional",
         "partition_maintenance",
         "postgres_full_backup",
+        "postgres_incremental_backup",
     ]
     assert loaded["schedules"] == {
         "data_checks_hourly": ["50 * * * *", "UTC"],
@@ -190,6 +191,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "metrics_provisional_daily": ["0 4 * * *", "UTC"],
         "partition_maintenance_daily": ["0 1 * * *", "UTC"],
         "postgres_full_backup_daily": ["0 2 * * *", "UTC"],
+        "postgres_incremental_backup_every_4_hours": ["0 */4 * * *", "UTC"],
     }
     assert loaded["sensors"] == ["metrics_late_days"]
 

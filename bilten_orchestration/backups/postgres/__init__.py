@@ -2,6 +2,7 @@
 
 programs.py   the server's own programs, run as children
 server.py     what a backup must know of the server, and what forbids one
-base.py       full backups
+base.py       full and incremental backups
+parents.py    what an incremental is taken on, or why there is none
 restore.py    a data directory from a backup
 """

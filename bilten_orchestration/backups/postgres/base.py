@@ -1,4 +1,4 @@
-"""Full backups: pg_basebackup's stream, cut, compressed, encrypted and stored while it comes.
+"""Full and incremental backups: pg_basebackup's stream, cut, compressed, encrypted and stored as it comes.
 
 Nothing is staged on disk. In order, and what a kill in between leaves:
 
@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import json
 import secrets
+import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
 
 from bilten_orchestration.backups import catalogue, objects
-from bilten_orchestration.backups.manifest import BackupObject, Manifest, WalRange, new_id
+from bilten_orchestration.backups.manifest import Manifest, WalRange, new_id
 from bilten_orchestration.backups.opened import Opened, key_file
-from bilten_orchestration.backups.postgres import programs, server
+from bilten_orchestration.backups.postgres import parents, programs, server
 from bilten_orchestration.backups.tar_slices import Slicer
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress, silent
@@ -34,6 +38,7 @@ from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
 from bilten_orchestration.stores.locks import advisory_lock
 
+Kind = Literal["full", "incremental"]
 LOCK = "backup:postgres"
 MANIFEST = "backup_manifest"
 _TOLD_EVERY_SECONDS = 2
@@ -41,7 +46,10 @@ _TOLD_EVERY_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """A backup that was taken. `ratio` is raw by stored bytes."""
+    """A backup that was taken. `ratio` is raw by stored bytes.
+
+    `manifest.kind` may be full where an incremental was asked for: see its details.
+    """
 
     manifest: Manifest
     seconds: float
@@ -55,8 +63,12 @@ class BackupReport:
         return self.manifest.raw_bytes / self.seconds
 
 
-def full(settings: Settings, *, run: str | None = None, progress: Progress = silent) -> BackupReport:
-    """Take a full backup.
+def take(
+    settings: Settings, kind: Kind = "full", *, run: str | None = None, progress: Progress = silent
+) -> BackupReport:
+    """Take a full backup, or an incremental on the newest full one.
+
+    Where an incremental cannot be, a full one is taken, and the manifest's details say why.
 
     Raises LockHeld (another backup of this server), Refused (server.look, programs.directory), Mismatch
     (pg_basebackup failed, an object was not kept), StoreUnavailable, AccessRefused.
@@ -79,8 +91,12 @@ def full(settings: Settings, *, run: str | None = None, progress: Progress = sil
         if not key_file(settings).exists():
             progress(f"making {key_file(settings)}: no backup can be read without it, keep a copy elsewhere")
         repository = stack.enter_context(Opened.of(settings))
+        parent = None if kind == "full" else stack.enter_context(_parent(repository, found))
+        if isinstance(parent, str):
+            progress(f"a full backup instead of an incremental: {parent}")
+        base = parent if isinstance(parent, _Parent) else None
         started_at = datetime.now(UTC)
-        backup_id = new_id("postgres", "full", started_at)
+        backup_id = new_id("postgres", "incremental" if base else "full", started_at)
         # while it lasts no WAL is recycled that the backup still has to fetch
         connection.execute(
             "select pg_create_physical_replication_slot(%s, true, true)",
@@ -89,43 +105,37 @@ def full(settings: Settings, *, run: str | None = None, progress: Progress = sil
         conninfo, environment = stack.enter_context(
             programs.connection_arguments(settings.postgres, f"bilten {backup_id}")
         )
-        stream = stack.enter_context(
-            programs.reading(
-                [
-                    program,
-                    f"--dbname={conninfo}",
-                    "--pgdata=-",
-                    "--format=tar",
-                    "--wal-method=fetch",
-                    "--checkpoint=fast",
-                    "--no-password",
-                    f"--label={backup_id}",
-                ],
-                environment,
-            )
-        )
-        progress(f"{backup_id}: about {found.bytes >> 20:,} MiB to read")
+        arguments: list[str | Path] = [
+            program,
+            f"--dbname={conninfo}",
+            "--pgdata=-",
+            "--format=tar",
+            "--wal-method=fetch",
+            "--checkpoint=fast",
+            "--no-password",
+            f"--label={backup_id}",
+            *([f"--incremental={base.file}"] if base else []),
+        ]
+        stream = stack.enter_context(programs.reading(arguments, environment))
+        progress(f"{backup_id}: {'changes of' if base else 'about'} {found.bytes >> 20:,} MiB to read")
         slicer = Slicer(stream, settings.backups.slice_bytes, frozenset({MANIFEST}))
-        stored: list[BackupObject] = []
         told = _Told(progress, found.bytes)
-        for piece in slicer:
-            stored.append(
-                repository.put(
-                    backup_id,
-                    objects.name_of("postgres", backup_id, piece.number),
-                    told.counting(piece.chunks),
-                    continues=piece.continues,
-                )
+        stored = [
+            repository.put(
+                backup_id,
+                objects.name_of("postgres", backup_id, piece.number),
+                told.counting(piece.chunks),
+                continues=piece.continues,
             )
+            for piece in slicer
+        ]
         manifest = bytes(slicer.kept.get(MANIFEST, b""))
         wal = _wal_range(manifest)
-        others = {
-            MANIFEST: repository.put(backup_id, objects.name_of("postgres", backup_id, MANIFEST), [manifest])
-        }
+        name = objects.name_of("postgres", backup_id, MANIFEST)
         taken = Manifest(
             id=backup_id,
             store="postgres",
-            kind="full",
+            kind="incremental" if base else "full",
             source=found.system_identifier,
             started_at=started_at,
             finished_at=datetime.now(UTC),
@@ -134,12 +144,41 @@ def full(settings: Settings, *, run: str | None = None, progress: Progress = sil
             objects=tuple(stored),
             key_id=repository.ring.current,
             versions={"postgres": found.version},
-            others=others,
+            others={MANIFEST: repository.put(backup_id, name, [manifest])},
+            parent=base.manifest.id if base else None,
             wal=wal,
             run=run,
+            details={"instead_of_incremental": parent} if isinstance(parent, str) else {},
         )
         catalogue.add(repository.main, repository.ring, taken)
     return BackupReport(taken, time.monotonic() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    """`file` is a copy of the manifest that pg_basebackup made of it."""
+
+    manifest: Manifest
+    file: Path
+
+
+@contextmanager
+def _parent(repository: Opened, found: server.Server) -> Iterator[_Parent | str]:
+    """What an incremental is taken on, or why there can be none."""
+    backups = catalogue.read(repository.main, repository.ring, "postgres").backups
+    chosen = parents.choose(backups, found, datetime.now(UTC))
+    if isinstance(chosen, str):
+        yield chosen
+        return
+    try:
+        body = b"".join(repository.get(chosen, chosen.others[MANIFEST]))
+    except Mismatch as error:
+        yield error.problems[0].what
+        return
+    with tempfile.NamedTemporaryFile(prefix="bilten-backup-manifest-") as file:
+        file.write(body)
+        file.flush()
+        yield _Parent(chosen, Path(file.name))
 
 
 def _wal_range(manifest: bytes) -> WalRange:

@@ -5,8 +5,9 @@ It grows under another name and gets its own at the end, so that a directory of 
     1. the target, the room, the key, the programs are looked at    nothing is written
     2. slices are unpacked side by side into <target>.restoring     a kill leaves that; the next call for the
                                                                     same target begins anew and removes it
-    3. pg_verifybackup reads every file against PostgreSQL's own manifest
-    4. it is renamed to <target>
+    3. pg_combinebackup makes one directory of an incremental and its parent
+    4. pg_verifybackup reads every file against PostgreSQL's own manifest
+    5. it is renamed to <target>; what else lies in <target>.restoring is removed
 """
 
 from __future__ import annotations
@@ -40,40 +41,63 @@ class RestoreReport:
     directory: Path
     bytes: int
     unpack_seconds: float
+    combine_seconds: float
     verify_seconds: float
 
 
 def restore(
     settings: Settings, backup_id: str, target: Path, *, progress: Progress = silent
 ) -> RestoreReport:
-    """The data directory of one full backup, verified, not started.
+    """The data directory of one backup, verified, not started. An incremental is combined with its parent.
 
     Raises Refused before anything is written (target not empty, too little room, other programs), Mismatch
     (no such backup, a lost key, damaged objects, a file that PostgreSQL's manifest does not know).
     """
     with Opened.of(settings, new=False) as opened:
-        backup = catalogue.read(opened.main, opened.ring, "postgres").find(backup_id).manifest
-        _refuse(backup, target)
-        opened.ring.key(backup.key_id)
-        verifier = programs.directory(settings.postgres, _major(backup)) / "pg_verifybackup"
+        chain = _chain(catalogue.read(opened.main, opened.ring, "postgres"), backup_id)
+        _refuse(chain, target)
+        for backup in chain:
+            opened.ring.key(backup.key_id)
+        bin_directory = programs.directory(settings.postgres, _major(chain[-1]))
         growing = target.with_name(f"{target.name}.restoring")
         if growing.exists():
             progress(f"removing {growing}, which a restore that was killed left")
             shutil.rmtree(growing)
         growing.mkdir(0o700, parents=True)
         began = time.monotonic()
-        size = _unpack_all(opened, backup, growing, progress)
-        unpacked = time.monotonic()
-        progress(f"{size >> 20:,} MiB unpacked; verifying")
-        _verify(verifier, growing)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        parts = [growing / str(number) for number in range(len(chain))]
+        size = sum(
+            _unpack_all(opened, backup, part, progress) for backup, part in zip(chain, parts, strict=True)
+        )
+        unpacked = combined = time.monotonic()
+        whole = parts[0]
+        if len(parts) > 1:
+            progress("combining")
+            whole = growing / "combined"
+            # what the parts hold is not needed any more: files that did not change are not copied
+            _run(bin_directory / "pg_combinebackup", "--link", f"--output={whole}", *parts)
+            combined = time.monotonic()
+        progress("verifying")
+        _run(bin_directory / "pg_verifybackup", "--quiet", "--exit-on-error", whole)
         if target.exists():
             target.rmdir()  # empty, or _refuse had refused it
-        os.rename(growing, target)
-    return RestoreReport(backup.id, target, size, unpacked - began, time.monotonic() - unpacked)
+        os.rename(whole, target)
+        shutil.rmtree(growing)
+    return RestoreReport(
+        backup_id, target, size, unpacked - began, combined - unpacked, time.monotonic() - combined
+    )
 
 
-def _refuse(backup: Manifest, target: Path) -> None:
+def _chain(found: catalogue.Catalogue, backup_id: str) -> list[Manifest]:
+    """The backup with what it is built on, which comes first."""
+    backup = found.find(backup_id).manifest
+    chain = [backup]
+    while (parent := chain[0].parent) is not None:
+        chain.insert(0, found.find(parent).manifest)
+    return chain
+
+
+def _refuse(chain: list[Manifest], target: Path) -> None:
     problems = []
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         problems.append(
@@ -85,7 +109,7 @@ def _refuse(backup: Manifest, target: Path) -> None:
             )
         )
     place = next(parent for parent in target.absolute().parents if parent.exists())
-    free, needed = shutil.disk_usage(place).free, int(backup.raw_bytes * _ROOM)
+    free, needed = shutil.disk_usage(place).free, int(sum(backup.raw_bytes for backup in chain) * _ROOM)
     if free < needed:
         problems.append(
             Problem(
@@ -113,17 +137,19 @@ def _unpack_all(opened: Opened, backup: Manifest, directory: Path, progress: Pro
         return sum(pool.map(one, backup.objects))
 
 
-def _verify(verifier: Path, directory: Path) -> None:
+def _run(*arguments: str | Path) -> None:
+    """Raises Mismatch when one of PostgreSQL's programs does not accept what was restored."""
+    program = Path(arguments[0])
     done = subprocess.run(
-        [verifier, "--quiet", "--exit-on-error", directory],
-        env={"PATH": str(verifier.parent), "LC_ALL": "C"},
+        arguments,
+        env={"PATH": str(program.parent), "LC_ALL": "C"},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
         raise Mismatch(
-            f"pg_verifybackup does not accept what was restored to {directory}",
+            f"{program.name} does not accept what was restored to {arguments[-1]}",
             expected="exit code 0",
             found=f"exit code {done.returncode}: {(done.stderr or done.stdout).strip()[-600:]}",
             next="restore another backup; this one is damaged where nobody else could see it",

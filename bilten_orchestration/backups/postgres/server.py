@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from bilten_orchestration.errors import Problem, Refused
 from bilten_orchestration.stores.postgres import Connection
@@ -17,25 +18,36 @@ _FACTS = """
            (select array_agg(spcname::text order by spcname) from pg_tablespace
             where spcname not in ('pg_default', 'pg_global')),
            (select rolreplication or rolsuper from pg_roles where rolname = current_user),
-           current_user::text
+           current_user::text,
+           (select timeline_id from pg_control_checkpoint()),
+           current_setting('data_checksums') = 'on',
+           current_setting('wal_log_hints') = 'on',
+           coalesce(current_setting('summarize_wal', true), 'off') = 'on',
+           (select setting::bigint from pg_settings where name = 'wal_summary_keep_time')
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """`bytes` are those of its databases: about what a full backup reads."""
+    """`bytes` are those of its databases: about what a full backup reads. `summaries_kept` is how long WAL
+    summaries are kept, None for ever (and where there are none)."""
 
     system_identifier: str
     version: str
     major: int
     bytes: int
+    timeline: int
+    checksums: bool
+    wal_log_hints: bool
+    summarizes_wal: bool
+    summaries_kept: timedelta | None
 
 
 def look(connection: Connection) -> Server:
     """Raises Refused with everything that forbids a base backup."""
     row = connection.execute(_FACTS).fetchone()
     assert row is not None  # noqa: S101
-    identifier, version, major, size, tablespaces, may, user = row
+    identifier, version, major, size, tablespaces, may, user, timeline, *settings, keep_minutes = row
     problems = []
     if major < OLDEST_MAJOR:
         problems.append(
@@ -66,4 +78,15 @@ def look(connection: Connection) -> Server:
         )
     if problems:
         raise Refused(problems)
-    return Server(identifier, version, major, size)
+    checksums, wal_log_hints, summarizes_wal = settings
+    return Server(
+        identifier,
+        version,
+        major,
+        size,
+        timeline,
+        checksums=checksums,
+        wal_log_hints=wal_log_hints,
+        summarizes_wal=summarizes_wal,
+        summaries_kept=timedelta(minutes=keep_minutes) if keep_minutes else None,  # 0 keeps them for ever
+    )

@@ -12,7 +12,7 @@ from typing import Any
 from bilten_orchestration.backups import keys
 from bilten_orchestration.backups.opened import key_file
 from bilten_orchestration.settings import Settings
-from tests.integration.backups.test_postgres_full import Shop, shop  # noqa: F401 (a fixture)
+from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a fixture)
 
 Environment = Callable[[Settings], dict[str, str]]
 
@@ -75,6 +75,7 @@ def test_from_nothing_to_a_restored_directory(shop: Shop, environment: Environme
 
 def test_what_goes_wrong_has_its_exit_code(shop: Shop, environment: Environment) -> None:  # noqa: F811
     assert bilten(shop, environment, "backup", "create", "mysql").returncode == 2
+    assert bilten(shop, environment, "backup", "create", "postgres", "--kind", "half").returncode == 2
     away = bilten(shop, environment, "backup", "create", "postgres", "--json", BILTEN_POSTGRES__PORT="1")
     assert away.returncode == 3
     assert document(away)["problems"][0]["next"]

@@ -8,28 +8,35 @@ import pytest
 from bilten_orchestration.backups import assets, checks
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.resources import Platform
-from tests.integration.backups.test_postgres_full import Shop, shop  # noqa: F401 (a fixture)
+from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a fixture)
 
 
 def _run(settings: Settings) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        [assets.postgres_full, checks.listed_and_recent],
+        [
+            assets.postgres_full,
+            assets.postgres_incremental,
+            checks.full_listed,
+            checks.incremental_listed,
+        ],
         resources={"platform": Platform(settings)},
         raise_on_error=False,
     )
 
 
-def test_a_run_takes_a_backup_and_checks_the_repository(shop: Shop) -> None:  # noqa: F811
+def test_a_run_takes_backups_and_checks_the_repository(shop: Shop) -> None:  # noqa: F811
     result = _run(shop.settings)
     assert result.success
-    (event,) = result.asset_materializations_for_node("backups__postgres__full")
-    (evaluation,) = result.get_asset_check_evaluations()
-    numbers = {name: value.value for name, value in event.metadata.items()}
-    assert shop.listed() == [numbers["backup"]]
-    assert isinstance(numbers["raw_bytes"], int)
-    assert numbers["stored_bytes"] < numbers["raw_bytes"]  # type: ignore[operator]
-    assert evaluation.passed
-    assert evaluation.metadata["backups"].value == 1
+    found = {}
+    for kind in ("full", "incremental"):
+        (event,) = result.asset_materializations_for_node(f"backups__postgres__{kind}")
+        found[kind] = {name: value.value for name, value in event.metadata.items()}
+        assert found[kind]["kind"] == kind
+        assert isinstance(found[kind]["raw_bytes"], int)
+    assert shop.listed() == [found["full"]["backup"], found["incremental"]["backup"]]
+    assert found["incremental"]["parent"] == found["full"]["backup"]
+    evaluations = result.get_asset_check_evaluations()
+    assert [evaluation.passed for evaluation in evaluations] == [True, True]
 
 
 def test_what_cannot_pass_by_itself_is_not_tried_again(shop: Shop) -> None:  # noqa: F811
@@ -57,7 +64,7 @@ def test_the_check_goes_red(shop: Shop, bad: str) -> None:  # noqa: F811
     if bad == "altered":
         assert _run(shop.settings).success
         with Opened.of(shop.settings) as opened:
-            (backup,) = catalogue.read(opened.main, opened.ring).backups
+            backup, _ = catalogue.read(opened.main, opened.ring).backups
             name = f"catalogue/postgres/{backup.manifest.id}/manifest.json"
             body = opened.main.read_small(name)
         client = object_store.connect(shop.settings.object_store)
@@ -65,9 +72,9 @@ def test_the_check_goes_red(shop: Shop, bad: str) -> None:  # noqa: F811
             Bucket=shop.settings.object_store.bucket_backups, Key=name, Body=body.replace(b"full", b"fuII")
         )
         client.close()
-    found = checks.listed_and_recent(Platform(shop.settings))
+    found = checks.full_listed(Platform(shop.settings))
     assert isinstance(found, dg.AssetCheckResult)
     assert not found.passed
-    assert ("there is no full backup" if bad == "none" else "damaged or was altered") in str(
+    assert ("there is no such backup" if bad == "none" else "damaged or was altered") in str(
         found.description
     )

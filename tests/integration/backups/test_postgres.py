@@ -17,7 +17,7 @@ import pytest
 
 from bilten_orchestration.backups import catalogue, keys
 from bilten_orchestration.backups.opened import Opened, key_file
-from bilten_orchestration.backups.postgres.base import LOCK, full
+from bilten_orchestration.backups.postgres.base import LOCK, take
 from bilten_orchestration.backups.postgres.restore import restore
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable
@@ -144,7 +144,7 @@ def test_under_writes_and_back(
     shop: Shop, writer: None, started: Callable[[Path], stack.PostgresServer]
 ) -> None:
     told: list[str] = []
-    report = full(shop.settings, run="a-run", progress=told.append)
+    report = take(shop.settings, run="a-run", progress=told.append)
     manifest = report.manifest
     assert shop.listed() == [manifest.id]
     assert manifest.run == "a-run"
@@ -170,7 +170,7 @@ def test_under_writes_and_back(
 KILLED = """
 import os, signal, sys
 from bilten_orchestration.backups import repository
-from bilten_orchestration.backups.postgres.base import full
+from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.settings import load_settings
 left, write = int(sys.argv[1]), repository.Repository.write
 def counted(self, name, chunks):
@@ -186,7 +186,7 @@ def counted(self, name, chunks):
         os.kill(os.getpid(), signal.SIGKILL)
     return stored
 repository.Repository.write = counted
-full(load_settings())
+take(load_settings())
 """
 
 
@@ -208,7 +208,7 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     patient = shop.settings.model_copy(
         update={"backups": shop.settings.backups.model_copy(update={"lock_wait_seconds": 30})}
     )
-    report = full(patient)
+    report = take(patient)
     assert shop.listed() == [report.manifest.id]
     shop.restored(report.manifest.id)
     assert not [
@@ -234,11 +234,11 @@ def test_a_server_that_dies_in_the_middle_leaves_no_backup(
 
     monkeypatch.setattr(repository.Repository, "write", then_it_dies)
     with pytest.raises(StoreUnavailable, match="PostgreSQL went away"):  # so that a run tries again
-        full(shop.settings)
+        take(shop.settings)
     monkeypatch.undo()
     shop.server.start()
     assert shop.listed() == []
-    assert full(shop.settings).manifest.id in shop.listed()
+    assert take(shop.settings).manifest.id in shop.listed()
 
 
 def test_a_corrupt_page_makes_no_backup(shop: Shop) -> None:
@@ -254,7 +254,7 @@ def test_a_corrupt_page_makes_no_backup(shop: Shop) -> None:
         pages.write(b"rot")
     shop.server.start()
     with pytest.raises(Mismatch, match="pg_basebackup failed") as told:
-        full(shop.settings)
+        take(shop.settings)
     assert "checksum" in told.value.problems[0].found
     assert shop.listed() == []
 
@@ -265,7 +265,7 @@ def test_two_at_once(shop: Shop) -> None:
         advisory_lock(other, LOCK),
         pytest.raises(LockHeld, match="another"),
     ):
-        full(shop.settings)
+        take(shop.settings)
     assert shop.listed() == []
 
 
@@ -276,14 +276,14 @@ def test_what_forbids_a_backup_is_told_at_once(shop: Shop) -> None:
         connection.execute(f"create tablespace fast location '{place}'")
         connection.execute("alter role bilten_owner noreplication")
     with pytest.raises(Refused) as told:
-        full(shop.settings)
+        take(shop.settings)
     assert [problem.what.split()[0] for problem in told.value.problems] == ["tablespaces", "bilten_owner"]
     assert shop.listed() == []
 
 
 @pytest.fixture
 def taken(shop: Shop) -> str:
-    return full(shop.settings).manifest.id
+    return take(shop.settings).manifest.id
 
 
 def test_a_restore_never_writes_over_anything(shop: Shop, taken: str) -> None:
