@@ -12,13 +12,11 @@ the nearest known name. docs/settings.md is made from this file.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -26,18 +24,14 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-
-from bilten_orchestration.errors import Problem, SettingsError
 
 PREFIX = "BILTEN_"
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -66,11 +60,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 AccessKey = Annotated[SecretStr, AfterValidator(_long_enough)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class PostgresSettings(_Section):
+class PostgresSettings(Section):
     """The operational database, and Dagster's own storage in a second database beside it."""
 
     host: str | None = Field(
@@ -112,7 +106,7 @@ class PostgresSettings(_Section):
     )
 
 
-class ClickHouseSettings(_Section):
+class ClickHouseSettings(Section):
     """The analytics database, over HTTP(S)."""
 
     host: str | None = Field(None, description="Host name; unset: `up` starts the embedded endpoint.")
@@ -141,7 +135,7 @@ class ClickHouseSettings(_Section):
     )
 
 
-class RedisSettings(_Section):
+class RedisSettings(Section):
     """Cache, sessions and live counters of the application."""
 
     host: str | None = Field(None, description="Host name; unset: `up` starts an embedded server.")
@@ -151,7 +145,7 @@ class RedisSettings(_Section):
     tls: bool = Field(False, description="rediss instead of redis.")
 
 
-class ObjectStoreSettings(_Section):
+class ObjectStoreSettings(Section):
     """An S3 API: backups, archives, compute logs, the application's files."""
 
     endpoint_url: str | None = Field(
@@ -193,7 +187,7 @@ class ObjectStoreSettings(_Section):
         return (self.bucket_backups, self.bucket_backups_copy, self.bucket_dagster, self.bucket_assets)
 
 
-class DagsterSettings(_Section):
+class DagsterSettings(Section):
     """Webserver and daemon."""
 
     host: str = Field("127.0.0.1", description="Address the webserver binds to.")
@@ -209,7 +203,7 @@ class DagsterSettings(_Section):
     max_concurrent_runs: int = Field(4, ge=1, le=100, description="Runs at once, over all pools.")
 
 
-class IngestionSettings(_Section):
+class IngestionSettings(Section):
     """The sync from PostgreSQL to ClickHouse."""
 
     parallel_ranges: int = Field(
@@ -230,7 +224,7 @@ class IngestionSettings(_Section):
     )
 
 
-class MetricsSettings(_Section):
+class MetricsSettings(Section):
     """The daily metrics."""
 
     first_day: Annotated[str, AfterValidator(_a_date)] = Field(
@@ -245,7 +239,7 @@ class MetricsSettings(_Section):
     retry_refused_days: bool = Field(True, description="A later build tries refused days again.")
 
 
-class BackupSettings(_Section):
+class BackupSettings(Section):
     """Backups: how they are compressed and cut, and where the keys lie."""
 
     key_file: Path | None = Field(
@@ -280,7 +274,7 @@ class BackupSettings(_Section):
 
 
 class Settings(BaseSettings):
-    """The whole tree. Use `load_settings()`, which turns every problem into one SettingsError."""
+    """The whole tree. `settings_loading.load_settings()` reads it, and tells every problem at once."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -325,78 +319,6 @@ class Settings(BaseSettings):
         return self.home / "stack.env"
 
 
-def home_directory(environ: Mapping[str, str] | None = None) -> Path:
-    """The state directory, known before anything else is (stack.env lies in it)."""
-    value = (os.environ if environ is None else environ).get(f"{PREFIX}HOME")
-    return Path(value).expanduser().resolve() if value else CHECKOUT / ".bilten"
-
-
-def variables() -> Iterator[tuple[str, FieldInfo]]:
-    """Every variable name with its field, for messages and documents."""
-    for name, field in Settings.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, _Section):
-            for inner, inner_field in section.model_fields.items():
-                yield f"{PREFIX}{name}__{inner}".upper(), inner_field
-        else:
-            yield f"{PREFIX}{name}".upper(), field
-
-
-def as_environment(settings: Settings) -> dict[str, str]:
-    """What differs from the defaults, as BILTEN_* variables. Secrets are in clear: never log this."""
-    found: dict[str, str] = {}
-    for name in type(settings).model_fields:
-        value = getattr(settings, name)
-        if isinstance(value, _Section):
-            for inner, field in type(value).model_fields.items():
-                if (held := getattr(value, inner)) != field.default:
-                    found[f"{PREFIX}{name}__{inner}".upper()] = _text(held)
-        elif value != type(settings).model_fields[name].default:
-            found[f"{PREFIX}{name}".upper()] = _text(value)
-    return found
-
-
-def load_settings(*, embedded: bool = True) -> Settings:
-    """Read and validate all settings.
-
-    `embedded=False` leaves stack.env out: what is then without an address is what `up` starts.
-    Raises SettingsError with one problem per variable.
-    """
-    home = home_directory()
-    known = dict(variables())
-    problems = [
-        Problem(
-            what=f"{name} is not a setting",
-            expected=(
-                nearest[0] if (nearest := difflib.get_close_matches(name, known, n=1)) else "a known name"
-            ),
-            found=name,
-            next="docs/settings.md lists all settings",
-        )
-        for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name not in known
-    ]
-    stack_env = home / "stack.env"
-    try:
-        settings = Settings(_env_file=stack_env if embedded and stack_env.exists() else None, home=home)
-    except ValidationError as error:
-        from bilten_orchestration.settings_reference import problem
-
-        for detail in error.errors(include_input=False, include_url=False):
-            name = PREFIX + "__".join(str(part) for part in detail["loc"]).upper()
-            if name in known or not problems:
-                problems.append(problem(name, known.get(name), detail["msg"], stack_env))
-    if problems:
-        raise SettingsError(problems)
-    return settings
-
-
-@lru_cache(maxsize=1)
-def settings() -> Settings:
-    """The settings of this process, read once. Tests pass Settings objects instead."""
-    return load_settings()
-
-
 def _without_given_stores(stack: Mapping[str, str | None]) -> dict[str, str | None]:
     """stack.env without the stores that the environment gives an address: a password or a port of the
     embedded server must not be tried on another one."""
@@ -404,11 +326,3 @@ def _without_given_stores(stack: Mapping[str, str | None]) -> dict[str, str | No
         prefix.lower() for prefix, address in ADDRESSES.items() if os.environ.get(f"{prefix}{address}")
     )
     return {name: value for name, value in stack.items() if not name.lower().startswith(given)}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)

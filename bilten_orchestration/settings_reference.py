@@ -14,7 +14,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from bilten_orchestration.errors import Problem
-from bilten_orchestration.settings import ADDRESSES, CHECKOUT, PREFIX, Settings, variables
+from bilten_orchestration.settings import ADDRESSES, CHECKOUT, PREFIX, Settings
+from bilten_orchestration.settings_loading import variables
 
 HEADING = """\
 # Settings

@@ -32,8 +32,8 @@ from bilten_orchestration.settings import (
     PostgresSettings,
     RedisSettings,
     Settings,
-    as_environment,
 )
+from bilten_orchestration.settings_loading import as_environment
 from tests import stack
 
 TEMPLATE = "bilten_template"

@@ -32,7 +32,7 @@ def _listed_and_recent(kind: str, kinds: Sequence[str]) -> dg.AssetChecksDefinit
         from bilten_orchestration.backups.opened import Opened
 
         with face.failures(), Opened.of(platform.settings, new=False) as opened:
-            found = catalogue.read(opened.main, opened.ring, "postgres")
+            found = catalogue.read(opened.repository, opened.ring, "postgres")
         manifests: list[Manifest] = [
             backup.manifest for backup in found.backups if backup.manifest.kind in kinds
         ]

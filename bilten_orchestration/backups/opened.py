@@ -1,4 +1,4 @@
-"""The repository of a deployment, opened: buckets, keys, and how objects are made."""
+"""The repository of a deployment, opened: a bucket, keys, and how objects are made."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from bilten_orchestration.stores.object_store import connect
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """`main` is the bucket that backups are written to, `copy` its copy."""
+    """`repository` is the bucket that backups are written to."""
 
-    main: Repository
-    copy: Repository
+    repository: Repository
     ring: keys.KeyRing
     cipher: Cipher
     settings: BackupSettings
@@ -37,7 +36,6 @@ class Opened:
         try:
             yield cls(
                 Repository(client, store.bucket_backups),
-                Repository(client, store.bucket_backups_copy),
                 ring,
                 Cipher(ring),
                 settings.backups,
@@ -49,11 +47,11 @@ class Opened:
         self, backup_id: str, name: str, chunks: Iterable[bytes], *, continues: Continues | None = None
     ) -> BackupObject:
         return objects.put(
-            self.main, self.cipher, self.settings, backup_id, name, chunks, continues=continues
+            self.repository, self.cipher, self.settings, backup_id, name, chunks, continues=continues
         )
 
     def get(self, of: Manifest, wanted: BackupObject) -> Iterator[bytes]:
-        return objects.get(self.main, self.cipher, of.id, wanted, of.codec)
+        return objects.get(self.repository, self.cipher, of.id, wanted, of.codec)
 
 
 def key_file(settings: Settings) -> Path:

@@ -40,7 +40,7 @@ def verify(settings: Settings, backup_id: str, *, by: str, progress: Progress = 
     """
     began = time.monotonic()
     with Opened.of(settings, new=False) as opened:
-        manifest = catalogue.read(opened.main, opened.ring).find(backup_id).manifest
+        manifest = catalogue.read(opened.repository, opened.ring).find(backup_id).manifest
         wanted = [*manifest.objects, *manifest.others.values()]
 
         def one(each: BackupObject) -> tuple[Problem, ...]:
@@ -56,6 +56,6 @@ def verify(settings: Settings, backup_id: str, *, by: str, progress: Progress = 
             problems = tuple(problem for found in pool.map(one, wanted) for problem in found)
         if not problems:
             catalogue.mark(
-                opened.main, opened.ring, manifest, Mark(backup_id, "verified", datetime.now(UTC), by)
+                opened.repository, opened.ring, manifest, Mark(backup_id, "verified", datetime.now(UTC), by)
             )
     return VerifyReport(backup_id, len(wanted), manifest.stored_bytes, time.monotonic() - began, problems)

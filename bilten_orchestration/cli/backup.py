@@ -46,7 +46,7 @@ def create(
         from bilten_orchestration.backups.catalogue import Backup
         from bilten_orchestration.backups.postgres.base import take
         from bilten_orchestration.errors import UsageError
-        from bilten_orchestration.settings import load_settings
+        from bilten_orchestration.settings_loading import load_settings
 
         if store != "postgres":
             raise UsageError(f"no backups of {store!r} are taken", expected="postgres", found=store)
@@ -72,10 +72,10 @@ def list_(as_json: output.Json = False) -> None:
     with output.errors("backup list", as_json=as_json):
         from bilten_orchestration.backups import catalogue
         from bilten_orchestration.backups.opened import Opened
-        from bilten_orchestration.settings import load_settings
+        from bilten_orchestration.settings_loading import load_settings
 
         with Opened.of(load_settings(), new=False) as opened:
-            found = catalogue.read(opened.main, opened.ring)
+            found = catalogue.read(opened.repository, opened.ring)
         output.finish(
             "backup list",
             {"backups": [_listed(backup) for backup in found.backups]},
@@ -95,7 +95,7 @@ def verify(
     """
     with output.errors("backup verify", as_json=as_json):
         from bilten_orchestration.backups.verify import verify as read_all
-        from bilten_orchestration.settings import load_settings
+        from bilten_orchestration.settings_loading import load_settings
 
         report = read_all(load_settings(), backup, by="bilten backup verify", progress=output.say)
         output.finish(
@@ -121,7 +121,7 @@ def restore_postgres(
     """
     with output.errors("restore postgres", as_json=as_json):
         from bilten_orchestration.backups.postgres.restore import restore
-        from bilten_orchestration.settings import load_settings
+        from bilten_orchestration.settings_loading import load_settings
 
         report = restore(load_settings(), backup, to, progress=output.say)
         output.finish("restore postgres", report, as_json=as_json, human=lambda: _show_restored(report))

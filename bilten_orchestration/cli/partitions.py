@@ -22,7 +22,7 @@ def list_(as_json: output.Json = False) -> None:
     """Every partition of the declared tables: bounds (UTC), rows (estimated), bytes."""
     with output.errors("partitions list", as_json=as_json):
         from bilten_orchestration.partitions.listing import list_partitions
-        from bilten_orchestration.settings import load_settings
+        from bilten_orchestration.settings_loading import load_settings
 
         rows, problems = list_partitions(load_settings())
         output.finish(

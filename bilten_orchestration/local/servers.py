@@ -35,7 +35,8 @@ from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.local.supervision import State, Supervisor
 from bilten_orchestration.progress import Progress
-from bilten_orchestration.settings import Settings, load_settings
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.settings_loading import load_settings
 
 STORE_SECONDS = 120
 DAGSTER_SECONDS = 180

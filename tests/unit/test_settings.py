@@ -8,7 +8,8 @@ import pytest
 
 from bilten_orchestration import settings_reference
 from bilten_orchestration.errors import SettingsError
-from bilten_orchestration.settings import CHECKOUT, as_environment, load_settings, variables
+from bilten_orchestration.settings import CHECKOUT
+from bilten_orchestration.settings_loading import as_environment, load_settings, variables
 
 SECRET = "correct-horse-battery"
 

@@ -90,8 +90,8 @@ def take(
         program = programs.directory(settings.postgres, found.major) / "pg_basebackup"
         if not key_file(settings).exists():
             progress(f"making {key_file(settings)}: no backup can be read without it, keep a copy elsewhere")
-        repository = stack.enter_context(Opened.of(settings))
-        parent = None if kind == "full" else stack.enter_context(_parent(repository, found))
+        opened = stack.enter_context(Opened.of(settings))
+        parent = None if kind == "full" else stack.enter_context(_parent(opened, found))
         if isinstance(parent, str):
             progress(f"a full backup instead of an incremental: {parent}")
         base = parent if isinstance(parent, _Parent) else None
@@ -121,7 +121,7 @@ def take(
         slicer = Slicer(stream, settings.backups.slice_bytes, frozenset({MANIFEST}))
         told = _Told(progress, found.bytes)
         stored = [
-            repository.put(
+            opened.put(
                 backup_id,
                 objects.name_of("postgres", backup_id, piece.number),
                 told.counting(piece.chunks),
@@ -142,15 +142,15 @@ def take(
             raw_bytes=slicer.raw_bytes,
             codec=settings.backups.codec,
             objects=tuple(stored),
-            key_id=repository.ring.current,
+            key_id=opened.ring.current,
             versions={"postgres": found.version},
-            others={MANIFEST: repository.put(backup_id, name, [manifest])},
+            others={MANIFEST: opened.put(backup_id, name, [manifest])},
             parent=base.manifest.id if base else None,
             wal=wal,
             run=run,
             details={"instead_of_incremental": parent} if isinstance(parent, str) else {},
         )
-        catalogue.add(repository.main, repository.ring, taken)
+        catalogue.add(opened.repository, opened.ring, taken)
     return BackupReport(taken, time.monotonic() - began)
 
 
@@ -163,15 +163,15 @@ class _Parent:
 
 
 @contextmanager
-def _parent(repository: Opened, found: server.Server) -> Iterator[_Parent | str]:
+def _parent(opened: Opened, found: server.Server) -> Iterator[_Parent | str]:
     """What an incremental is taken on, or why there can be none."""
-    backups = catalogue.read(repository.main, repository.ring, "postgres").backups
+    backups = catalogue.read(opened.repository, opened.ring, "postgres").backups
     chosen = parents.choose(backups, found, datetime.now(UTC))
     if isinstance(chosen, str):
         yield chosen
         return
     try:
-        body = b"".join(repository.get(chosen, chosen.others[MANIFEST]))
+        body = b"".join(opened.get(chosen, chosen.others[MANIFEST]))
     except Mismatch as error:
         yield error.problems[0].what
         return

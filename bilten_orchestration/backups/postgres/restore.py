@@ -54,7 +54,7 @@ def restore(
     (no such backup, a lost key, damaged objects, a file that PostgreSQL's manifest does not know).
     """
     with Opened.of(settings, new=False) as opened:
-        chain = _chain(catalogue.read(opened.main, opened.ring, "postgres"), backup_id)
+        chain = _chain(catalogue.read(opened.repository, opened.ring, "postgres"), backup_id)
         _refuse(chain, target)
         for backup in chain:
             opened.ring.key(backup.key_id)

@@ -64,9 +64,9 @@ def test_the_check_goes_red(shop: Shop, bad: str) -> None:  # noqa: F811
     if bad == "altered":
         assert _run(shop.settings).success
         with Opened.of(shop.settings) as opened:
-            backup, _ = catalogue.read(opened.main, opened.ring).backups
+            backup, _ = catalogue.read(opened.repository, opened.ring).backups
             name = f"catalogue/postgres/{backup.manifest.id}/manifest.json"
-            body = opened.main.read_small(name)
+            body = opened.repository.read_small(name)
         client = object_store.connect(shop.settings.object_store)
         client.put_object(
             Bucket=shop.settings.object_store.bucket_backups, Key=name, Body=body.replace(b"full", b"fuII")

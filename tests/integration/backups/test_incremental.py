@@ -101,4 +101,4 @@ def test_a_damaged_manifest_of_the_parent_makes_a_full_one(shop: Shop) -> None: 
     assert manifest.kind == "full"
     assert "backup_manifest is not there" in manifest.details["instead_of_incremental"]
     with Opened.of(shop.settings) as opened:
-        assert len(catalogue.read(opened.main, opened.ring).backups) == 2
+        assert len(catalogue.read(opened.repository, opened.ring).backups) == 2

@@ -49,7 +49,7 @@ class Shop:
 
     def listed(self) -> list[str]:
         with Opened.of(self.settings) as opened:
-            found = catalogue.read(opened.main, opened.ring)
+            found = catalogue.read(opened.repository, opened.ring)
         assert found.problems == ()
         return [backup.manifest.id for backup in found.backups]
 
@@ -171,7 +171,7 @@ KILLED = """
 import os, signal, sys
 from bilten_orchestration.backups import repository
 from bilten_orchestration.backups.postgres.base import take
-from bilten_orchestration.settings import load_settings
+from bilten_orchestration.settings_loading import load_settings
 left, write = int(sys.argv[1]), repository.Repository.write
 def counted(self, name, chunks):
     global left
@@ -318,7 +318,7 @@ def test_a_whole_backup_is_marked(shop: Shop, taken: str) -> None:
     report = verify(shop.settings, taken, by="a test")
     assert report.problems == ()
     with Opened.of(shop.settings) as opened:
-        backup = catalogue.read(opened.main, opened.ring).find(taken)
+        backup = catalogue.read(opened.repository, opened.ring).find(taken)
     assert backup.state == "verified"
     assert [mark.by for mark in backup.marks] == ["a test"]
     assert (report.objects, report.bytes) == (
@@ -330,10 +330,10 @@ def test_a_whole_backup_is_marked(shop: Shop, taken: str) -> None:
 @pytest.mark.parametrize("damage", ["flipped", "cut", "removed", "exchanged"])
 def test_a_damaged_object_is_never_restored(shop: Shop, taken: str, damage: str) -> None:
     with Opened.of(shop.settings) as opened:
-        manifest = catalogue.read(opened.main, opened.ring).find(taken).manifest
+        manifest = catalogue.read(opened.repository, opened.ring).find(taken).manifest
         names = [each.name for each in manifest.objects]
-        body = b"".join(opened.main.read(names[1]))
-        other = b"".join(opened.main.read(names[2]))
+        body = b"".join(opened.repository.read(names[1]))
+        other = b"".join(opened.repository.read(names[2]))
     client = object_store.connect(shop.settings.object_store)
     bucket = shop.settings.object_store.bucket_backups
     if damage == "removed":

@@ -169,7 +169,7 @@ def kill_at(environment: dict[str, str], today: date, word: str, scale: float, n
     """Run a load in a process of its own and kill it when its progress says `word` for the nth time."""
     code = (
         "import sys, datetime; from bilten_orchestration.demo.load import load;"
-        "from bilten_orchestration.settings import load_settings;"
+        "from bilten_orchestration.settings_loading import load_settings;"
         f"load(load_settings(), scale={scale}, today=datetime.date.fromisoformat('{today}'),"
         " progress=lambda text: print(text, flush=True))"
     )

@@ -13,7 +13,7 @@ from tests.integration.ingestion.shop import Shop
 CHILD = """
 import json, resource
 from bilten_orchestration.ingestion.sync import sync
-from bilten_orchestration.settings import load_settings
+from bilten_orchestration.settings_loading import load_settings
 report = sync(load_settings())
 print(json.dumps([report.bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10]))
 """
