@@ -57,7 +57,7 @@ def translated(doing: str) -> Iterator[None]:
                 f"ClickHouse could not do its part of {doing} now",
                 expected="room for the query",
                 found=f"{_PASSING_CODES[code]}: {_first_line(error)}",
-                next="the same again: it goes on where it was; bilten status if it persists",
+                next="the same again; bilten status if it persists",
             ) from error
         raise _refused("ClickHouse", doing, error) from error
 
@@ -71,7 +71,7 @@ def _of_postgres(error: Exception, doing: str) -> BiltenError:
             f"PostgreSQL could not do its part of {doing} now",
             expected="room, and locks within the time limit",
             found=f"{state}: {_first_line(error)}",
-            next="the same again: it goes on where it was; bilten status if it persists",
+            next="the same again; bilten status if it persists",
         )
     if isinstance(error, psycopg.OperationalError):
         return _away("PostgreSQL", doing, error)
@@ -83,7 +83,7 @@ def _away(store: str, doing: str, error: Exception) -> StoreUnavailable:
         f"{store} went away during {doing}",
         expected="an answer",
         found=_first_line(error),
-        next="bilten status; then the same again: it goes on where it was",
+        next="bilten status; then the same again",
     )
 
 
