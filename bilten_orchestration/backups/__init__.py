@@ -1,5 +1,9 @@
 """Backups of every store, and the way back.
 
+plan.py        what is backed up, when and for how long
+create.py      take one, of whatever store
+lock.py        one backup of a store at a time
+report.py      what taking one tells
 keys.py        the key file: what encrypts, and what can still be read
 encryption.py  objects as messages of the AWS Encryption SDK
 chunks.py      streams as iterators of bytes

@@ -2,49 +2,48 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from collections.abc import Sequence
-from datetime import timedelta
-from typing import Literal
-
 import dagster as dg
 
 from bilten_orchestration import face
+from bilten_orchestration.backups.plan import PLANNED, Planned
 from bilten_orchestration.stores.resources import Platform
 
 GROUP = "backups"
-# one slot: a server that sends two backups at once serves nobody else
-POSTGRES_POOL = "postgres_backup"
-# an interval of the schedule, and two hours for the backup
-WITHIN = {"full": timedelta(hours=26), "incremental": timedelta(hours=6)}
 
 
-def key(kind: str) -> dg.AssetKey:
-    return dg.AssetKey(["backups", "postgres", kind])
+def key(store: str, kind: str) -> dg.AssetKey:
+    return dg.AssetKey(["backups", store, kind])
 
 
-def _postgres(
-    kind: Literal["full", "incremental"], description: str, deps: Sequence[dg.AssetKey] = ()
-) -> dg.AssetsDefinition:
+def _asset(planned: Planned) -> dg.AssetsDefinition:
     @dg.asset(
-        key=key(kind),
-        deps=deps,
+        key=key(planned.store, planned.kind),
+        # an incremental is one on the newest full backup
+        deps=[key(planned.store, "full")] if planned.kind == "incremental" else [],
         group_name=GROUP,
-        description=description,
+        description=planned.description,
         owners=[face.DATA_PLATFORM],
-        kinds={"postgres", "s3"},
+        kinds={planned.store, "s3"},
         tags={"layer": "backup"},
-        pool=POSTGRES_POOL,
+        # one slot: a server that sends two backups at once serves nobody else
+        pool=f"{planned.store}_backup",
         retry_policy=face.RETRY,
-        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=WITHIN[kind]),
-        op_tags={face.COMMAND: f"bilten backup create postgres --kind {kind}"},
+        freshness_policy=dg.FreshnessPolicy.time_window(fail_window=planned.within),
+        op_tags={face.COMMAND: planned.command},
     )
     def backup(
         context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> dg.MaterializeResult[None]:
-        from bilten_orchestration.backups.postgres.base import take
+        from bilten_orchestration.backups.create import create
 
         with face.failures():
-            report = take(platform.settings, kind, run=context.run_id, progress=context.log.info)
+            report = create(
+                platform.settings,
+                planned.store,
+                planned.kind,
+                run=context.run_id,
+                progress=context.log.info,
+            )
         manifest = report.manifest
         metadata: dict[str, str | int | float] = {
             "backup": manifest.id,
@@ -59,6 +58,8 @@ def _postgres(
             "key": manifest.key_id,
             **manifest.details,
         }
+        if manifest.counts:
+            metadata["counted"] = sum(manifest.counts.values())
         if manifest.wal is not None:
             wal = manifest.wal
             metadata["wal"] = f"{wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}"
@@ -67,13 +68,4 @@ def _postgres(
     return backup
 
 
-postgres_full = _postgres(
-    "full",
-    "The newest full backup of PostgreSQL in the repository: pg_basebackup's stream in encrypted slices, with"
-    " a signed manifest that is written last.",
-)
-postgres_incremental = _postgres(
-    "incremental",
-    "What changed in PostgreSQL since the newest full backup; a full one where that cannot be, and why.",
-    deps=[key("full")],
-)
+ASSETS = {(planned.store, planned.kind): _asset(planned) for planned in PLANNED}

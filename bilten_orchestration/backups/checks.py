@@ -2,29 +2,25 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.backups.assets import WITHIN, key
+from bilten_orchestration.backups.assets import key
+from bilten_orchestration.backups.plan import PLANNED, Planned
 from bilten_orchestration.stores.resources import Platform
 
-if TYPE_CHECKING:
-    from bilten_orchestration.backups.manifest import Manifest
 
-
-def _listed_and_recent(kind: str, kinds: Sequence[str]) -> dg.AssetChecksDefinition:
-    within = WITHIN[kind]
+def _listed_and_recent(planned: Planned) -> dg.AssetChecksDefinition:
+    kinds = (planned.kind, *planned.as_good)
 
     @dg.asset_check(
-        asset=key(kind),
+        asset=key(planned.store, planned.kind),
         name="listed_and_recent",
         description=(
-            f"The repository lists a backup ({' or '.join(kinds)}) of the last {_hours(within)}, and nothing"
-            " in it was altered."
+            f"The repository lists a backup ({' or '.join(kinds)}) of the last {_hours(planned.within)}, and"
+            " nothing in it was altered."
         ),
     )
     def check(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
@@ -32,17 +28,15 @@ def _listed_and_recent(kind: str, kinds: Sequence[str]) -> dg.AssetChecksDefinit
         from bilten_orchestration.backups.opened import Opened
 
         with face.failures(), Opened.of(platform.settings, new=False) as opened:
-            found = catalogue.read(opened.repository, opened.ring, "postgres")
-        manifests: list[Manifest] = [
-            backup.manifest for backup in found.backups if backup.manifest.kind in kinds
-        ]
+            found = catalogue.read(opened.repository, opened.ring, planned.store)
+        manifests = [backup.manifest for backup in found.backups if backup.manifest.kind in kinds]
         newest = max((manifest.started_at for manifest in manifests), default=None)
         age = None if newest is None else datetime.now(UTC) - newest
         said = [str(problem) for problem in found.problems[: face.TOLD_PROBLEMS]]
         if age is None:
-            said.append(f"there is no such backup; next: bilten backup create postgres --kind {kind}")
-        elif age > within:
-            said.append(f"the newest began {_hours(age)} ago, expected within {_hours(within)}")
+            said.append(f"there is no such backup; next: {planned.command}")
+        elif age > planned.within:
+            said.append(f"the newest began {_hours(age)} ago, expected within {_hours(planned.within)}")
         return dg.AssetCheckResult(
             passed=not said,
             description="\n".join(said) or None,
@@ -60,6 +54,4 @@ def _hours(span: timedelta) -> str:
     return f"{span.total_seconds() / 3600:.0f} hours"
 
 
-full_listed = _listed_and_recent("full", ["full"])
-# a full backup is as good as an incremental, and may be taken in its place
-incremental_listed = _listed_and_recent("incremental", ["full", "incremental"])
+LISTED = {(planned.store, planned.kind): _listed_and_recent(planned) for planned in PLANNED}

@@ -63,8 +63,10 @@ class Manifest:
     `source` is which server it is of (PostgreSQL: the system identifier). Times are UTC. `raw_bytes` is what
     the server sent, before compression; `objects` hold it, in its order, and `others` what belongs to it by
     name (PostgreSQL: backup_manifest, which the next incremental needs). `parent` is the backup that an
-    incremental builds on. `run` is Dagster's run, None from the command line. `details` are facts of one
-    store.
+    incremental builds on. `run` is Dagster's run, None from the command line. `consistent_at` is, by the
+    server's own clock, a moment at which the backup was over: the earliest that a restore to a point in time
+    can stop at. `counts` is what it holds, by name (rows per table, keys per database), where that is known;
+    `details` are facts of one store.
     """
 
     id: str
@@ -82,6 +84,8 @@ class Manifest:
     parent: str | None = None
     wal: WalRange | None = None
     run: str | None = None
+    consistent_at: datetime | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
 
     @property

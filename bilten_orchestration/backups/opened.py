@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from bilten_orchestration.backups import keys, objects
 from bilten_orchestration.backups.encryption import Cipher
@@ -15,10 +16,13 @@ from bilten_orchestration.backups.tar_slices import Continues
 from bilten_orchestration.settings import BackupSettings, Settings
 from bilten_orchestration.stores.object_store import connect
 
+# which of the two
+Bucket = Literal["first", "copy"]
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """`repository` is the bucket that backups are written to."""
+    """`repository` is the bucket that backups are written to, or the one that they are copied to."""
 
     repository: Repository
     ring: keys.KeyRing
@@ -27,7 +31,7 @@ class Opened:
 
     @classmethod
     @contextmanager
-    def of(cls, settings: Settings, *, new: bool = True) -> Iterator[Opened]:
+    def of(cls, settings: Settings, *, new: bool = True, bucket: Bucket = "first") -> Iterator[Opened]:
         """With `new` a missing key file is made; a restore must not make one."""
         place = key_file(settings)
         ring = keys.ensure(place) if new else keys.read(place)
@@ -35,7 +39,7 @@ class Opened:
         client = connect(store)
         try:
             yield cls(
-                Repository(client, store.bucket_backups),
+                Repository(client, store.bucket_backups if bucket == "first" else store.bucket_backups_copy),
                 ring,
                 Cipher(ring),
                 settings.backups,

@@ -5,45 +5,32 @@ from __future__ import annotations
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.backups.assets import postgres_full, postgres_incremental
+from bilten_orchestration.backups.assets import ASSETS
+from bilten_orchestration.backups.plan import PLANNED, Planned
 
 
-def _job(kind: str, asset: dg.AssetsDefinition) -> dg.UnresolvedAssetJobDefinition:
+def _job(planned: Planned) -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
-        f"postgres_{kind}_backup",
-        selection=dg.AssetSelection.assets(asset),
+        f"{planned.store}_{planned.kind}_backup",
+        selection=dg.AssetSelection.assets(ASSETS[planned.store, planned.kind]),
         owners=[face.DATA_PLATFORM],
-        description=f"Takes a {kind} backup of PostgreSQL, and checks that the repository lists it.",
-        tags={face.COMMAND: f"bilten backup create postgres --kind {kind}", face.HELP: "bilten backup list"},
+        description=f"Takes a {planned.kind} backup of {planned.store}, and checks that the repository lists"
+        " it.",
+        tags={face.COMMAND: planned.command, face.HELP: "bilten backup list"},
     )
 
 
-def _schedule(job: dg.UnresolvedAssetJobDefinition, name: str, cron: str, why: str) -> dg.ScheduleDefinition:
+def _schedule(planned: Planned, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
-        name=name,
+        name=job.name,
         job=job,
-        cron_schedule=cron,
+        cron_schedule=planned.cron,
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.RUNNING,
         owners=[face.DATA_PLATFORM],
-        description=why,
+        description=planned.why_then,
     )
 
 
-postgres_full_backup = _job("full", postgres_full)
-postgres_incremental_backup = _job("incremental", postgres_incremental)
-
-SCHEDULES = [
-    _schedule(
-        postgres_full_backup,
-        "postgres_full_backup_daily",
-        "0 2 * * *",
-        "Every night, before the restore drill.",
-    ),
-    _schedule(
-        postgres_incremental_backup,
-        "postgres_incremental_backup_every_4_hours",
-        "0 */4 * * *",
-        "So that a restore replays the WAL of hours and not of a day.",
-    ),
-]
+JOBS = [_job(planned) for planned in PLANNED]
+SCHEDULES = [_schedule(planned, job) for planned, job in zip(PLANNED, JOBS, strict=True)]

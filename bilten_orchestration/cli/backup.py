@@ -12,8 +12,8 @@ from bilten_orchestration.cli import output
 
 if TYPE_CHECKING:
     from bilten_orchestration.backups.catalogue import Backup
-    from bilten_orchestration.backups.postgres.base import BackupReport
     from bilten_orchestration.backups.postgres.restore import RestoreReport
+    from bilten_orchestration.backups.report import BackupReport
 
 
 def register(app: typer.Typer) -> None:
@@ -33,8 +33,8 @@ def _group() -> None:
 
 
 def create(
-    store: Annotated[str, typer.Argument(help="postgres.", metavar="STORE")],
-    kind: Annotated[str, typer.Option("--kind", help="full or incremental.")] = "full",
+    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
+    kind: Annotated[str | None, typer.Option("--kind", help="full (the default) or incremental.")] = None,
     as_json: output.Json = False,
 ) -> None:
     """Take a backup into the repository. Until it has ended whole it is not listed.
@@ -44,17 +44,10 @@ def create(
     """
     with output.errors("backup create", as_json=as_json):
         from bilten_orchestration.backups.catalogue import Backup
-        from bilten_orchestration.backups.postgres.base import take
-        from bilten_orchestration.errors import UsageError
+        from bilten_orchestration.backups.create import create as take
         from bilten_orchestration.settings_loading import load_settings
 
-        if store != "postgres":
-            raise UsageError(f"no backups of {store!r} are taken", expected="postgres", found=store)
-        if kind not in ("full", "incremental"):
-            raise UsageError(
-                f"no {kind!r} backups of postgres are taken", expected="full or incremental", found=kind
-            )
-        report = take(load_settings(), "full" if kind == "full" else "incremental", progress=output.say)
+        report = take(load_settings(), store, kind, progress=output.say)
         output.finish(
             "backup create",
             {"backup": _listed(Backup(report.manifest)), "seconds": round(report.seconds, 2)},

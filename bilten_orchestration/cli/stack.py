@@ -61,8 +61,8 @@ def up(
 def down(as_json: output.Json = False) -> None:
     """Stop this checkout's servers, and only these; data stay."""
     with output.errors("down", as_json=as_json):
+        from bilten_orchestration.file_lock import exclusive
         from bilten_orchestration.local.layout import layout
-        from bilten_orchestration.local.lock import exclusive
         from bilten_orchestration.local.supervision import Supervisor
         from bilten_orchestration.settings_loading import home_directory
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from bilten_orchestration.errors import BiltenError, Problem, Refused
+from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.local import (
     addresses,
     dagster_services,
@@ -30,7 +31,6 @@ from bilten_orchestration.local import (
     servers,
 )
 from bilten_orchestration.local.layout import Layout, layout
-from bilten_orchestration.local.lock import exclusive
 from bilten_orchestration.local.supervision import Supervisor
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings

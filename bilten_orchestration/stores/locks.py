@@ -12,7 +12,8 @@ The names in use:
     build:marts       one build of the daily marts
     snapshot          shared: whatever reads a snapshot; exclusive: detach and drop of partitions
     demo              one demo load
-    backup:postgres   one backup of PostgreSQL
+    backup:<store>    one backup of a store (backups/lock.py)
+    wal:stream        one stream of WAL into the repository
 """
 
 from __future__ import annotations

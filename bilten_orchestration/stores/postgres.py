@@ -7,6 +7,7 @@ TimeZone=UTC, so that no result depends on the server's or the shell's zone.
 from __future__ import annotations
 
 import importlib.util
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +77,14 @@ def connect(
         return psycopg.connect(autocommit=autocommit, **kwargs)
     except psycopg.OperationalError as error:
         raise _refusal(error, postgres, role, kwargs["user"], kwargs["dbname"]) from None
+
+
+def clock(connection: Connection) -> datetime:
+    """What time it is by the server, whose clock stamps its commits."""
+    row = connection.execute("select clock_timestamp()").fetchone()
+    assert row is not None  # noqa: S101
+    now: datetime = row[0]
+    return now
 
 
 def _refusal(

@@ -2,7 +2,7 @@
 
 Nothing is staged on disk. In order, and what a kill in between leaves:
 
-    1. the lock backup:postgres is taken                     nothing
+    1. the locks of lock.py are taken                        nothing
     2. the server is looked at, what forbids a backup told   nothing
     3. a temporary slot keeps the WAL of the backup          nothing: it goes with the session
     4. pg_basebackup | slices | zstd | AES | store           objects without a manifest: swept later; the
@@ -26,41 +26,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from bilten_orchestration.backups import catalogue, objects
+from bilten_orchestration.backups import catalogue, lock, objects
 from bilten_orchestration.backups.manifest import Manifest, WalRange, new_id
 from bilten_orchestration.backups.opened import Opened, key_file
 from bilten_orchestration.backups.postgres import parents, programs, server
+from bilten_orchestration.backups.report import BackupReport
 from bilten_orchestration.backups.tar_slices import Slicer
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
-from bilten_orchestration.stores.locks import advisory_lock
 
 Kind = Literal["full", "incremental"]
-LOCK = "backup:postgres"
 MANIFEST = "backup_manifest"
 _TOLD_EVERY_SECONDS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class BackupReport:
-    """A backup that was taken. `ratio` is raw by stored bytes.
-
-    `manifest.kind` may be full where an incremental was asked for: see its details.
-    """
-
-    manifest: Manifest
-    seconds: float
-
-    @property
-    def ratio(self) -> float:
-        return self.manifest.raw_bytes / self.manifest.stored_bytes
-
-    @property
-    def bytes_per_second(self) -> float:
-        return self.manifest.raw_bytes / self.seconds
 
 
 def take(
@@ -78,14 +58,7 @@ def take(
         connection = stack.enter_context(
             postgres.connect(settings.postgres, application_name="bilten backup", autocommit=True)
         )
-        stack.enter_context(
-            advisory_lock(
-                connection,
-                LOCK,
-                wait_seconds=settings.backups.lock_wait_seconds,
-                on_wait=lambda holders: progress(f"waiting for another backup: {holders}"),
-            )
-        )
+        stack.enter_context(lock.held(settings, "postgres", progress))
         found = server.look(connection)
         program = programs.directory(settings.postgres, found.major) / "pg_basebackup"
         if not key_file(settings).exists():
@@ -129,6 +102,7 @@ def take(
             )
             for piece in slicer
         ]
+        consistent_at = postgres.clock(connection)
         manifest = bytes(slicer.kept.get(MANIFEST, b""))
         wal = _wal_range(manifest)
         name = objects.name_of("postgres", backup_id, MANIFEST)
@@ -148,6 +122,7 @@ def take(
             parent=base.manifest.id if base else None,
             wal=wal,
             run=run,
+            consistent_at=consistent_at,
             details={"instead_of_incremental": parent} if isinstance(parent, str) else {},
         )
         catalogue.add(opened.repository, opened.ring, taken)

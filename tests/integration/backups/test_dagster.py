@@ -14,10 +14,10 @@ from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a 
 def _run(settings: Settings) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [
-            assets.postgres_full,
-            assets.postgres_incremental,
-            checks.full_listed,
-            checks.incremental_listed,
+            assets.ASSETS["postgres", "full"],
+            assets.ASSETS["postgres", "incremental"],
+            checks.LISTED["postgres", "full"],
+            checks.LISTED["postgres", "incremental"],
         ],
         resources={"platform": Platform(settings)},
         raise_on_error=False,
@@ -72,7 +72,7 @@ def test_the_check_goes_red(shop: Shop, bad: str) -> None:  # noqa: F811
             Bucket=shop.settings.object_store.bucket_backups, Key=name, Body=body.replace(b"full", b"fuII")
         )
         client.close()
-    found = checks.full_listed(Platform(shop.settings))
+    found = checks.LISTED["postgres", "full"](Platform(shop.settings))
     assert isinstance(found, dg.AssetCheckResult)
     assert not found.passed
     assert ("there is no such backup" if bad == "none" else "damaged or was altered") in str(

@@ -17,7 +17,7 @@ import pytest
 
 from bilten_orchestration.backups import catalogue, keys
 from bilten_orchestration.backups.opened import Opened, key_file
-from bilten_orchestration.backups.postgres.base import LOCK, take
+from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.restore import restore
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable
@@ -262,7 +262,7 @@ def test_a_corrupt_page_makes_no_backup(shop: Shop) -> None:
 def test_two_at_once(shop: Shop) -> None:
     with (
         postgres.connect(shop.settings.postgres, autocommit=True, application_name="another") as other,
-        advisory_lock(other, LOCK),
+        advisory_lock(other, "backup:postgres"),
         pytest.raises(LockHeld, match="another"),
     ):
         take(shop.settings)

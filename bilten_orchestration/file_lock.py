@@ -1,4 +1,7 @@
-"""One `up` or `down` at a time per state directory: flock, gone with its holder."""
+"""One holder of a file at a time, on one machine: flock, gone with its holder.
+
+For what must not overlap and cannot ask PostgreSQL for an advisory lock, because it may be down.
+"""
 
 from __future__ import annotations
 

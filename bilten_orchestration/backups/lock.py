@@ -1,0 +1,52 @@
+"""One backup of a store at a time, whoever takes it: Dagster, the command line, another machine.
+
+Two locks, always in this order: a file in the state directory, which holds while PostgreSQL is down, and a
+session advisory lock in PostgreSQL, which holds on every machine. Both go with their holder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from bilten_orchestration.backups.manifest import Store
+from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.file_lock import exclusive
+from bilten_orchestration.progress import Progress
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores.locks import advisory_lock
+
+
+@contextmanager
+def held(settings: Settings, store: Store, progress: Progress) -> Iterator[None]:
+    """Hold the locks of a store. Raises LockHeld when another backup of it takes too long."""
+    until = time.monotonic() + settings.backups.lock_wait_seconds
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.enter_context(
+            exclusive(
+                settings.home / f"backup-{store}.lock",
+                f"backup create {store}",
+                progress,
+                wait_seconds=settings.backups.lock_wait_seconds,
+            )
+        )
+        try:
+            connection = stack.enter_context(
+                postgres.connect(settings.postgres, application_name="bilten backup lock", autocommit=True)
+            )
+        except StoreUnavailable:
+            # a cache is worth saving, more than ever, while the database is down
+            progress("PostgreSQL does not answer: the lock holds on this machine alone")
+        else:
+            stack.enter_context(
+                advisory_lock(
+                    connection,
+                    f"backup:{store}",
+                    wait_seconds=max(0.0, until - time.monotonic()),
+                    on_wait=lambda holders: progress(f"waiting for another backup: {holders}"),
+                )
+            )
+        yield

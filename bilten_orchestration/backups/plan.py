@@ -1,0 +1,90 @@
+"""What is backed up, when and for how long: the one table that assets, checks, schedules, retention and
+the command line are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bilten_orchestration.backups.manifest import Kind, Store
+from bilten_orchestration.errors import UsageError
+
+# what a schedule may be late, and a backup may take, before it counts as missing
+_GRACE = timedelta(hours=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One kind of backup of one store.
+
+    `every` is the longest interval of `cron` (UTC), `kept` the age at which retention may expire it.
+    `as_good` are kinds of the same store that satisfy the schedule in its place.
+    """
+
+    store: Store
+    kind: Kind
+    cron: str
+    every: timedelta
+    kept: timedelta
+    description: str
+    why_then: str
+    as_good: tuple[Kind, ...] = ()
+
+    @property
+    def within(self) -> timedelta:
+        """How old the newest may be."""
+        return self.every + _GRACE
+
+    @property
+    def command(self) -> str:
+        """What does the same from a shell."""
+        return f"bilten backup create {self.store} --kind {self.kind}"
+
+
+PLANNED = (
+    Planned(
+        "postgres",
+        "full",
+        "0 2 * * *",
+        timedelta(days=1),
+        timedelta(days=30),
+        "The newest full backup of PostgreSQL in the repository: pg_basebackup's stream in encrypted slices,"
+        " with a signed manifest that is written last.",
+        "Every night, before the restore drill.",
+    ),
+    Planned(
+        "postgres",
+        "incremental",
+        "0 */4 * * *",
+        timedelta(hours=4),
+        timedelta(days=7),
+        "What changed in PostgreSQL since the newest full backup; a full one where that cannot be, and why.",
+        "So that a restore replays the WAL of hours and not of a day.",
+        as_good=("full",),
+    ),
+)
+
+
+def kinds_of(store: str) -> tuple[Kind, ...]:
+    """The kinds that are taken of a store, the usual one first; none of an unknown store."""
+    return tuple(planned.kind for planned in PLANNED if planned.store == store)
+
+
+def stores() -> tuple[Store, ...]:
+    return tuple(dict.fromkeys(planned.store for planned in PLANNED))
+
+
+def find(store: str, kind: str | None) -> Planned:
+    """The row of a store and kind (None: the usual one). Raises UsageError, which says what there is."""
+    if not (kinds := kinds_of(store)):
+        raise UsageError(f"no backups of {store!r} are taken", expected=_said(stores()), found=store)
+    wanted = kinds[0] if kind is None else kind
+    for planned in PLANNED:
+        if (planned.store, planned.kind) == (store, wanted):
+            return planned
+    raise UsageError(f"no {kind!r} backups of {store} are taken", expected=_said(kinds), found=str(kind))
+
+
+def _said(names: Iterable[str]) -> str:
+    return " or ".join(names)
