@@ -1,6 +1,7 @@
 """Backups of every store, and the way back.
 
 plan.py        what is backed up, when and for how long
+preflight.py   whether a server is ready for it
 create.py      take one, of whatever store
 lock.py        one backup of a store at a time
 report.py      what taking one tells

@@ -1,9 +1,8 @@
-"""`bilten backup create|list|verify` and `bilten restore postgres`."""
+"""`bilten backup preflight|create|list|verify`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,24 +11,44 @@ from bilten_orchestration.cli import output
 
 if TYPE_CHECKING:
     from bilten_orchestration.backups.catalogue import Backup
-    from bilten_orchestration.backups.postgres.restore import RestoreReport
+    from bilten_orchestration.backups.preflight import PreflightReport
     from bilten_orchestration.backups.report import BackupReport
 
 
 def register(app: typer.Typer) -> None:
-    backup = typer.Typer(help="Backups: taken, listed, verified.", no_args_is_help=True)
+    backup = typer.Typer(help="Backups: prepared, taken, listed, verified.", no_args_is_help=True)
+    backup.command("preflight")(preflight)
     backup.command("create")(create)
     backup.command("list")(list_)
     backup.command("verify")(verify)
     app.add_typer(backup, name="backup")
-    restore = typer.Typer(help="From a backup into a new directory.", no_args_is_help=True)
-    restore.callback()(_group)
-    restore.command("postgres")(restore_postgres)
-    app.add_typer(restore, name="restore")
 
 
-def _group() -> None:
-    """From a backup into a new directory."""  # makes it a group, though it has one command as yet
+def preflight(
+    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
+    as_json: output.Json = False,
+) -> None:
+    """Every prerequisite of a store's backups on its server, met or not, and what mends it.
+
+    Reads only. Exits 1 when one is not met.
+    """
+    with output.errors("backup preflight", as_json=as_json):
+        from bilten_orchestration.backups.preflight import examine
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = examine(load_settings(), store, progress=output.say)
+        output.finish(
+            "backup preflight",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_requirements(report),
+        )
+
+
+def _show_requirements(report: PreflightReport) -> None:
+    for each in report.requirements:
+        print(f"{'met' if each.met else 'NOT MET':<8} {each.name}: {each.found}")
 
 
 def create(
@@ -98,26 +117,9 @@ def verify(
             problems=report.problems,
             human=lambda: print(
                 f"{report.objects - len(report.problems)} of {report.objects} objects are whole, "
-                f"{_size(report.bytes)} in {report.seconds:.1f} s"
+                f"{size(report.bytes)} in {report.seconds:.1f} s"
             ),
         )
-
-
-def restore_postgres(
-    backup: Annotated[str, typer.Option("--backup", help="Its id, as `bilten backup list` shows it.")],
-    to: Annotated[Path, typer.Option("--to", help="A directory that does not exist, or is empty.")],
-    as_json: output.Json = False,
-) -> None:
-    """The data directory of one backup, verified by pg_verifybackup; it is not started.
-
-    Nothing is written over files that exist. Started, it recovers to the moment at which the backup ended.
-    """
-    with output.errors("restore postgres", as_json=as_json):
-        from bilten_orchestration.backups.postgres.restore import restore
-        from bilten_orchestration.settings_loading import load_settings
-
-        report = restore(load_settings(), backup, to, progress=output.say)
-        output.finish("restore postgres", report, as_json=as_json, human=lambda: _show_restored(report))
 
 
 def _listed(backup: Backup) -> dict[str, object]:
@@ -148,7 +150,7 @@ def _show(backups: tuple[Backup, ...]) -> None:
         print(
             f"{manifest.id:<{width}}  {backup.state:<8}  "
             f"{_age((now - manifest.started_at).total_seconds()):>5}  "
-            f"{_size(manifest.raw_bytes):>9}  {_size(manifest.stored_bytes):>9}"
+            f"{size(manifest.raw_bytes):>9}  {size(manifest.stored_bytes):>9}"
         )
 
 
@@ -156,18 +158,12 @@ def _show_taken(report: BackupReport) -> None:
     manifest = report.manifest
     print(manifest.id)
     print(
-        f"{_size(manifest.raw_bytes)} in {report.seconds:.1f} s ({report.bytes_per_second / 1e6:.0f} MB/s), "
-        f"stored as {_size(manifest.stored_bytes)} in {len(manifest.objects)} objects"
+        f"{size(manifest.raw_bytes)} in {report.seconds:.1f} s ({report.bytes_per_second / 1e6:.0f} MB/s), "
+        f"stored as {size(manifest.stored_bytes)} in {len(manifest.objects)} objects"
     )
     if manifest.wal is not None:
         wal = manifest.wal
         print(f"WAL {wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}; key {manifest.key_id}")
-
-
-def _show_restored(report: RestoreReport) -> None:
-    print(f"{report.directory}: {_size(report.bytes)}, as of {report.backup_id}")
-    combined = f"combined in {report.combine_seconds:.1f} s, " if report.combine_seconds else ""
-    print(f"unpacked in {report.unpack_seconds:.1f} s, {combined}verified in {report.verify_seconds:.1f} s")
 
 
 def _age(seconds: float) -> str:
@@ -177,7 +173,8 @@ def _age(seconds: float) -> str:
     return f"{seconds:.0f}s"
 
 
-def _size(size_bytes: int) -> str:
+def size(size_bytes: int) -> str:
+    """Bytes for people."""
     value = float(size_bytes)
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:

@@ -109,7 +109,7 @@ def test_nothing_heavy_is_imported_to_load(loaded: dict[str, Any]) -> None:
 
 
 def test_loading_takes_less_than_half_of_dagsters_own_import(loaded: dict[str, Any]) -> None:
-    """Which takes two seconds on an idle machine: a ratio holds on a busy one too (bench/ has the seconds)."""
+    """Which takes two seconds on an idle machine: a ratio holds on a busy one too, and bench/ has seconds."""
     assert loaded["seconds"] <= loaded["imports"] / 2
 
 

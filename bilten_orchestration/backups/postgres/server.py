@@ -30,7 +30,7 @@ _FACTS = """
 @dataclass(frozen=True, slots=True)
 class Server:
     """`bytes` are those of its databases: about what a full backup reads. `summaries_kept` is how long WAL
-    summaries are kept, None for ever (and where there are none)."""
+    summaries are kept, None for ever (and where there are none). `forbidden` is what forbids a backup."""
 
     system_identifier: str
     version: str
@@ -41,10 +41,19 @@ class Server:
     wal_log_hints: bool
     summarizes_wal: bool
     summaries_kept: timedelta | None
+    forbidden: tuple[Problem, ...] = ()
 
 
 def look(connection: Connection) -> Server:
     """Raises Refused with everything that forbids a base backup."""
+    found = facts(connection)
+    if found.forbidden:
+        raise Refused(found.forbidden)
+    return found
+
+
+def facts(connection: Connection) -> Server:
+    """What there is, also when that forbids a backup."""
     row = connection.execute(_FACTS).fetchone()
     assert row is not None  # noqa: S101
     identifier, version, major, size, tablespaces, may, user, timeline, *settings, keep_minutes = row
@@ -76,8 +85,6 @@ def look(connection: Connection) -> Server:
                 next=f'alter role "{user}" replication',
             )
         )
-    if problems:
-        raise Refused(problems)
     checksums, wal_log_hints, summarizes_wal = settings
     return Server(
         identifier,
@@ -89,4 +96,5 @@ def look(connection: Connection) -> Server:
         wal_log_hints=wal_log_hints,
         summarizes_wal=summarizes_wal,
         summaries_kept=timedelta(minutes=keep_minutes) if keep_minutes else None,  # 0 keeps them for ever
+        forbidden=tuple(problems),
     )
