@@ -265,6 +265,31 @@ class BackupSettings(Section):
     lock_wait_seconds: int = Field(
         600, ge=0, le=86_400, description="How long a backup waits for another one of the same store."
     )
+    wal_spool: Path | None = Field(
+        None,
+        description="Where WAL lies until it is in the repository; unset: wal-spool in the state directory."
+        " Better on another disk than PostgreSQL's own.",
+    )
+    wal_spool_bytes: int = Field(
+        2 << 30,
+        ge=64 << 20,
+        description="At most in the spool. When it is full no more WAL is taken, and PostgreSQL keeps it, up"
+        " to its max_slot_wal_keep_size.",
+    )
+    wal_ship_seconds: int = Field(
+        30,
+        ge=1,
+        le=60,
+        description="How often a segment that is not full is shipped as it is: with heartbeat_seconds, what"
+        " is lost at most with the server.",
+    )
+    heartbeat_seconds: int = Field(
+        15,
+        ge=1,
+        le=30,
+        description="How often a commit is made so that WAL tells until when it reaches, also when nobody"
+        " else writes.",
+    )
 
     @model_validator(mode="after")
     def _level_of_codec(self) -> Self:

@@ -10,6 +10,7 @@ import zstandard
 
 from bilten_orchestration.backups.chunks import as_file
 
+BROKEN = (zstandard.ZstdError, zlib.error)
 Codec = Literal["zstd", "gzip"]
 _READ_BYTES = 1 << 20
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header and its checksum, not zlib's
@@ -38,7 +39,7 @@ def compress(chunks: Iterable[bytes], codec: Codec, level: int, threads: int) ->
 
 
 def decompress(chunks: Iterable[bytes], codec: Codec) -> Iterator[bytes]:
-    """In pieces of at most 1 MiB, whatever the ratio. Raises zstandard.ZstdError or zlib.error."""
+    """In pieces of at most 1 MiB, whatever the ratio. Raises one of BROKEN for what was not compressed."""
     if codec == "zstd":
         with zstandard.ZstdDecompressor().stream_reader(as_file(chunks), read_size=_READ_BYTES) as reader:
             while piece := reader.read(_READ_BYTES):

@@ -7,14 +7,11 @@ stage and memory stays the same whatever its size.
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 
-import zstandard
-
 from bilten_orchestration.backups.chunks import ahead
-from bilten_orchestration.backups.compression import Codec, compress, decompress
+from bilten_orchestration.backups.compression import BROKEN, Codec, compress, decompress
 from bilten_orchestration.backups.encryption import Cipher
 from bilten_orchestration.backups.manifest import BackupObject
 from bilten_orchestration.backups.repository import Repository
@@ -73,7 +70,7 @@ def get(
                 for piece in decompress(cipher.decrypt(stored, _context(backup_id, wanted.name)), codec):
                     raw += len(piece)
                     yield piece
-        except (zstandard.ZstdError, zlib.error) as error:
+        except BROKEN as error:
             raise _other(wanted.name, "what was compressed", str(error)) from None
     if digest.hexdigest() != wanted.sha256:
         raise _other(wanted.name, f"SHA-256 {wanted.sha256}", digest.hexdigest())

@@ -149,6 +149,11 @@ class Repository:
                 for entry in page.get("Contents", []):
                     yield Listed(entry["Key"], entry["Size"], entry["LastModified"])
 
+    def remove(self, name: str) -> None:
+        """Remove one object; that there is none is success."""
+        with self._told(name):
+            self._client.delete_object(Bucket=self.bucket, Key=name)
+
     def _refuse_taken(self, name: str) -> None:
         if self.find(name) is not None:
             raise Mismatch(

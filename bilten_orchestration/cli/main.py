@@ -16,7 +16,7 @@ app = typer.Typer(
 )
 
 # Each module has `register(app)`, adding its commands or its own sub-command group.
-DOMAINS = ("stack", "migrate", "demo", "sync", "metrics", "sql", "partitions", "backup", "restore")
+DOMAINS = ("stack", "migrate", "demo", "sync", "metrics", "sql", "partitions", "backup", "restore", "wal")
 
 
 def build() -> typer.Typer:
