@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,14 +11,25 @@ from bilten_orchestration.cli import output
 from bilten_orchestration.cli.backup import size
 
 if TYPE_CHECKING:
+    from bilten_orchestration.backups.wal.audit import AuditReport
+    from bilten_orchestration.backups.wal.reach import ReachReport
     from bilten_orchestration.backups.wal.status import WalStatus
+
+
+class Which(StrEnum):
+    """The two buckets of the repository."""
+
+    first = "first"
+    copy = "copy"
 
 
 def register(app: typer.Typer) -> None:
     wal = typer.Typer(help="PostgreSQL's WAL: taken, watched, audited.", no_args_is_help=True)
     wal.command("stream")(stream)
     wal.command("status")(status)
+    wal.command("audit")(audit)
     app.add_typer(wal, name="wal")
+    app.command("reach")(reach)
 
 
 def stream() -> None:
@@ -52,6 +64,87 @@ def status(as_json: output.Json = False) -> None:
             problems=problems,
             human=lambda: _show_status(found),
         )
+
+
+def audit(
+    deep: Annotated[bool, typer.Option("--deep", help="Decrypt everything, not only what is new.")] = False,
+    bucket: Annotated[Which, typer.Option("--bucket", help="Which of the two.")] = Which.first,
+    as_json: output.Json = False,
+) -> None:
+    """Whether all WAL that a restore may need is in the repository, without a gap, and whole.
+
+    Exits 1 when it is not.
+    """
+    with output.errors("wal audit", as_json=as_json):
+        from bilten_orchestration.backups.wal.audit import audit as examine
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = examine(load_settings(), deep=deep, bucket=bucket.value, progress=output.say)
+        output.finish(
+            "wal audit",
+            {
+                "bucket": report.bucket,
+                "from": report.begin,
+                "to": report.to,
+                "timeline": report.timeline,
+                "segments": report.segments,
+                "read": report.read,
+                "gaps": report.gaps,
+            },
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_audit(report),
+        )
+
+
+def reach(as_json: output.Json = False) -> None:
+    """Every moment that PostgreSQL can be restored to, from which bucket, and whether a drill has proved it.
+
+    Exits 1 when a bucket cannot be read, or holds what cannot be believed.
+    """
+    with output.errors("reach", as_json=as_json):
+        from bilten_orchestration.backups.wal.reach import reach as look
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = look(load_settings())
+        output.finish(
+            "reach",
+            {
+                "timeline": report.timeline,
+                "spans": [
+                    {
+                        "from": each.begin,
+                        "to": each.to,
+                        "bucket": each.bucket,
+                        "timeline": each.timeline,
+                        "key_id": each.key_id,
+                        "proven": each.proven,
+                        "backups": each.backups,
+                    }
+                    for each in report.spans
+                ],
+            },
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_reach(report),
+        )
+
+
+def _show_audit(report: AuditReport) -> None:
+    if report.begin is not None and report.to is not None:
+        print(f"{report.bucket}, timeline {report.timeline}: {report.begin:%F %T} to {report.to:%F %T} UTC")
+    print(f"{report.segments:,} segments, {len(report.gaps)} gaps, {report.read:,} objects read now")
+
+
+def _show_reach(report: ReachReport) -> None:
+    if not report.spans:
+        print("nothing can be restored yet; take a backup: bilten backup create postgres")
+        return
+    width = max(len(each.bucket) for each in report.spans)
+    print(f"{'BUCKET':<{width}}  {'TL':>2}  {'FROM (UTC)':<19}  {'TO (UTC)':<19}")
+    for each in report.spans:
+        proven = "proven" if each.proven else "assumed"
+        print(f"{each.bucket:<{width}}  {each.timeline:>2}  {each.begin:%F %T}  {each.to:%F %T}  {proven}")
 
 
 def _show_status(found: WalStatus | None) -> None:

@@ -1,13 +1,17 @@
-"""A data directory from a backup.
+"""A data directory as of a moment, from a backup and the WAL behind it.
 
 It grows under another name and gets its own at the end, so that a directory of that name is a whole one:
 
-    1. the target, the room, the key, the programs are looked at    nothing is written
+    1. the target, the room, the keys, the programs are looked at   nothing is written
     2. slices are unpacked side by side into <target>.restoring     a kill leaves that; the next call for the
                                                                     same target begins anew and removes it
-    3. pg_combinebackup makes one directory of an incremental and its parent
-    4. pg_verifybackup reads every file against PostgreSQL's own manifest
-    5. it is renamed to <target>; what else lies in <target>.restoring is removed
+    3. WAL is fetched beside them, every segment proved             the same
+    4. pg_combinebackup makes one directory of an incremental and its parent
+    5. pg_verifybackup reads every file against PostgreSQL's own manifest
+    6. the recovery settings and the WAL are put into it (recovery.py)
+    7. it is renamed to <target>; what else lies in <target>.restoring is removed
+
+Whatever is refused is refused in step 1, all of it at once.
 """
 
 from __future__ import annotations
@@ -16,60 +20,96 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from bilten_orchestration.backups import catalogue
+from bilten_orchestration.backups.keys import KeyRing
 from bilten_orchestration.backups.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.opened import Opened
-from bilten_orchestration.backups.postgres import programs
+from bilten_orchestration.backups.opened import Bucket, Opened
+from bilten_orchestration.backups.postgres import private, programs, recovery, targets
+from bilten_orchestration.backups.postgres.targets import Chosen, Target
 from bilten_orchestration.backups.tar_slices import unpack
+from bilten_orchestration.backups.wal.archive import Archive, Piece
+from bilten_orchestration.backups.wal.past import Past
 from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
 _AT_ONCE = 2
+_SEGMENTS_AT_ONCE = 4
 _ROOM = 1.05  # file systems count their own blocks
 
 
 @dataclass(frozen=True, slots=True)
+class Phases:
+    """Seconds of each; `start_seconds` includes the replay, None when nothing was started."""
+
+    find_seconds: float
+    fetch_seconds: float
+    combine_seconds: float
+    verify_seconds: float
+    start_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """`directory` is ready to be started; `bytes` of files. Seconds by phase."""
+    """`directory` holds the server as of the target, once it has replayed `segments` of WAL; `bytes` are
+    those of its files. With a start `reached_at` is the last commit that was replayed (None when there was
+    none), `dsn` where it listens."""
 
     backup_id: str
     directory: Path
+    timeline: int
     bytes: int
-    unpack_seconds: float
-    combine_seconds: float
-    verify_seconds: float
+    segments: int
+    phases: Phases
+    reached_at: datetime | None = None
+    reached_lsn: str | None = None
+    dsn: str | None = None
 
 
 def restore(
-    settings: Settings, backup_id: str, target: Path, *, progress: Progress = silent
+    settings: Settings,
+    target: Target,
+    directory: Path,
+    *,
+    start: bool = False,
+    bucket: Bucket = "first",
+    progress: Progress = silent,
 ) -> RestoreReport:
-    """The data directory of one backup, verified, not started. An incremental is combined with its parent.
+    """The data directory as of `target`, verified. With `start` it runs on a private socket when this
+    returns, out of recovery; `private.stop` ends it.
 
-    Raises Refused before anything is written (target not empty, too little room, other programs), Mismatch
-    (no such backup, a lost key, damaged objects, a file that PostgreSQL's manifest does not know).
+    Raises UsageError (a target that is none), Refused before anything is written (a target that cannot be
+    reached, a directory that is not empty, too little room, other programs, lost keys), Mismatch (damaged
+    objects, a file that PostgreSQL's manifest does not know, a target that replay did not find).
     """
-    with Opened.of(settings, new=False) as opened:
-        chain = _chain(catalogue.read(opened.repository, opened.ring, "postgres"), backup_id)
-        _refuse(chain, target)
-        for backup in chain:
-            opened.ring.key(backup.key_id)
+    targets.check(target)
+    began = time.monotonic()
+    with Opened.of(settings, new=False, bucket=bucket) as opened:
+        past = Past.read(opened, target.value if target.kind == "backup" else target.backup)
+        chosen = targets.choose(past, target)
+        chain = past.chain(chosen.start.backup.manifest)
+        owner = private.owner_of(directory)
+        _refuse(chain, chosen.pieces, past.segment_bytes, opened.ring, directory, owner)
         bin_directory = programs.directory(settings.postgres, _major(chain[-1]))
-        growing = target.with_name(f"{target.name}.restoring")
+        progress(f"from {chain[-1].id}, with {len(chosen.pieces)} segments of WAL")
+        growing = directory.with_name(f"{directory.name}.restoring")
         if growing.exists():
             progress(f"removing {growing}, which a restore that was killed left")
             shutil.rmtree(growing)
         growing.mkdir(0o700, parents=True)
-        began = time.monotonic()
+        found = time.monotonic()
+        wal = Archive(opened.repository, opened.cipher, past.system_identifier, past.segment_bytes)
         parts = [growing / str(number) for number in range(len(chain))]
+        _fetch_wal(wal, past.history_pieces, chosen, growing / recovery.WAL, progress)
         size = sum(
             _unpack_all(opened, backup, part, progress) for backup, part in zip(chain, parts, strict=True)
         )
-        unpacked = combined = time.monotonic()
+        fetched = combined = time.monotonic()
         whole = parts[0]
         if len(parts) > 1:
             progress("combining")
@@ -79,37 +119,86 @@ def restore(
             combined = time.monotonic()
         progress("verifying")
         _run(bin_directory / "pg_verifybackup", "--quiet", "--exit-on-error", whole)
-        if target.exists():
-            target.rmdir()  # empty, or _refuse had refused it
-        os.rename(whole, target)
+        verified = time.monotonic()
+        os.rename(growing / recovery.WAL, whole / recovery.WAL)
+        recovery.configure(whole, target, chosen, bin_directory)
+        private.give(whole, owner)
+        if directory.exists():
+            directory.rmdir()  # empty, or _refuse had refused it
+        os.rename(whole, directory)
         shutil.rmtree(growing)
+    report = RestoreReport(
+        chain[-1].id,
+        directory,
+        chosen.timeline,
+        size,
+        len(chosen.pieces),
+        Phases(
+            round(found - began, 2),
+            round(fetched - found, 2),
+            round(combined - fetched, 2),
+            round(verified - combined, 2),
+        ),
+    )
+    if not start:
+        return report
+    return _started(report, settings, target, chosen, bin_directory, owner, progress)
+
+
+def _started(
+    report: RestoreReport,
+    settings: Settings,
+    target: Target,
+    chosen: Chosen,
+    bin_directory: Path,
+    owner: private.Owner | None,
+    progress: Progress,
+) -> RestoreReport:
+    began = time.monotonic()
+    progress("starting, replaying")
+    running = private.start(report.directory, bin_directory, settings.postgres, owner, progress)
+    reached = recovery.reached(running, target, chosen)
+    phases = report.phases
     return RestoreReport(
-        backup_id, target, size, unpacked - began, combined - unpacked, time.monotonic() - combined
+        report.backup_id,
+        report.directory,
+        reached.timeline,
+        report.bytes,
+        report.segments,
+        Phases(
+            phases.find_seconds,
+            phases.fetch_seconds,
+            phases.combine_seconds,
+            phases.verify_seconds,
+            round(time.monotonic() - began, 2),
+        ),
+        reached.at,
+        reached.lsn,
+        running.dsn,
     )
 
 
-def _chain(found: catalogue.Catalogue, backup_id: str) -> list[Manifest]:
-    """The backup with what it is built on, which comes first."""
-    backup = found.find(backup_id).manifest
-    chain = [backup]
-    while (parent := chain[0].parent) is not None:
-        chain.insert(0, found.find(parent).manifest)
-    return chain
-
-
-def _refuse(chain: list[Manifest], target: Path) -> None:
+def _refuse(
+    chain: Sequence[Manifest],
+    pieces: Sequence[Piece],
+    segment_bytes: int,
+    ring: KeyRing,
+    directory: Path,
+    owner: private.Owner | None,
+) -> None:
     problems = []
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         problems.append(
             Problem(
-                f"{target} is not empty",
+                f"{directory} is not empty",
                 expected="a new directory",
                 found="files",
                 next="name another directory; nothing is ever restored over files",
             )
         )
-    place = next(parent for parent in target.absolute().parents if parent.exists())
-    free, needed = shutil.disk_usage(place).free, int(sum(backup.raw_bytes for backup in chain) * _ROOM)
+    place = next(parent for parent in directory.absolute().parents if parent.exists())
+    free = shutil.disk_usage(place).free
+    needed = int(sum(backup.raw_bytes for backup in chain) * _ROOM) + len(pieces) * segment_bytes
     if free < needed:
         problems.append(
             Problem(
@@ -119,12 +208,51 @@ def _refuse(chain: list[Manifest], target: Path) -> None:
                 next="name a directory on another file system",
             )
         )
+    problems += private.objections(place, owner)
+    used = {backup.key_id for backup in chain} | {piece.key_id for piece in pieces}
+    for key_id in sorted(used - set(ring.keys)):
+        try:
+            ring.key(key_id)
+        except Mismatch as error:
+            problems.extend(error.problems)
     if problems:
         raise Refused(problems)
 
 
 def _major(backup: Manifest) -> int:
     return int(backup.versions["postgres"].split(".")[0])
+
+
+def _fetch_wal(
+    wal: Archive, histories: Sequence[Piece], chosen: Chosen, directory: Path, progress: Progress
+) -> None:
+    """Each segment whole: a part of one is filled up with zeros, as PostgreSQL itself would find it."""
+    directory.mkdir(0o700)
+
+    def one(piece: Piece) -> None:
+        contents = _contents(wal, piece)
+        with (directory / piece.file).open("wb") as file:
+            file.write(contents)
+            file.truncate(wal.segment_bytes)
+
+    for piece in histories:
+        # without the newer ones: recovery follows the timeline that it is told
+        if piece.timeline <= chosen.timeline:
+            (directory / piece.file).write_bytes(wal.contents(piece))
+    with ThreadPoolExecutor(_SEGMENTS_AT_ONCE, thread_name_prefix="restore-wal") as pool:
+        for number, _ in enumerate(pool.map(one, chosen.pieces), start=1):
+            if number % 50 == 0:
+                progress(f"{number:,} of {len(chosen.pieces):,} segments of WAL")
+
+
+def _contents(wal: Archive, piece: Piece) -> bytes:
+    try:
+        return wal.contents(piece)
+    except Mismatch:
+        grown = wal.grown(piece)
+        if grown == piece:
+            raise
+        return wal.contents(grown)
 
 
 def _unpack_all(opened: Opened, backup: Manifest, directory: Path, progress: Progress) -> int:

@@ -24,7 +24,7 @@ from bilten_orchestration.backups.compression import BROKEN, compress, decompres
 from bilten_orchestration.backups.encryption import Cipher
 from bilten_orchestration.backups.repository import Repository
 from bilten_orchestration.backups.wal import positions
-from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.errors import Mismatch, Problem
 
 ROOT = "wal"
 _DIGEST_DIGITS = 32
@@ -154,39 +154,48 @@ class Archive:
             )
         return found
 
-    def pieces(self, file: str | None = None) -> Iterator[Piece]:
+    def pieces(self, file: str | None = None, problems: list[Problem] | None = None) -> Iterator[Piece]:
         """All of them in the order of names, or those of one file.
 
-        Raises Mismatch for a name that nobody here writes: it is not guessed what it may be.
+        Objects of a name that nobody here writes, or of another size than their name says, are added to
+        `problems`; without it they raise Mismatch. They are never guessed at.
         """
         prefix = f"{self._root}/" if file is None else f"{self._place(file)}/{_encoded(file)}."
         for listed in self.repository.list(prefix):
-            piece = self._parse(listed.name)
-            if piece.bytes != listed.bytes:
-                raise Mismatch(
-                    f"{self.repository.bucket}/{listed.name} has another size than its name says",
-                    expected=f"{piece.bytes} bytes",
-                    found=f"{listed.bytes} bytes",
-                    next="it was cut or replaced: the second bucket may have it whole",
-                )
-            yield piece
-
-    def history(self, timeline: int) -> tuple[positions.Switch, ...]:
-        """The ancestors of a timeline; none of the first. Raises Mismatch when its history is not there."""
-        if timeline == 1:
-            return ()
-        name = positions.history_name(timeline)
-        for piece in self.pieces(name):
             try:
-                return positions.read_history(timeline, self.contents(piece).decode())
-            except ValueError as error:
-                raise Mismatch(f"{piece.name} is no timeline history", found=str(error)) from None
-        raise Mismatch(
-            f"the history of timeline {timeline} is not in {self.repository.bucket}",
-            expected=f"{self._place(name)}/{_encoded(name)}.*",
-            found="nothing",
-            next="the second bucket may have it; bilten wal status tells whether WAL is shipped",
-        )
+                piece = self._parse(listed.name)
+                self._refuse_other_size(piece, listed.bytes)
+            except Mismatch as error:
+                if problems is None:
+                    raise
+                problems.extend(error.problems)
+            else:
+                yield piece
+
+    def _refuse_other_size(self, piece: Piece, found: int) -> None:
+        if piece.bytes != found:
+            raise Mismatch(
+                f"{self.repository.bucket}/{piece.name} has another size than its name says",
+                expected=f"{piece.bytes} bytes",
+                found=f"{found} bytes",
+                next="it was cut or replaced: the second bucket may have it whole",
+            )
+
+    def grown(self, piece: Piece) -> Piece:
+        """The piece that holds most of its file by now: a part of a segment is removed when a larger one is
+        stored. The same one when there is no other."""
+        return max([piece, *self.pieces(piece.file, problems=[])], key=lambda each: each.end_offset)
+
+    def outgrown(self, piece: Piece) -> bool:
+        """Whether a larger piece has taken its place."""
+        return not piece.whole and self.grown(piece) != piece
+
+    def history_of(self, piece: Piece) -> tuple[positions.Switch, ...]:
+        """The ancestors of a timeline, from the piece that is its history. Raises Mismatch."""
+        try:
+            return positions.read_history(piece.timeline, self.contents(piece).decode())
+        except ValueError as error:
+            raise Mismatch(f"{piece.name} is no timeline history", found=str(error)) from None
 
     def _place(self, file: str) -> str:
         return f"{self._root}/{file[:8]}"

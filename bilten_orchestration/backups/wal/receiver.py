@@ -55,8 +55,8 @@ class Spool:
             yield from sorted(generation.iterdir())
 
     def mend(self, segment_bytes: int) -> None:
-        """pg_receivewal fills a segment with zeros before it writes to it. Killed meanwhile it leaves a shorter
-        one, and would refuse to start for ever."""
+        """pg_receivewal fills a segment with zeros before it writes to it. Killed meanwhile it leaves a
+        shorter one, and would refuse to start for ever."""
         for path in self.current().glob("*.partial"):
             if path.stat().st_size not in (0, segment_bytes):
                 os.truncate(path, segment_bytes)

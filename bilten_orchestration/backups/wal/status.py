@@ -33,7 +33,7 @@ class BucketStatus:
 
 @dataclass(frozen=True, slots=True)
 class WalStatus:
-    """`shipped` is up to where WAL of `timeline` is in the repository. `problems` are those of this moment."""
+    """`shipped` is up to where WAL of `timeline` is in the repository. `problems` are those of now."""
 
     at: datetime
     pid: int

@@ -11,6 +11,7 @@ from bilten_orchestration.backups import catalogue
 from bilten_orchestration.backups.opened import Opened
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.restore import restore
+from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.stores import object_store, postgres
@@ -86,7 +87,7 @@ def test_a_chain_that_broke(shop: Shop, lost: str) -> None:  # noqa: F811
     client.delete_object(Bucket=shop.settings.object_store.bucket_backups, Key=name)
     client.close()
     with pytest.raises(Mismatch, match=full.id):
-        restore(shop.settings, taken.id, shop.base / "restored")
+        restore(shop.settings, Target("backup", taken.id), shop.base / "restored")
     assert not (shop.base / "restored").exists()
 
 

@@ -19,6 +19,7 @@ from bilten_orchestration.backups import catalogue, keys
 from bilten_orchestration.backups.opened import Opened, key_file
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.restore import restore
+from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable
 from bilten_orchestration.local import postgres as embedded
@@ -55,7 +56,7 @@ class Shop:
 
     def restored(self, backup_id: str) -> Path:
         target = self.base / "restored"
-        restore(self.settings, backup_id, target)
+        restore(self.settings, Target("backup", backup_id), target)
         return target
 
 
@@ -291,13 +292,13 @@ def test_a_restore_never_writes_over_anything(shop: Shop, taken: str) -> None:
     target.mkdir()
     (target / "mine").write_text("kept")
     with pytest.raises(Refused, match="is not empty"):
-        restore(shop.settings, taken, target)
+        restore(shop.settings, Target("backup", taken), target)
     assert [path.name for path in target.iterdir()] == ["mine"]
     (target / "mine").unlink()
     growing = shop.base / "restored.restoring"
     growing.mkdir()
     (growing / "PG_VERSION").write_text("what a killed restore left")
-    restore(shop.settings, taken, target)
+    restore(shop.settings, Target("backup", taken), target)
     assert (target / "PG_VERSION").read_text() == "18\n"
     assert not growing.exists()
 
@@ -306,10 +307,10 @@ def test_without_the_key_nothing_is_restored(shop: Shop, taken: str) -> None:
     path = key_file(shop.settings)
     path.rename(path.with_name("elsewhere.json"))
     with pytest.raises(Refused, match="there is no key file"):
-        restore(shop.settings, taken, shop.base / "restored")
+        restore(shop.settings, Target("backup", taken), shop.base / "restored")
     keys.ensure(path)
     with pytest.raises(Mismatch, match="there is no backup"):
-        restore(shop.settings, taken, shop.base / "restored")
+        restore(shop.settings, Target("backup", taken), shop.base / "restored")
     assert not (shop.base / "restored").exists()
     assert not (shop.base / "restored.restoring").exists()
 
@@ -350,5 +351,5 @@ def test_a_damaged_object_is_never_restored(shop: Shop, taken: str, damage: str)
     found = verify(shop.settings, taken, by="a test")
     assert [names[1] in problem.what for problem in found.problems] == [True]
     with pytest.raises(Mismatch, match=names[1]):
-        restore(shop.settings, taken, shop.base / "restored")
+        restore(shop.settings, Target("backup", taken), shop.base / "restored")
     assert not (shop.base / "restored").exists()

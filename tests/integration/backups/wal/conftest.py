@@ -19,6 +19,7 @@ from bilten_orchestration.backups.opened import Opened
 from bilten_orchestration.backups.wal import status as statuses
 from bilten_orchestration.backups.wal.archive import Archive, Piece, servers
 from bilten_orchestration.settings import BackupSettings, Settings
+from bilten_orchestration.settings_loading import as_environment
 from bilten_orchestration.stores import postgres
 from tests import stack
 from tests.conftest import Servers
@@ -133,18 +134,13 @@ class Source:
         return found
 
 
-@pytest.fixture
-def source(
-    servers: Servers,
-    own_postgres: stack.PostgresServer,
-    environment: Callable[[Settings], dict[str, str]],
-) -> Iterator[Source]:
+def _source(servers: Servers, server: stack.PostgresServer) -> Source:
     base = servers.base / f"wal-{next(servers.numbers)}"
     base.mkdir(mode=0o755)
     settings = Settings(
         home=base / "home",
         environment="test",
-        postgres=own_postgres.settings(),
+        postgres=server.settings(),
         object_store=servers.buckets(),
         backups=BackupSettings(
             slice_bytes=16 << 20,
@@ -159,9 +155,28 @@ def source(
     runner.up(settings, store="postgres")
     with postgres.connect(settings.postgres) as connection:
         connection.execute("create table kept (id bigserial primary key, words text)")
-    made = Source(own_postgres, settings, Stream(settings, environment(settings), base / "stream.log"), base)
+    outside = {name: text for name, text in os.environ.items() if not name.startswith("BILTEN_")}
+    return Source(
+        server, settings, Stream(settings, outside | as_environment(settings), base / "stream.log"), base
+    )
+
+
+@pytest.fixture
+def source(servers: Servers, own_postgres: stack.PostgresServer) -> Iterator[Source]:
+    made = _source(servers, own_postgres)
     yield made
     made.stream.kill()
+
+
+@pytest.fixture(scope="module")
+def module_source(servers: Servers) -> Iterator[Source]:
+    """One for all tests of a module, which leave it as they found it."""
+    with stack.stopping() as running:
+        server = stack.start_postgres(servers.base, f"postgres-{next(servers.numbers)}")
+        running.append(server)
+        made = _source(servers, server)
+        yield made
+        made.stream.kill()
 
 
 @pytest.fixture

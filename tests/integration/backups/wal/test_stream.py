@@ -183,7 +183,7 @@ def test_a_second_writer_stops_it(streaming: Source) -> None:
         archive.store(archive.seal(following, b"other bytes", None))
     streaming.write(40)
     until("it stops", lambda: getattr(streaming.stream.status()[0], "state", "") == "halted")
-    found, problems = streaming.stream.status()
+    _, problems = streaming.stream.status()
     assert any("somebody else writes WAL" in problem for problem in problems)
     # neither of the two was overwritten or removed
     (other,) = [piece for piece in streaming.pieces() if piece.file == following]
@@ -203,4 +203,6 @@ def _history(source: Source) -> tuple[positions.Switch, ...]:
 
     with Opened.of(source.settings) as opened:
         ((identifier, size),) = servers(opened.repository)
-        return Archive(opened.repository, opened.cipher, identifier, size).history(2)
+        archive = Archive(opened.repository, opened.cipher, identifier, size)
+        (piece,) = archive.pieces(positions.history_name(2))
+        return archive.history_of(piece)

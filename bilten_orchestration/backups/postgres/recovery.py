@@ -1,0 +1,125 @@
+"""What a restored data directory is told of its recovery, and what became of it.
+
+The WAL lies in it, below bilten_wal/, with a small program that hands it out: so the directory can be
+moved, given to another user and started by hand. That program answers 1 ("there is none") only for what the
+catalogue says does not exist; a file that should be there and is not ends recovery with 126. With 1 for a
+segment in the middle PostgreSQL would stop there, and promote, in silence.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from bilten_orchestration.backups.postgres.private import Running
+from bilten_orchestration.backups.postgres.targets import Chosen, Target
+from bilten_orchestration.backups.wal import heartbeat, positions
+from bilten_orchestration.errors import Mismatch
+
+WAL = "bilten_wal"
+_EXPECTED, _GET = "expected", "get"
+# RestoreArchivedFile (xlogarchive.c): above 125 is no answer but a failure, which ends recovery
+_SCRIPT = f"""\
+# restore_command: sh {WAL}/{_GET} %f %p
+here={WAL}
+[ -r "$here/{_EXPECTED}" ] || exit 126
+if [ -f "$here/$1" ]; then cp "$here/$1" "$2" && exit 0; exit 126; fi
+grep -q -x -F "$1" "$here/{_EXPECTED}" && exit 126
+exit 1
+"""
+# hot standby refuses to start with less than the primary had (manual, "Hot Standby Parameter Reference")
+_AT_LEAST = {
+    "max_connections setting": "max_connections",
+    "max_worker_processes setting": "max_worker_processes",
+    "max_wal_senders setting": "max_wal_senders",
+    "max_prepared_xacts setting": "max_prepared_transactions",
+    "max_locks_per_xact setting": "max_locks_per_transaction",
+}
+
+_TARGET = re.compile(r"\s*recovery_target(_time|_lsn|_xid|_name|_timeline|_inclusive|_action)?\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """`at` is the last commit that was replayed, `lsn` the last record."""
+
+    at: datetime | None
+    lsn: str
+    timeline: int
+
+
+def configure(directory: Path, target: Target, chosen: Chosen, bin_directory: Path) -> None:
+    """recovery.signal, the settings, and the program that hands out WAL. `directory` holds WAL/ already."""
+    wal = directory / WAL
+    files = sorted(path.name for path in wal.iterdir())
+    (wal / _EXPECTED).write_text("".join(f"{name}\n" for name in files))
+    (wal / _GET).write_text(_SCRIPT)
+    told = {
+        "restore_command": f"sh {WAL}/{_GET} %f %p",
+        "recovery_target_timeline": str(chosen.timeline),
+        "recovery_target_action": "promote",
+        # nobody else's server is followed, and nobody's archive is written to
+        "primary_conninfo": "",
+        "primary_slot_name": "",
+        "archive_mode": "off",
+        **target.settings(),
+        **_minimum(directory, bin_directory),
+    }
+    configuration = directory / "postgresql.conf"
+    if not configuration.exists():  # Debian keeps it elsewhere
+        configuration.write_text("# made by `bilten restore`: the server's own lies elsewhere\n")
+    automatic = directory / "postgresql.auto.conf"
+    for path in (configuration, automatic):
+        # a server that was once restored itself may still hold the target of that time, and two are refused,
+        # though one of them be empty (error_multiple_recovery_targets in xlogrecovery.c)
+        kept = [line for line in path.read_text().splitlines() if not _TARGET.match(line)]
+        path.write_text("".join(f"{line}\n" for line in kept))
+    with automatic.open("a") as file:
+        file.write("# written by `bilten restore`\n")
+        file.writelines(f"{name} = {_quoted(value)}\n" for name, value in told.items())
+    for name in ("standby.signal", "postmaster.pid"):
+        (directory / name).unlink(missing_ok=True)
+    (directory / "recovery.signal").touch(0o600)
+
+
+def reached(running: Running, target: Target, chosen: Chosen) -> Reached:
+    """Where recovery came to. Raises Mismatch when `latest` did not replay all that is stored."""
+    with running.connect() as connection:
+        row = connection.execute(
+            "select pg_last_xact_replay_timestamp(), pg_last_wal_replay_lsn()::text,"
+            " (select timeline_id from pg_control_checkpoint()), to_regclass('system.heartbeats') is not null"
+        ).fetchone()
+        assert row is not None  # noqa: S101
+        at, replayed, timeline, beats = row
+        newest = chosen.start.run.beat_at
+        if target.kind == "latest" and newest is not None and beats:
+            found = connection.execute(
+                "select beat_at from system.heartbeats where source = %s", (heartbeat.SOURCE,)
+            ).fetchone()
+            if found is None or found[0].timestamp() < newest.timestamp() - 0.001:
+                raise Mismatch(
+                    "recovery ended before the last record that is stored",
+                    expected=f"the heartbeat of {newest:%F %T} UTC, in {chosen.pieces[-1].file}",
+                    found="none" if found is None else f"that of {found[0]:%F %T} UTC, at {replayed}",
+                    next="bilten wal audit --deep",
+                )
+    return Reached(at, replayed or positions.text(chosen.start.end), timeline)
+
+
+def _minimum(directory: Path, bin_directory: Path) -> dict[str, str]:
+    said = subprocess.run(
+        [bin_directory / "pg_controldata", directory],
+        env={"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    found = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    return {ours: found[theirs].strip() for theirs, ours in _AT_LEAST.items() if theirs in found}
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
