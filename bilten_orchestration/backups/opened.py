@@ -18,6 +18,7 @@ from bilten_orchestration.stores.object_store import connect
 
 # which of the two
 Bucket = Literal["first", "copy"]
+BUCKETS: tuple[Bucket, ...] = ("first", "copy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,22 +49,10 @@ def initialise(layout: Layout, settings: Settings) -> None:
 def programs(
     layout: Layout, settings: Settings, *, outside: bool, caller: Mapping[str, str] | None = None
 ) -> tuple[Program, ...]:
-    """The three services. Their environment follows from the settings, so that `up` from another shell
-    restarts nothing; `outside`: some store has an address of its own, and what `caller` (default: our
-    environment) says of the way there goes along."""
-    # stack.env they read by themselves: a service does not start again because another one moved
-    recorded = stack_env.read(layout.stack_env)
-    given = {
-        name: value
-        for name, value in as_environment(settings).items()
-        if name != f"{PREFIX}HOME" and recorded.get(name) != value
-    }
-    network = (
-        {name: value for name, value in (os.environ if caller is None else caller).items() if name in NETWORK}
-        if outside
-        else {}
+    """The three services; `outside` and `caller` as `environment_of_services` takes them."""
+    environment = environment_of(layout, settings) | environment_of_services(
+        layout, settings, outside=outside, caller=caller
     )
-    environment = environment_of(layout, settings) | network | given | _python()
     workspace_file = str(layout.dagster_home / "workspace.yaml")
 
     def service(
@@ -117,6 +105,27 @@ def programs(
         ),
         service(DAEMON, 0, 30, "dagster._daemon", "run", "--workspace", workspace_file),
     )
+
+
+def environment_of_services(
+    layout: Layout, settings: Settings, *, outside: bool, caller: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What our own Python services get. It follows from the settings, so that `up` from another shell
+    restarts nothing; `outside`: some store has an address of its own, and what `caller` (default: our
+    environment) says of the way there goes along."""
+    # stack.env they read by themselves: a service does not start again because another one moved
+    recorded = stack_env.read(layout.stack_env)
+    given = {
+        name: value
+        for name, value in as_environment(settings).items()
+        if name != f"{PREFIX}HOME" and recorded.get(name) != value
+    }
+    network = (
+        {name: value for name, value in (os.environ if caller is None else caller).items() if name in NETWORK}
+        if outside
+        else {}
+    )
+    return network | given | _python()
 
 
 def environment_of(layout: Layout, settings: Settings) -> dict[str, str]:

@@ -30,6 +30,7 @@ from bilten_orchestration.local import (
     postgres,
     redis,
     stack_env,
+    wal_stream,
 )
 from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.programs import Program
@@ -107,7 +108,9 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
     dagster_services.initialise(layout, settings)
     services = dagster_services.programs(layout, settings, outside=len(stores) < len(endpoints.STORES))
     programs += services
-    supervisor.apply(programs)
+    # it waits for the schema: `up` starts it behind the migrations
+    later = [wal_stream.program(layout, settings, outside=len(stores) < len(endpoints.STORES))]
+    supervisor.apply([*programs, *(later if "postgres" in stores else [])])
     for store in stores:
         supervisor.start(PROGRAM_OF[store])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bilten_orchestration.errors import BiltenError, Problem
-from bilten_orchestration.local import addresses, endpoints, processes, servers, stack_env
+from bilten_orchestration.local import addresses, endpoints, processes, servers, stack_env, wal_stream
 from bilten_orchestration.local.layout import layout
 from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.supervision import State, Supervisor
@@ -58,6 +58,8 @@ def status() -> StackStatus:
         if store not in own
     }
     checks |= {name: partial(check) for name, check in servers.dagster_checks(settings).items()}
+    if "postgres" in own:
+        checks[wal_stream.NAME] = partial(wal_stream.check, settings)
 
     problems: list[Problem] = []
 

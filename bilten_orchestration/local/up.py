@@ -29,6 +29,7 @@ from bilten_orchestration.local import (
     processes,
     runs,
     servers,
+    wal_stream,
 )
 from bilten_orchestration.local.layout import Layout, layout
 from bilten_orchestration.local.supervision import Supervisor
@@ -135,7 +136,7 @@ class _Course:
         self._phase(self._start)
         settings, engine = self.running.settings, self._engine
         web = addresses.webserver(settings)
-        self._phase(lambda: phases.migrate(settings, engine))
+        self._phase(lambda: self._migrate(settings))
         loaded = self._phase(
             lambda: (
                 phases.demo(settings, scale=scale, today=today, progress=engine)
@@ -161,6 +162,12 @@ class _Course:
     def _start(self) -> phases.Outcome:
         self.running = servers.start(self._places, self._given, self._supervisor, self._detail)
         return str(self.running), self.running.changed
+
+    def _migrate(self, settings: Settings) -> phases.Outcome:
+        outcome = phases.migrate(settings, self._engine)
+        if "postgres" in endpoints.embedded(self._given):
+            wal_stream.start(self._supervisor, settings)
+        return outcome
 
     def _detail(self, text: str) -> None:
         for line in textwrap.wrap(

@@ -40,6 +40,7 @@ PROGRAMS = {
     "dagster-code",
     "dagster-webserver",
     "dagster-daemon",
+    "wal",
 }
 
 

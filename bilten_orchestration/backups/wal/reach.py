@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from bilten_orchestration.backups.opened import Bucket, Opened
+from bilten_orchestration.backups.opened import BUCKETS, Opened
 from bilten_orchestration.backups.wal.past import Past
 from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.settings import Settings
-
-BUCKETS: tuple[Bucket, ...] = ("first", "copy")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,191 @@
+"""WAL under faults: servers and services killed, spools and slots lost, stores away, a second writer."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from bilten_orchestration.backups.wal import positions
+from bilten_orchestration.local import postgres as embedded
+from tests.integration.backups.wal.conftest import (
+    Source,
+    source,  # noqa: F401 - fixtures of the tests here
+    streaming,  # noqa: F401
+    until,
+)
+from tests.integration.backups.wal.test_stream import no_gap
+
+pytestmark = pytest.mark.faults
+SEGMENT = positions.SEGMENT_BYTES
+
+
+def test_an_idle_server_stays_within_reach(streaming: Source) -> None:  # noqa: F811
+    """Heartbeats alone move it on."""
+    for _ in range(2):
+        streaming.await_reach(streaming.now())
+
+
+def test_the_slots_follow_what_each_is_for(streaming: Source) -> None:  # noqa: F811
+    streaming.write(40)
+    streaming.await_reach(streaming.now())
+    shipped = max(piece.end for piece in streaming.pieces())
+
+    def slots() -> dict[str, int]:
+        found = {
+            name: positions.lsn(restart)
+            for name, restart in streaming.execute(
+                "select slot_name, restart_lsn::text from pg_replication_slots"
+            )
+        }
+        assert set(found) == {"stream", "shipped"}
+        return found if found["shipped"] >= shipped - SEGMENT else {}
+
+    assert until("the slot `shipped`", slots)["shipped"] > SEGMENT
+
+
+def test_the_server_is_killed_and_comes_back(streaming: Source) -> None:  # noqa: F811
+    streaming.write(20)
+    streaming.server.kill()
+    until("the service to tell it", lambda: streaming.stream.status()[1])
+    streaming.server.start()
+    streaming.write(20)
+    streaming.await_reach(streaming.now())
+    no_gap(streaming.pieces())
+    until("no problem left", lambda: streaming.stream.status()[1] == ())
+
+
+def test_a_lost_spool_is_received_anew(streaming: Source) -> None:  # noqa: F811
+    streaming.write(20)
+    streaming.await_reach(streaming.now())
+    streaming.stream.kill()
+    streaming.write(40)
+    shutil.rmtree(streaming.settings.home / "wal-spool")
+    streaming.stream.start()
+    streaming.await_reach(streaming.now())
+    no_gap(streaming.pieces())
+    assert streaming.stream.status()[1] == ()
+
+
+def test_a_lost_slot_is_told_as_a_gap_and_wal_goes_on(source: Source) -> None:  # noqa: F811
+    source.stream.start()
+    source.await_reach(source.now())
+    source.stream.kill()
+    with embedded.superuser(source.server.cluster) as connection:
+        connection.execute("alter system set max_slot_wal_keep_size = '32MB'")
+        connection.execute("alter system set max_wal_size = '64MB'")
+        connection.execute("alter system set min_wal_size = '32MB'")
+        connection.execute("select pg_reload_conf()")
+        for _ in range(10):
+            connection.execute("select pg_switch_wal()")
+            connection.execute("select pg_create_restore_point('here')")
+        connection.execute("checkpoint")
+    lost = "select wal_status from pg_replication_slots where slot_name = 'shipped'"
+    assert source.execute(lost) == [("lost",)]
+    source.stream.start()
+    source.await_reach(source.now())
+    _, problems = source.stream.status()
+    assert any("was lost" in problem or "removed WAL" in problem for problem in problems), problems
+    assert source.execute(lost) == [("reserved",)]
+
+
+def test_a_full_spool_stops_taking_and_drops_nothing(source: Source) -> None:  # noqa: F811
+    """The object store is away: the spool grows to its limit, PostgreSQL keeps the rest, all of it comes."""
+    source.stream.environment["BILTEN_BACKUPS__WAL_SPOOL_BYTES"] = str(64 << 20)
+    address = source.stream.environment["BILTEN_OBJECT_STORE__ENDPOINT_URL"]
+    source.stream.environment["BILTEN_OBJECT_STORE__ENDPOINT_URL"] = "http://127.0.0.1:9"
+    source.stream.start()
+    source.write(150)
+    until("a full spool", lambda: "the spool of WAL is full" in " ".join(source.stream.status()[1]))
+    found, problems = source.stream.status()
+    assert found is not None
+    assert found.spool_bytes <= (64 << 20) + 3 * SEGMENT
+    assert any("does not serve" in problem for problem in problems)
+    source.stream.stop()
+    source.stream.environment["BILTEN_OBJECT_STORE__ENDPOINT_URL"] = address
+    source.stream.start()
+    source.await_reach(source.now())
+    pieces = source.pieces()
+    no_gap(pieces)
+    assert len({piece.file for piece in pieces}) >= 150 * 900_000 // SEGMENT
+
+
+def test_a_second_writer_stops_it(streaming: Source) -> None:  # noqa: F811
+    """A copy of the server, on the same timeline, streams into the same bucket."""
+    from bilten_orchestration.backups.opened import Opened
+    from bilten_orchestration.backups.wal.archive import Archive
+
+    streaming.write(5)
+    streaming.await_reach(streaming.now())
+    with Opened.of(streaming.settings) as opened:
+        newest = max((p for p in streaming.pieces() if p.is_segment), key=lambda piece: piece.end)
+        identifier = newest.name.split("/")[1]
+        archive = Archive(opened.repository, opened.cipher, identifier, newest.segment_bytes)
+        # what a copy would have written into the segment that comes next
+        following = positions.segment(1, newest.begin + SEGMENT)
+        archive.store(archive.seal(following, b"other bytes", None))
+    streaming.write(40)
+    until("it stops", lambda: getattr(streaming.stream.status()[0], "state", "") == "halted")
+    _, problems = streaming.stream.status()
+    assert any("somebody else writes WAL" in problem for problem in problems)
+    # neither of the two was overwritten or removed
+    (other,) = [piece for piece in streaming.pieces() if piece.file == following]
+    with Opened.of(streaming.settings) as opened:
+        archive = Archive(opened.repository, opened.cipher, identifier, newest.segment_bytes)
+        assert archive.contents(other) == b"other bytes"
+
+
+def test_the_store_is_away_and_comes_back(streaming: Source) -> None:  # noqa: F811
+    """Requests are refused for a while (its keys are wrong): nothing is lost, the server is not held up."""
+    streaming.await_reach(streaming.now())
+    streaming.stream.kill()
+    key = "BILTEN_OBJECT_STORE__SECRET_ACCESS_KEY"
+    right = streaming.stream.environment[key]
+    streaming.stream.environment[key] = "wrong-secret-key"
+    streaming.stream.start()
+    streaming.write(40)
+    until("it is told", lambda: "refuses" in " ".join(streaming.stream.status()[1]))
+    found, _ = streaming.stream.status()
+    assert found is not None
+    assert found.spool_bytes >= 2 * SEGMENT
+    streaming.stream.stop()
+    streaming.stream.environment[key] = right
+    streaming.stream.start()
+    streaming.await_reach(streaming.now())
+    no_gap(streaming.pieces())
+
+
+def test_the_second_bucket_is_away_and_catches_up(source: Source) -> None:  # noqa: F811
+    """Nothing waits for it."""
+    name = "BILTEN_OBJECT_STORE__BUCKET_BACKUPS_COPY"
+    right = source.stream.environment[name]
+    source.stream.environment[name] = "no-such-bucket"
+    source.stream.start()
+    source.write(40)
+    source.await_reach(source.now())
+    assert any("the second bucket is behind" in problem for problem in source.stream.status()[1])
+    source.stream.stop()
+    source.stream.environment[name] = right
+    source.stream.start()
+    source.await_reach(source.now(), number=1)
+    first = {piece.name for piece in source.pieces() if piece.whole}
+    assert first <= {piece.name for piece in source.pieces("copy")}
+    until("no problem left", lambda: source.stream.status()[1] == ())
+
+
+def test_two_streams_of_one_server(streaming: Source) -> None:  # noqa: F811
+    """The second one takes nothing, and says who does."""
+    import subprocess
+    import sys
+
+    second = subprocess.run(
+        [sys.executable, "-m", "bilten_orchestration.cli.main", "wal", "stream"],
+        env=streaming.stream.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 3
+    assert "another command is at work" in second.stderr
+    assert str(streaming.stream.process.pid if streaming.stream.process else "") in second.stderr
