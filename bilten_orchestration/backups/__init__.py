@@ -15,6 +15,8 @@ opened.py      buckets, keys and settings of a deployment, together
 objects.py     one object of a backup: compressed, encrypted, stored, and back
 compression.py zstd and gzip as streams
 tar_slices.py  PostgreSQL's tar stream in slices that unpack alone
+copies.py      the second bucket: what it lacks (copy_plan.py), brought there (checked_copy.py)
+copied_files.py the application's files, copied likewise
 verify.py      whether all objects of a backup are whole
 postgres/      how its backups are taken and restored
 """

@@ -63,15 +63,14 @@ class Catalogue:
 
 def add(repository: Repository, ring: KeyRing, manifest: Manifest) -> None:
     """Make it a backup. Until this is done it does not exist."""
-    name = f"{_place(manifest.store, manifest.id)}/manifest.json"
+    name = f"{place_of(manifest.store, manifest.id)}/manifest.json"
     repository.write_small(name, sign(manifest, ring, manifest.key_id))
 
 
 def mark(repository: Repository, ring: KeyRing, manifest: Manifest, found: Mark) -> None:
     """Say what became known of a backup; said twice it is one mark."""
-    name = (
-        f"{_place(manifest.store, manifest.id)}/{found.name}-{found.at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.json"
-    )
+    at = f"{found.at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
+    name = f"{place_of(manifest.store, manifest.id)}/{found.name}-{at}.json"
     repository.write_small(name, sign(found, ring, ring.current))
 
 
@@ -107,7 +106,7 @@ def _read_one(
             problems.extend(error.problems)
     if manifest is None:
         return None
-    if _place(manifest.store, manifest.id) != place:
+    if place_of(manifest.store, manifest.id) != place:
         problems.append(_misplaced(place, manifest.id))
         return None
     ours = [each for each in marks if each.backup == manifest.id]
@@ -124,5 +123,6 @@ def _misplaced(place: str, backup_id: str) -> Problem:
     )
 
 
-def _place(store: Store, backup_id: str) -> str:
+def place_of(store: Store, backup_id: str) -> str:
+    """Below it lie the documents of a backup."""
     return f"{ROOT}/{store}/{backup_id}"

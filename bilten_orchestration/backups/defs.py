@@ -9,8 +9,8 @@ from bilten_orchestration.backups import assets, checks, schedules
 
 def definitions() -> dg.Definitions:
     return dg.Definitions(
-        assets=list(assets.ASSETS.values()),
-        asset_checks=list(checks.LISTED.values()),
-        jobs=schedules.JOBS,
-        schedules=schedules.SCHEDULES,
+        assets=[*assets.ASSETS.values(), assets.copies],
+        asset_checks=[*checks.LISTED.values(), checks.copy_complete],
+        jobs=[*schedules.JOBS, schedules.COPIES_JOB],
+        schedules=[*schedules.SCHEDULES, schedules.COPIES_SCHEDULE],
     )

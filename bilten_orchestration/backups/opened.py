@@ -35,11 +35,14 @@ class Opened:
         """With `new` a missing key file is made; a restore must not make one."""
         place = key_file(settings)
         ring = keys.ensure(place) if new else keys.read(place)
-        store = settings.object_store
-        client = connect(store)
+        first = settings.object_store
+        name, store = (
+            (first.bucket_backups, first) if bucket == "first" else (first.bucket_backups_copy, first.of_copy)
+        )
+        client = connect(store, checked=bucket == "copy")
         try:
             yield cls(
-                Repository(client, store.bucket_backups if bucket == "first" else store.bucket_backups_copy),
+                Repository(client, name),
                 ring,
                 Cipher(ring),
                 settings.backups,

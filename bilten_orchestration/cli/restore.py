@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bilten_orchestration.cli import output
-from bilten_orchestration.cli.backup import size
+from bilten_orchestration.cli.backup import BucketChoice, FromBucket, size
 
 if TYPE_CHECKING:
     from bilten_orchestration.backups.postgres.restore import RestoreReport
@@ -28,6 +28,7 @@ def _group() -> None:
 def postgres(
     backup: Annotated[str, typer.Option("--backup", help="Its id, as `bilten backup list` shows it.")],
     to: Annotated[Path, typer.Option("--to", help="A directory that does not exist, or is empty.")],
+    bucket: FromBucket = BucketChoice.first,
     as_json: output.Json = False,
 ) -> None:
     """The data directory of one backup, verified by pg_verifybackup; it is not started.
@@ -38,7 +39,7 @@ def postgres(
         from bilten_orchestration.backups.postgres.restore import restore
         from bilten_orchestration.settings_loading import load_settings
 
-        report = restore(load_settings(), backup, to, progress=output.say)
+        report = restore(load_settings(), backup, to, bucket=bucket.value, progress=output.say)
         output.finish("restore postgres", report, as_json=as_json, human=lambda: _show_postgres(report))
 
 

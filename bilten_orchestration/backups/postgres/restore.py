@@ -22,7 +22,7 @@ from pathlib import Path
 
 from bilten_orchestration.backups import catalogue
 from bilten_orchestration.backups.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.opened import Opened
+from bilten_orchestration.backups.opened import Bucket, Opened
 from bilten_orchestration.backups.postgres import programs
 from bilten_orchestration.backups.tar_slices import unpack
 from bilten_orchestration.errors import Mismatch, Problem, Refused
@@ -46,14 +46,20 @@ class RestoreReport:
 
 
 def restore(
-    settings: Settings, backup_id: str, target: Path, *, progress: Progress = silent
+    settings: Settings,
+    backup_id: str,
+    target: Path,
+    *,
+    bucket: Bucket = "first",
+    progress: Progress = silent,
 ) -> RestoreReport:
     """The data directory of one backup, verified, not started. An incremental is combined with its parent.
+    `bucket` copy reads the second bucket and nothing of the first.
 
     Raises Refused before anything is written (target not empty, too little room, other programs), Mismatch
     (no such backup, a lost key, damaged objects, a file that PostgreSQL's manifest does not know).
     """
-    with Opened.of(settings, new=False) as opened:
+    with Opened.of(settings, new=False, bucket=bucket) as opened:
         chain = _chain(catalogue.read(opened.repository, opened.ring, "postgres"), backup_id)
         _refuse(chain, target)
         for backup in chain:
