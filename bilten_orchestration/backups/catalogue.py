@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Literal
@@ -88,6 +88,34 @@ def read(repository: Repository, ring: KeyRing, store: Store | None = None) -> C
             backups.append(backup)
     backups.sort(key=lambda each: (each.manifest.started_at, each.manifest.id))
     return Catalogue(tuple(backups), tuple(problems))
+
+
+def read_one(repository: Repository, ring: KeyRing, store: Store, backup_id: str) -> Backup | None:
+    """One backup as it is now. Raises Mismatch for documents that cannot be believed."""
+    place = place_of(store, backup_id)
+    problems: list[Problem] = []
+    names = [listed.name for listed in repository.list(f"{place}/")]
+    found = _read_one(repository, ring, place, names, problems)
+    if problems:
+        raise Mismatch(problems)
+    return found
+
+
+def marks_without_manifest(repository: Repository, ring: KeyRing, names: Iterable[str]) -> Iterator[Mark]:
+    """Of the documents `names`, the marks that can be believed and stand alone."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        places[name.rpartition("/")[0]].append(name)
+    for place, documents in places.items():
+        if f"{place}/manifest.json" in documents:
+            continue
+        for name in documents:
+            try:
+                found = read_mark(repository.read_small(name), name, ring)
+            except Mismatch:
+                continue  # not believed is not expired: what lies there waits for the grace time
+            if place.endswith(f"/{found.backup}"):
+                yield found
 
 
 def _read_one(
