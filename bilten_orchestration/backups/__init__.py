@@ -17,6 +17,8 @@ compression.py zstd and gzip as streams
 tar_slices.py  PostgreSQL's tar stream in slices that unpack alone
 copies.py      the second bucket: what it lacks (copy_plan.py), brought there (checked_copy.py)
 copied_files.py the application's files, copied likewise
+retention.py   what may go, and why the rest stays (leftovers: orphans.py; lost reach: replayable.py)
+prune.py       retention carried out, in both buckets
 verify.py      whether all objects of a backup are whole
 postgres/      how its backups are taken and restored
 """

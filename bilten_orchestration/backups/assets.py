@@ -10,6 +10,7 @@ from bilten_orchestration.stores.resources import Platform
 
 GROUP = "backups"
 COPY_COMMAND = "bilten backup copy"
+PRUNE_COMMAND = "bilten backup prune --execute"
 
 
 def key(store: str, kind: str) -> dg.AssetKey:
@@ -116,3 +117,43 @@ def copies(
         for problem in report.problems[: face.TOLD_PROBLEMS]:
             context.log.error(str(problem))
     return dg.MaterializeResult(metadata=metadata)
+
+
+@dg.asset(
+    key=dg.AssetKey(["backups", "retention"]),
+    deps=[*ASSETS.values(), copies],
+    group_name=GROUP,
+    description=(
+        "Both buckets without what nobody was promised any more: expired backups, WAL before the window of"
+        " PITR, what killed backups left. Never the last good one of a store; journalled in the repository."
+    ),
+    owners=[face.DATA_PLATFORM],
+    kinds={"s3"},
+    tags={"layer": "backup"},
+    pool="backup_retention",
+    retry_policy=face.RETRY,
+    op_tags={face.COMMAND: PRUNE_COMMAND},
+)
+def retention(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from dataclasses import asdict
+
+    from bilten_orchestration.backups.prune import prune
+
+    with face.failures():
+        report = prune(platform.settings, execute=True, by=f"run {context.run_id}", progress=context.log.info)
+    if report.problems:
+        # what could be judged is done; a store that could not be keeps everything, and somebody must look
+        raise face.failure(report.problems)
+    return dg.MaterializeResult(
+        metadata={
+            "expired_backups": report.backups_going,
+            "removed_wal_objects": report.wal_objects_going,
+            "removed_objects": report.removed_objects,
+            "removed_bytes": report.removed_bytes,
+            "reach_minutes_lost": report.reach_minutes_lost,
+            "seconds": round(report.seconds, 2),
+            "decisions": face.records([asdict(line) for line in report.lines if line.action != "keep"]),
+        }
+    )

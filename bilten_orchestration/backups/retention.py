@@ -1,12 +1,13 @@
 """What may go, and why what stays stays: decided from listings alone, nothing is read or removed here.
 
-Each bucket is judged by itself, by what it holds. Ages are counted in lived time: between two signs of life
-of a store (a backup began or ended, WAL was written) at most `silence` counts. So neither a clock that is a
-year ahead nor weeks without backups make anything old; nor does an empty listing, which shows no life at all.
+Each bucket is judged by itself, by what it holds. Ages are counted in lived time: a time longer than
+`silence` between two signs of life of a store (a backup began or ended, WAL was written) does not count. So
+neither a clock that is a year ahead, for a night or for good, nor weeks without backups make anything old.
 
 A backup,
 
-    1. while this machine's clock and the store's differ: stays, and so does everything else
+    1. while this machine's clock and the object store's differ, or the last sign of life is longer ago than
+       `silence`: stays, and so does everything else of its store
     2. of a kind that has no time in plan.py: stays
     3. younger than the time of its kind: stays
     4. the newest of its store and family (full with incremental; logical), the newest of them that was
@@ -126,6 +127,9 @@ def decide(
             signs += [each.written_at for each in wal]
         life = _Life(signs, now, rules.silence)
         _judge(of_store, wal, rules, life)
+        if life.silent:
+            for each in of_store:
+                each.stays, each.case, each.why = True, 1, f"no sign of life for {_days(rules.silence)}"
     said += [each.decision for each in judged]
     said += _judge_wal(by_store["postgres"], wal, rules, now)
     return tuple(said)
@@ -154,11 +158,18 @@ class _Life:
         """The moment that is so long ago; before all signs where they do not reach so far."""
         left = span
         for later, earlier in zip(self._at, self._at[1:], strict=False):
-            step = min(later - earlier, self._silence)
+            step = later - earlier
+            if step > self._silence:
+                continue
             if step >= left:
                 return later - left
             left -= step
         return self._at[-1] - left
+
+    @property
+    def silent(self) -> bool:
+        """Whether the last sign is too long ago, or there is none."""
+        return len(self._at) < 2 or self._at[0] - self._at[1] > self._silence
 
 
 class _Judged:
@@ -294,6 +305,8 @@ def _judge_wal(
     for base in backups:
         if base.window and base.stays:
             floors[base.manifest.source].append((base.timeline, base.begin))
+    if life.silent:
+        return list(_nothing_goes((), wal, f"no sign of life for {_days(rules.silence)}"))
     kept = rules.kept.get(("postgres", "full"))
     forgotten = None if kept is None or not backups else life.ago(max(kept, rules.window))
     return [_one_wal(each, rules, longest, newest, based, floors, forgotten) for each in wal]

@@ -1,7 +1,8 @@
-"""`bilten backup preflight|create|list|verify|copy`."""
+"""`bilten backup preflight|create|list|verify|copy|prune|keys`."""
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from bilten_orchestration.backups.catalogue import Backup
     from bilten_orchestration.backups.copies import CopyReport
     from bilten_orchestration.backups.preflight import PreflightReport
+    from bilten_orchestration.backups.prune import PruneReport
     from bilten_orchestration.backups.report import BackupReport
     from bilten_orchestration.settings import Settings
 
@@ -37,6 +39,7 @@ def register(app: typer.Typer) -> None:
     backup.command("list")(list_)
     backup.command("verify")(verify)
     backup.command("copy")(copy)
+    backup.command("prune")(prune)
     app.add_typer(backup, name="backup")
 
 
@@ -193,6 +196,45 @@ def _show_copied(report: CopyReport) -> None:
         )
     lag = report.lag
     print(f"left: {lag.objects:,} objects, {size(lag.bytes)}, the oldest {_age(lag.seconds)} old")
+
+
+def prune(
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Remove; without it nothing is touched.")
+    ] = False,
+    as_json: output.Json = False,
+) -> None:
+    """What retention keeps and removes, line by line with the reason; with --execute it is removed.
+
+    Both buckets are judged, each by what it holds. A store whose catalogue has problems is left alone, and
+    the exit code is 1.
+    """
+    with output.errors("backup prune", as_json=as_json):
+        from bilten_orchestration.backups.prune import prune as decide
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = decide(load_settings(), execute=execute, by="bilten backup prune", progress=output.say)
+        output.finish(
+            "backup prune",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_pruned(report),
+        )
+
+
+def _show_pruned(report: PruneReport) -> None:
+    for line in report.lines:
+        number = f" ({line.number:,} objects, {size(line.bytes)})" if line.subject != "backup" else ""
+        text = f"{line.action:<7} {line.bucket:<6} {line.subject} {line.name}{number}: {line.reason}"
+        print(textwrap.fill(text, 80, subsequent_indent=" " * 15, break_on_hyphens=False))
+    lost = f"{report.reach_minutes_lost:,.0f} of {report.reach_minutes:,.0f} minutes of reach"
+    if report.executed:
+        print(f"removed {report.removed_objects:,} objects, {size(report.removed_bytes)}; {lost} gone")
+    elif report.bytes_going:
+        print(f"would remove {size(report.bytes_going)}; {lost} would go. To do it: --execute")
+    else:
+        print("nothing to remove")
 
 
 def _listed(backup: Backup, copied: frozenset[str] | None = frozenset()) -> dict[str, object]:
