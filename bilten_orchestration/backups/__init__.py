@@ -6,6 +6,8 @@ create.py      take one, of whatever store
 lock.py        one backup of a store at a time
 report.py      what taking one tells
 keys.py        the key file: what encrypts, and what can still be read
+kms.py         keys wrapped by AWS KMS
+key_usage.py   which key what is under, and what is lost
 encryption.py  objects as messages of the AWS Encryption SDK
 chunks.py      streams as iterators of bytes
 repository.py  a bucket: objects that are written once

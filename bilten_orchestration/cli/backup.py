@@ -14,6 +14,7 @@ from bilten_orchestration.cli import output
 if TYPE_CHECKING:
     from bilten_orchestration.backups.catalogue import Backup
     from bilten_orchestration.backups.copies import CopyReport
+    from bilten_orchestration.backups.key_usage import KeyReport
     from bilten_orchestration.backups.preflight import PreflightReport
     from bilten_orchestration.backups.prune import PruneReport
     from bilten_orchestration.backups.report import BackupReport
@@ -40,6 +41,7 @@ def register(app: typer.Typer) -> None:
     backup.command("verify")(verify)
     backup.command("copy")(copy)
     backup.command("prune")(prune)
+    backup.command("keys")(keys)
     app.add_typer(backup, name="backup")
 
 
@@ -235,6 +237,43 @@ def _show_pruned(report: PruneReport) -> None:
         print(f"would remove {size(report.bytes_going)}; {lost} would go. To do it: --execute")
     else:
         print("nothing to remove")
+
+
+def keys(
+    rotate: Annotated[bool, typer.Option("--rotate", help="Add a key that encrypts from now on.")] = False,
+    as_json: output.Json = False,
+) -> None:
+    """The keys of the key file, and how many backups are under each; never a key itself.
+
+    Exits 1 when backups are under a key that is not in the file: they are lost until it is found.
+    """
+    with output.errors("backup keys", as_json=as_json):
+        from bilten_orchestration.backups.key_usage import examine
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = examine(load_settings(), rotate=rotate)
+        output.finish(
+            "backup keys",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_keys(report),
+        )
+
+
+def _show_keys(report: KeyReport) -> None:
+    print(f"{'KEY':<18}  {'STATE':<8}  {'KMS':<3}  {'BACKUPS':>7}  {'STORED':>10}")
+    for each in report.keys:
+        stored = "?" if each.stored_bytes is None else size(each.stored_bytes)
+        wrapped = "yes" if each.wrapped else "no"
+        print(f"{each.id:<18}  {each.state:<8}  {wrapped:<3}  {each.backups:>7,}  {stored:>10}")
+    if report.lost:
+        print(f"lost: {len(report.lost)} backups are under a key that is not in {report.file}")
+    if report.rotated:
+        print(
+            f"{report.file}\nhas a new key: copy the file to where you keep it, now. Backups from now on\n"
+            "cannot be read with an older copy."
+        )
 
 
 def _listed(backup: Backup, copied: frozenset[str] | None = frozenset()) -> dict[str, object]:
