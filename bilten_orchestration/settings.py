@@ -174,6 +174,54 @@ class ObjectStoreSettings(Section):
         max_length=63,
         description="Images, avatars, tickets of the application.",
     )
+    copy_endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://.+$",
+        description="Base address of the store that has BUCKET_BACKUPS_COPY, in another region or of another"
+        " provider; unset: ENDPOINT_URL, with its region and keys.",
+    )
+    copy_region: str = Field("us-east-1", min_length=1, description="Signing region at COPY_ENDPOINT_URL.")
+    copy_access_key_id: AccessKey = Field(
+        SecretStr(""), description="Key at COPY_ENDPOINT_URL; unset: ACCESS_KEY_ID. 10 or more characters."
+    )
+    copy_secret_access_key: AccessKey = Field(
+        SecretStr(""), description="Its secret; unset: SECRET_ACCESS_KEY. 10 or more characters."
+    )
+
+    @model_validator(mode="after")
+    def _copy_keys_belong_together(self) -> Self:
+        key, secret = (
+            each.get_secret_value() for each in (self.copy_access_key_id, self.copy_secret_access_key)
+        )
+        if bool(key) != bool(secret):
+            raise ValueError("COPY_ACCESS_KEY_ID and COPY_SECRET_ACCESS_KEY are set together or not at all")
+        if key and self.copy_endpoint_url is None:
+            raise ValueError("COPY_ACCESS_KEY_ID counts at COPY_ENDPOINT_URL, which is not set")
+        return self
+
+    @property
+    def buckets_here(self) -> tuple[str, ...]:
+        """Those that lie at `endpoint_url`."""
+        return tuple(
+            bucket
+            for bucket in self.buckets
+            if self.copy_endpoint_url is None or bucket != self.bucket_backups_copy
+        )
+
+    @property
+    def of_copy(self) -> ObjectStoreSettings:
+        """The store that holds the second bucket, as a store of its own."""
+        if self.copy_endpoint_url is None:
+            return self
+        own = bool(self.copy_access_key_id.get_secret_value())
+        return self.model_copy(
+            update={
+                "endpoint_url": self.copy_endpoint_url,
+                "region": self.copy_region,
+                **({"access_key_id": self.copy_access_key_id} if own else {}),
+                **({"secret_access_key": self.copy_secret_access_key} if own else {}),
+            }
+        )
 
     @model_validator(mode="after")
     def _distinct_buckets(self) -> Self:
@@ -289,6 +337,42 @@ class BackupSettings(Section):
         le=30,
         description="How often a commit is made so that WAL tells until when it reaches, also when nobody"
         " else writes.",
+    )
+    copies_at_once: int = Field(
+        2,
+        ge=1,
+        le=32,
+        description="Objects copied to the second bucket side by side; each takes up to 150 MiB of memory.",
+    )
+    copy_reread_days: int = Field(
+        30,
+        ge=0,
+        le=3650,
+        description="Every object of the second bucket is read again, and its digest compared, once in so"
+        " many days, a part of them in each run; 0: only by `bilten backup copy --deep`.",
+    )
+    copy_lag_seconds: int = Field(
+        7200,
+        ge=60,
+        le=604_800,
+        description="The check copy_complete is red when the oldest object that is not copied is older.",
+    )
+    orphan_grace_hours: int = Field(
+        48,
+        ge=24,
+        le=8760,
+        description="Objects without a manifest, and uploads that were never completed, are removed after"
+        " this. A backup must not take longer.",
+    )
+    kms_key_id: str | None = Field(
+        None,
+        min_length=1,
+        description="Id or ARN of an AWS KMS key; new keys then lie in the key file wrapped by it. Unset:"
+        " they lie there plain.",
+    )
+    kms_region: str = Field("us-east-1", min_length=1, description="Region of that KMS key.")
+    kms_endpoint_url: str | None = Field(
+        None, pattern=r"^https?://.+$", description="Address of KMS; unset: that of AWS in the region."
     )
 
     @model_validator(mode="after")

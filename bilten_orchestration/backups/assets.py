@@ -9,6 +9,8 @@ from bilten_orchestration.backups.plan import PLANNED, Planned
 from bilten_orchestration.stores.resources import Platform
 
 GROUP = "backups"
+COPY_COMMAND = "bilten backup copy"
+PRUNE_COMMAND = "bilten backup prune --execute"
 
 
 def key(store: str, kind: str) -> dg.AssetKey:
@@ -69,3 +71,89 @@ def _asset(planned: Planned) -> dg.AssetsDefinition:
 
 
 ASSETS = {(planned.store, planned.kind): _asset(planned) for planned in PLANNED}
+
+
+@dg.asset(
+    key=dg.AssetKey(["backups", "copies"]),
+    deps=list(ASSETS.values()),
+    group_name=GROUP,
+    description=(
+        "The second bucket: every backup, the WAL and the application's files, each object verified by its"
+        " own SHA-256. A repository of its own: a restore works from it with the first one gone."
+    ),
+    owners=[face.DATA_PLATFORM],
+    kinds={"s3"},
+    tags={"layer": "backup"},
+    pool="backup_copy",
+    retry_policy=face.RETRY,
+    op_tags={face.COMMAND: COPY_COMMAND},
+)
+def copies(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from bilten_orchestration.backups.copies import copy
+
+    with face.failures():
+        report = copy(platform.settings, progress=context.log.info)
+    metadata: dict[str, dg.MetadataValue | str | int | float] = {
+        "bucket": report.bucket,
+        "copied_objects": report.copied_objects,
+        "copied_bytes": report.copied_bytes,
+        "present_objects": report.present_objects,
+        "present_bytes": report.present_bytes,
+        "reread_objects": report.reread_objects,
+        "reread_bytes": report.reread_bytes,
+        "lag_objects": report.lag.objects,
+        "lag_bytes": report.lag.bytes,
+        "lag_seconds": round(report.lag.seconds, 1),
+        "seconds": round(report.seconds, 2),
+        "problems": len(report.problems),
+    }
+    if report.files is not None:
+        metadata |= {"files": report.files.files, "bad_files": report.files.bad}
+    if report.problems:
+        # what could be copied was: the check says how far the copy is behind, these say why
+        metadata["problem_table"] = face.table(report.problems)
+        for problem in report.problems[: face.TOLD_PROBLEMS]:
+            context.log.error(str(problem))
+    return dg.MaterializeResult(metadata=metadata)
+
+
+@dg.asset(
+    key=dg.AssetKey(["backups", "retention"]),
+    deps=[*ASSETS.values(), copies],
+    group_name=GROUP,
+    description=(
+        "Both buckets without what nobody was promised any more: expired backups, WAL before the window of"
+        " PITR, what killed backups left. Never the last good one of a store; journalled in the repository."
+    ),
+    owners=[face.DATA_PLATFORM],
+    kinds={"s3"},
+    tags={"layer": "backup"},
+    pool="backup_retention",
+    retry_policy=face.RETRY,
+    op_tags={face.COMMAND: PRUNE_COMMAND},
+)
+def retention(
+    context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.MaterializeResult[None]:
+    from dataclasses import asdict
+
+    from bilten_orchestration.backups.prune import prune
+
+    with face.failures():
+        report = prune(platform.settings, execute=True, by=f"run {context.run_id}", progress=context.log.info)
+    if report.problems:
+        # what could be judged is done; a store that could not be keeps everything, and somebody must look
+        raise face.failure(report.problems)
+    return dg.MaterializeResult(
+        metadata={
+            "expired_backups": report.backups_going,
+            "removed_wal_objects": report.wal_objects_going,
+            "removed_objects": report.removed_objects,
+            "removed_bytes": report.removed_bytes,
+            "reach_minutes_lost": report.reach_minutes_lost,
+            "seconds": round(report.seconds, 2),
+            "decisions": face.records([asdict(line) for line in report.lines if line.action != "keep"]),
+        }
+    )

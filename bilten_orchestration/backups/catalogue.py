@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Literal
@@ -63,15 +63,14 @@ class Catalogue:
 
 def add(repository: Repository, ring: KeyRing, manifest: Manifest) -> None:
     """Make it a backup. Until this is done it does not exist."""
-    name = f"{_place(manifest.store, manifest.id)}/manifest.json"
+    name = f"{place_of(manifest.store, manifest.id)}/manifest.json"
     repository.write_small(name, sign(manifest, ring, manifest.key_id))
 
 
 def mark(repository: Repository, ring: KeyRing, manifest: Manifest, found: Mark) -> None:
     """Say what became known of a backup; said twice it is one mark."""
-    name = (
-        f"{_place(manifest.store, manifest.id)}/{found.name}-{found.at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.json"
-    )
+    at = f"{found.at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
+    name = f"{place_of(manifest.store, manifest.id)}/{found.name}-{at}.json"
     repository.write_small(name, sign(found, ring, ring.current))
 
 
@@ -91,6 +90,34 @@ def read(repository: Repository, ring: KeyRing, store: Store | None = None) -> C
     return Catalogue(tuple(backups), tuple(problems))
 
 
+def read_one(repository: Repository, ring: KeyRing, store: Store, backup_id: str) -> Backup | None:
+    """One backup as it is now. Raises Mismatch for documents that cannot be believed."""
+    place = place_of(store, backup_id)
+    problems: list[Problem] = []
+    names = [listed.name for listed in repository.list(f"{place}/")]
+    found = _read_one(repository, ring, place, names, problems)
+    if problems:
+        raise Mismatch(problems)
+    return found
+
+
+def marks_without_manifest(repository: Repository, ring: KeyRing, names: Iterable[str]) -> Iterator[Mark]:
+    """Of the documents `names`, the marks that can be believed and stand alone."""
+    places: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        places[name.rpartition("/")[0]].append(name)
+    for place, documents in places.items():
+        if f"{place}/manifest.json" in documents:
+            continue
+        for name in documents:
+            try:
+                found = read_mark(repository.read_small(name), name, ring)
+            except Mismatch:
+                continue  # not believed is not expired: what lies there waits for the grace time
+            if place.endswith(f"/{found.backup}"):
+                yield found
+
+
 def _read_one(
     repository: Repository, ring: KeyRing, place: str, names: Iterable[str], problems: list[Problem]
 ) -> Backup | None:
@@ -107,7 +134,7 @@ def _read_one(
             problems.extend(error.problems)
     if manifest is None:
         return None
-    if _place(manifest.store, manifest.id) != place:
+    if place_of(manifest.store, manifest.id) != place:
         problems.append(_misplaced(place, manifest.id))
         return None
     ours = [each for each in marks if each.backup == manifest.id]
@@ -124,5 +151,6 @@ def _misplaced(place: str, backup_id: str) -> Problem:
     )
 
 
-def _place(store: Store, backup_id: str) -> str:
+def place_of(store: Store, backup_id: str) -> str:
+    """Below it lie the documents of a backup."""
     return f"{ROOT}/{store}/{backup_id}"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.backups.assets import key
+from bilten_orchestration.backups.assets import COPY_COMMAND, copies, key
 from bilten_orchestration.backups.plan import PLANNED, Planned
 from bilten_orchestration.stores.resources import Platform
 
@@ -55,3 +55,42 @@ def _hours(span: timedelta) -> str:
 
 
 LISTED = {(planned.store, planned.kind): _listed_and_recent(planned) for planned in PLANNED}
+
+
+@dg.asset_check(
+    asset=copies,
+    description=(
+        "Nothing has waited to be copied for longer than BILTEN_BACKUPS__COPY_LAG_SECONDS, no object differs,"
+        " and the newest run named no problem."
+    ),
+)
+def copy_complete(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    """Both buckets are listed anew: what a run said of itself counts for its problems alone."""
+    from bilten_orchestration.backups.copies import examine
+
+    with face.failures():
+        found = examine(platform.settings)
+    lag, limit = found.lag(datetime.now(UTC)), platform.settings.backups.copy_lag_seconds
+    said = [str(problem) for problem in found.problems[: face.TOLD_PROBLEMS]]
+    if lag.seconds > limit:
+        said.append(
+            f"{lag.objects} objects are not copied, the oldest for {lag.seconds / 3600:.1f} hours, expected"
+            f" within {limit / 3600:.1f}; next: {COPY_COMMAND}"
+        )
+    event = context.instance.get_latest_materialization_event(copies.key)
+    materialization = None if event is None else event.asset_materialization
+    told = 0 if materialization is None else materialization.metadata["problems"].value
+    if told:
+        said.append(f"{told} problems in the newest run; next: {COPY_COMMAND}")
+    return dg.AssetCheckResult(
+        passed=not said,
+        description="\n".join(said) or None,
+        metadata={
+            "lag_objects": lag.objects,
+            "lag_bytes": lag.bytes,
+            "lag_seconds": round(lag.seconds, 1),
+            "problems": len(found.problems),
+        },
+    )

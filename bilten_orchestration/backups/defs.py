@@ -9,8 +9,13 @@ from bilten_orchestration.backups import assets, checks, schedules, wal_assets
 
 def definitions() -> dg.Definitions:
     return dg.Definitions(
-        assets=[*assets.ASSETS.values(), wal_assets.postgres_wal],
-        asset_checks=list(checks.LISTED.values()),
-        jobs=[*schedules.JOBS, wal_assets.postgres_wal_audit],
-        schedules=[*schedules.SCHEDULES, wal_assets.postgres_wal_audit_schedule],
+        assets=[*assets.ASSETS.values(), wal_assets.postgres_wal, assets.copies, assets.retention],
+        asset_checks=[*checks.LISTED.values(), checks.copy_complete],
+        jobs=[*schedules.JOBS, wal_assets.postgres_wal_audit, schedules.COPIES_JOB, schedules.RETENTION_JOB],
+        schedules=[
+            *schedules.SCHEDULES,
+            wal_assets.postgres_wal_audit_schedule,
+            schedules.COPIES_SCHEDULE,
+            schedules.RETENTION_SCHEDULE,
+        ],
     )

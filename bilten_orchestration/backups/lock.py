@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 from bilten_orchestration.backups.manifest import Store
 from bilten_orchestration.errors import StoreUnavailable
@@ -20,15 +21,17 @@ from bilten_orchestration.stores.locks import advisory_lock
 
 
 @contextmanager
-def held(settings: Settings, store: Store, progress: Progress) -> Iterator[None]:
-    """Hold the locks of a store. Raises LockHeld when another backup of it takes too long."""
+def held(settings: Settings, store: Store | Literal["copies"], progress: Progress) -> Iterator[None]:
+    """Hold the locks of a store, or those of what writes into the second bucket.
+
+    Raises LockHeld when another backup of it takes too long."""
     until = time.monotonic() + settings.backups.lock_wait_seconds
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(
             exclusive(
                 settings.home / f"backup-{store}.lock",
-                f"backup create {store}",
+                "backup copy" if store == "copies" else f"backup create {store}",
                 progress,
                 wait_seconds=settings.backups.lock_wait_seconds,
             )

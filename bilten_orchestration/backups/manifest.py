@@ -112,7 +112,11 @@ def new_id(store: Store, kind: Kind, started_at: datetime) -> str:
 def sign(document: Manifest | Mark, ring: KeyRing, key_id: str) -> bytes:
     """The document as it is stored."""
     kind = _KIND_OF[type(document)]
-    body = _ADAPTERS[kind].dump_python(document, mode="json")
+    return seal(kind, _ADAPTERS[kind].dump_python(document, mode="json"), ring, key_id)
+
+
+def seal(kind: str, body: Any, ring: KeyRing, key_id: str) -> bytes:
+    """Any document of JSON types, signed; `kind` is the name of its one field."""
     sealed = {"format": FORMAT, kind: body, "key_id": key_id}
     sealed["hmac_sha256"] = _signature(sealed, ring.key(key_id))
     return json.dumps(sealed, indent=1, sort_keys=True).encode()
@@ -136,7 +140,8 @@ _KIND_OF: Mapping[type, str] = {Manifest: "manifest", Mark: "mark"}
 _ADAPTERS: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(type_) for type_, name in _KIND_OF.items()}
 
 
-def _read(body: bytes, name: str, ring: KeyRing, kind: str) -> Manifest | Mark:
+def unseal(body: bytes, name: str, ring: KeyRing, kind: str) -> Any:
+    """What was sealed. Raises as `read_manifest`."""
     try:
         sealed = json.loads(body)
         said, key_id = sealed.pop("hmac_sha256"), sealed["key_id"]
@@ -150,8 +155,21 @@ def _read(body: bytes, name: str, ring: KeyRing, kind: str) -> Manifest | Mark:
             found=f"format {format_}",
             next="use the version of bilten that wrote it",
         )
+    if str(key_id) not in ring.keys:
+        raise Mismatch(
+            f"{name} is under the key {key_id}, which is not in the key file",
+            expected=f"one of {', '.join(sorted(ring.keys))}",
+            found=str(key_id),
+            next="put the copy of the key file that has it in its place (BILTEN_BACKUPS__KEY_FILE); without"
+            " it this is lost",
+        )
     if not hmac.compare_digest(str(said), _signature(sealed, ring.key(str(key_id)))):
         raise _altered(name, "another signature")
+    return document
+
+
+def _read(body: bytes, name: str, ring: KeyRing, kind: str) -> Manifest | Mark:
+    document = unseal(body, name, ring, kind)
     try:
         found = _ADAPTERS[kind].validate_python(document, strict=False)
     except ValidationError as error:

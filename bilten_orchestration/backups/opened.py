@@ -10,6 +10,7 @@ from typing import Literal
 
 from bilten_orchestration.backups import keys, objects
 from bilten_orchestration.backups.encryption import Cipher
+from bilten_orchestration.backups.kms import Kms
 from bilten_orchestration.backups.manifest import BackupObject, Manifest
 from bilten_orchestration.backups.repository import Repository
 from bilten_orchestration.backups.tar_slices import Continues
@@ -35,12 +36,16 @@ class Opened:
     def of(cls, settings: Settings, *, new: bool = True, bucket: Bucket = "first") -> Iterator[Opened]:
         """With `new` a missing key file is made; a restore must not make one."""
         place = key_file(settings)
-        ring = keys.ensure(place) if new else keys.read(place)
-        store = settings.object_store
-        client = connect(store)
+        wrapping = Kms(settings.backups)
+        ring = keys.ensure(place, wrapping) if new else keys.read(place, wrapping)
+        first = settings.object_store
+        name, store = (
+            (first.bucket_backups, first) if bucket == "first" else (first.bucket_backups_copy, first.of_copy)
+        )
+        client = connect(store, checked=bucket == "copy")
         try:
             yield cls(
-                Repository(client, store.bucket_backups if bucket == "first" else store.bucket_backups_copy),
+                Repository(client, name),
                 ring,
                 Cipher(ring),
                 settings.backups,

@@ -5,6 +5,8 @@ Names, all below the bucket:
     catalogue/<store>/<backup id>/manifest.json     written last; without it there is no backup
     catalogue/<store>/<backup id>/<mark>-<time>.json   verified, drilled, expired: facts that came later
     objects/<store>/<backup id>/<number>            encrypted, at most OBJECT_BYTES each
+    journal/prune/<time>-<bucket>.json              what retention removed, and why (prune.py)
+    assets/<xx>/<sha256>                            the application's files, in the second bucket (copies.py)
 
 What a kill leaves: an object without a manifest (swept after a grace time), or an upload in parts that was
 never completed (aborted by the sweep; until then it costs room and cannot be read).
@@ -16,7 +18,8 @@ import hashlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.backups.chunks import as_file
@@ -49,6 +52,15 @@ class Listed:
     name: str
     bytes: int
     written_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """An upload in parts that was not completed."""
+
+    name: str
+    upload_id: str
+    begun_at: datetime
 
 
 class Repository:
@@ -150,9 +162,43 @@ class Repository:
                     yield Listed(entry["Key"], entry["Size"], entry["LastModified"])
 
     def remove(self, name: str) -> None:
-        """Remove one object; that there is none is success."""
+        """There is no object of that name afterwards, also when there was none."""
         with self._told(name):
             self._client.delete_object(Bucket=self.bucket, Key=name)
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """Every upload in parts that is under way, or was left by a kill."""
+        with self._told(""):
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket):
+                for entry in page.get("Uploads", []):
+                    yield Unfinished(entry["Key"], entry["UploadId"], entry["Initiated"])
+
+    def abort(self, upload: Unfinished) -> None:
+        """Give its parts up. One that ended meanwhile is none any more."""
+        from botocore.exceptions import ClientError
+
+        with self._told(upload.name):
+            try:
+                self._client.abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload.name, UploadId=upload.upload_id
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in {"NoSuchUpload", *_GONE}:
+                    raise
+
+    def clock(self) -> datetime:
+        """By the store's own clock (the Date of its answer), UTC. Raises Mismatch where it tells none."""
+        with self._told(""):
+            answer = self._client.head_bucket(Bucket=self.bucket)["ResponseMetadata"]
+        try:
+            return parsedate_to_datetime(answer["HTTPHeaders"]["date"]).astimezone(UTC)
+        except (KeyError, ValueError):
+            raise Mismatch(
+                f"the object store tells no time with its answers ({self.bucket})",
+                expected="a Date header",
+                found="none that can be read",
+                next="nothing is removed without it: look at what lies between here and the store",
+            ) from None
 
     def _refuse_taken(self, name: str) -> None:
         if self.find(name) is not None:
@@ -187,7 +233,8 @@ class Repository:
                     f"the object store refuses {place}",
                     expected="keys that may read, write and list this bucket",
                     found=code,
-                    next="correct BILTEN_OBJECT_STORE__ACCESS_KEY_ID and __SECRET_ACCESS_KEY",
+                    next="correct BILTEN_OBJECT_STORE__ACCESS_KEY_ID and __SECRET_ACCESS_KEY (of a"
+                    " second store __COPY_ACCESS_KEY_ID and __COPY_SECRET_ACCESS_KEY)",
                 ) from None
             raise _unavailable(place, code) from error
         except (BotoCoreError, Boto3Error, urllib3.exceptions.HTTPError) as error:

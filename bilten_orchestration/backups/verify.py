@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from bilten_orchestration.backups import catalogue
 from bilten_orchestration.backups.manifest import BackupObject, Mark
-from bilten_orchestration.backups.opened import Opened
+from bilten_orchestration.backups.opened import Bucket, Opened
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
@@ -32,14 +32,16 @@ class VerifyReport:
     problems: tuple[Problem, ...]
 
 
-def verify(settings: Settings, backup_id: str, *, by: str, progress: Progress = silent) -> VerifyReport:
+def verify(
+    settings: Settings, backup_id: str, *, by: str, bucket: Bucket = "first", progress: Progress = silent
+) -> VerifyReport:
     """Read every object of a backup. `by` goes into the mark: the command or the run.
 
     Damaged objects are in the report. Raises Mismatch for an unknown backup, StoreUnavailable: what could not
     be read is neither good nor bad.
     """
     began = time.monotonic()
-    with Opened.of(settings, new=False) as opened:
+    with Opened.of(settings, new=False, bucket=bucket) as opened:
         manifest = catalogue.read(opened.repository, opened.ring).find(backup_id).manifest
         wanted = [*manifest.objects, *manifest.others.values()]
 

@@ -1,8 +1,10 @@
-"""`bilten backup preflight|create|list|verify`."""
+"""`bilten backup preflight|create|list|verify|copy|prune|keys`."""
 
 from __future__ import annotations
 
+import textwrap
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,8 +13,24 @@ from bilten_orchestration.cli import output
 
 if TYPE_CHECKING:
     from bilten_orchestration.backups.catalogue import Backup
+    from bilten_orchestration.backups.copies import CopyReport
+    from bilten_orchestration.backups.key_usage import KeyReport
     from bilten_orchestration.backups.preflight import PreflightReport
+    from bilten_orchestration.backups.prune import PruneReport
     from bilten_orchestration.backups.report import BackupReport
+    from bilten_orchestration.settings import Settings
+
+
+class BucketChoice(StrEnum):
+    """Which of the two repositories."""
+
+    first = "first"
+    copy = "copy"
+
+
+FromBucket = Annotated[
+    BucketChoice, typer.Option("--bucket", help="The repository, or its copy in the second bucket.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +39,9 @@ def register(app: typer.Typer) -> None:
     backup.command("create")(create)
     backup.command("list")(list_)
     backup.command("verify")(verify)
+    backup.command("copy")(copy)
+    backup.command("prune")(prune)
+    backup.command("keys")(keys)
     app.add_typer(backup, name="backup")
 
 
@@ -75,7 +96,7 @@ def create(
         )
 
 
-def list_(as_json: output.Json = False) -> None:
+def list_(bucket: FromBucket = BucketChoice.first, as_json: output.Json = False) -> None:
     """Every backup in the repository, oldest first.
 
     Exits 1 when the repository holds documents that cannot be believed: altered, misplaced, or under a
@@ -86,19 +107,34 @@ def list_(as_json: output.Json = False) -> None:
         from bilten_orchestration.backups.opened import Opened
         from bilten_orchestration.settings_loading import load_settings
 
-        with Opened.of(load_settings(), new=False) as opened:
+        settings = load_settings()
+        with Opened.of(settings, new=False, bucket=bucket.value) as opened:
             found = catalogue.read(opened.repository, opened.ring)
+        copied = _copied(settings)
         output.finish(
             "backup list",
-            {"backups": [_listed(backup) for backup in found.backups]},
+            {"backups": [_listed(backup, copied) for backup in found.backups]},
             as_json=as_json,
             problems=found.problems,
-            human=lambda: _show(found.backups),
+            human=lambda: _show(found.backups, copied),
         )
+
+
+def _copied(settings: Settings) -> frozenset[str] | None:
+    """None where the second bucket cannot be asked: what is in the first one is listed all the same."""
+    from bilten_orchestration.backups.copies import copied
+    from bilten_orchestration.errors import BiltenError
+
+    try:
+        return copied(settings)
+    except BiltenError as error:
+        output.say(f"whether they are copied is not known: {error.problems[0].what}")
+        return None
 
 
 def verify(
     backup: Annotated[str, typer.Argument(help="Its id, as `bilten backup list` shows it.", metavar="ID")],
+    bucket: FromBucket = BucketChoice.first,
     as_json: output.Json = False,
 ) -> None:
     """Read every object of a backup: it is there, it is the one that was written, and it decrypts.
@@ -109,7 +145,9 @@ def verify(
         from bilten_orchestration.backups.verify import verify as read_all
         from bilten_orchestration.settings_loading import load_settings
 
-        report = read_all(load_settings(), backup, by="bilten backup verify", progress=output.say)
+        report = read_all(
+            load_settings(), backup, by="bilten backup verify", bucket=bucket.value, progress=output.say
+        )
         output.finish(
             "backup verify",
             report,
@@ -122,7 +160,123 @@ def verify(
         )
 
 
-def _listed(backup: Backup) -> dict[str, object]:
+def copy(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read again all that the second bucket holds.")
+    ] = False,
+    as_json: output.Json = False,
+) -> None:
+    """Copy what the second bucket lacks: backups, WAL, the application's files. Overwrites nothing.
+
+    Exits 1 when something cannot be copied, or lies there with other bytes.
+    """
+    with output.errors("backup copy", as_json=as_json):
+        from bilten_orchestration.backups.copies import copy as bring
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = bring(load_settings(), deep=deep, progress=output.say)
+        output.finish(
+            "backup copy",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_copied(report),
+        )
+
+
+def _show_copied(report: CopyReport) -> None:
+    print(
+        f"{report.copied_objects:,} objects copied to {report.bucket}, {size(report.copied_bytes)} "
+        f"in {report.seconds:.1f} s"
+    )
+    if report.reread_objects:
+        print(f"{report.reread_objects:,} read again, {size(report.reread_bytes)}")
+    if report.files is not None:
+        print(
+            f"{report.files.files:,} files of the application: {report.files.copied_objects:,} copied, "
+            f"{report.files.bad:,} bad"
+        )
+    lag = report.lag
+    print(f"left: {lag.objects:,} objects, {size(lag.bytes)}, the oldest {_age(lag.seconds)} old")
+
+
+def prune(
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Remove; without it nothing is touched.")
+    ] = False,
+    as_json: output.Json = False,
+) -> None:
+    """What retention keeps and removes, line by line with the reason; with --execute it is removed.
+
+    Both buckets are judged, each by what it holds. A store whose catalogue has problems is left alone, and
+    the exit code is 1.
+    """
+    with output.errors("backup prune", as_json=as_json):
+        from bilten_orchestration.backups.prune import prune as decide
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = decide(load_settings(), execute=execute, by="bilten backup prune", progress=output.say)
+        output.finish(
+            "backup prune",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_pruned(report),
+        )
+
+
+def _show_pruned(report: PruneReport) -> None:
+    for line in report.lines:
+        number = f" ({line.number:,} objects, {size(line.bytes)})" if line.subject != "backup" else ""
+        text = f"{line.action:<7} {line.bucket:<6} {line.subject} {line.name}{number}: {line.reason}"
+        print(textwrap.fill(text, 80, subsequent_indent=" " * 15, break_on_hyphens=False))
+    lost = f"{report.reach_minutes_lost:,.0f} of {report.reach_minutes:,.0f} minutes of reach"
+    if report.executed:
+        print(f"removed {report.removed_objects:,} objects, {size(report.removed_bytes)}; {lost} gone")
+    elif report.bytes_going:
+        print(f"would remove {size(report.bytes_going)}; {lost} would go. To do it: --execute")
+    else:
+        print("nothing to remove")
+
+
+def keys(
+    rotate: Annotated[bool, typer.Option("--rotate", help="Add a key that encrypts from now on.")] = False,
+    as_json: output.Json = False,
+) -> None:
+    """The keys of the key file, and how many backups are under each; never a key itself.
+
+    Exits 1 when backups are under a key that is not in the file: they are lost until it is found.
+    """
+    with output.errors("backup keys", as_json=as_json):
+        from bilten_orchestration.backups.key_usage import examine
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = examine(load_settings(), rotate=rotate)
+        output.finish(
+            "backup keys",
+            report,
+            as_json=as_json,
+            problems=report.problems,
+            human=lambda: _show_keys(report),
+        )
+
+
+def _show_keys(report: KeyReport) -> None:
+    print(f"{'KEY':<18}  {'STATE':<8}  {'KMS':<3}  {'BACKUPS':>7}  {'STORED':>10}")
+    for each in report.keys:
+        stored = "?" if each.stored_bytes is None else size(each.stored_bytes)
+        wrapped = "yes" if each.wrapped else "no"
+        print(f"{each.id:<18}  {each.state:<8}  {wrapped:<3}  {each.backups:>7,}  {stored:>10}")
+    if report.lost:
+        print(f"lost: {len(report.lost)} backups are under a key that is not in {report.file}")
+    if report.rotated:
+        print(
+            f"{report.file}\nhas a new key: copy the file to where you keep it, now. Backups from now on\n"
+            "cannot be read with an older copy."
+        )
+
+
+def _listed(backup: Backup, copied: frozenset[str] | None = frozenset()) -> dict[str, object]:
     manifest = backup.manifest
     return {
         "id": manifest.id,
@@ -135,22 +289,24 @@ def _listed(backup: Backup) -> dict[str, object]:
         "raw_bytes": manifest.raw_bytes,
         "stored_bytes": manifest.stored_bytes,
         "key_id": manifest.key_id,
+        "copied": None if copied is None else manifest.id in copied,
     }
 
 
-def _show(backups: tuple[Backup, ...]) -> None:
+def _show(backups: tuple[Backup, ...], copied: frozenset[str] | None) -> None:
     if not backups:
         print("no backups; take one: bilten backup create postgres")
         return
     width = max(len(backup.manifest.id) for backup in backups)
-    print(f"{'ID':<{width}}  {'STATE':<8}  {'AGE':>5}  {'RAW':>9}  {'STORED':>9}")
+    print(f"{'ID':<{width}}  {'STATE':<8}  {'AGE':>5}  {'STORED':>9}  COPY")
     now = datetime.now(UTC)
     for backup in backups:
         manifest = backup.manifest
         print(
             f"{manifest.id:<{width}}  {backup.state:<8}  "
             f"{_age((now - manifest.started_at).total_seconds()):>5}  "
-            f"{size(manifest.raw_bytes):>9}  {size(manifest.stored_bytes):>9}"
+            f"{size(manifest.stored_bytes):>9}  "
+            f"{'?' if copied is None else 'yes' if manifest.id in copied else 'no'}"
         )
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bilten_orchestration.cli import output
-from bilten_orchestration.cli.backup import size
-from bilten_orchestration.cli.wal import Which
+from bilten_orchestration.cli.backup import BucketChoice, FromBucket, size
 
 if TYPE_CHECKING:
     from bilten_orchestration.backups.postgres.restore import RestoreReport
@@ -42,7 +41,7 @@ def postgres(
     timeline: Annotated[
         int | None, typer.Option("--timeline", help="Another one than production is on.", min=1)
     ] = None,
-    bucket: Annotated[Which, typer.Option("--bucket", help="Which of the two.")] = Which.first,
+    bucket: FromBucket = BucketChoice.first,
     start: Annotated[
         bool, typer.Option("--start", help="Start it on a private socket, and wait for its recovery.")
     ] = False,

@@ -145,6 +145,8 @@ def _show_up(report: UpReport) -> None:
     print(f"\nBilten is up ({report.seconds:.0f} s, {_mebibytes(report.memory_bytes)} of memory)\n")
     for name, address in {**report.addresses, "credentials": report.credentials}.items():
         print(f"  {name:<13} {address}")
+    print(f"  {'backup keys':<13} {report.backup_keys}")
+    print(" " * 16 + "no backup can be read without this file: keep a copy elsewhere")
     for note in report.notes:
         print(textwrap.fill(note, 80, initial_indent="  note          ", subsequent_indent=" " * 16))
     print(

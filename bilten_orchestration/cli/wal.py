@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bilten_orchestration.cli import output
-from bilten_orchestration.cli.backup import size
+from bilten_orchestration.cli.backup import BucketChoice, FromBucket, size
 
 if TYPE_CHECKING:
     from bilten_orchestration.backups.wal.audit import AuditReport
     from bilten_orchestration.backups.wal.reach import ReachReport
     from bilten_orchestration.backups.wal.status import WalStatus
-
-
-class Which(StrEnum):
-    """The two buckets of the repository."""
-
-    first = "first"
-    copy = "copy"
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +60,7 @@ def status(as_json: output.Json = False) -> None:
 
 def audit(
     deep: Annotated[bool, typer.Option("--deep", help="Decrypt everything, not only what is new.")] = False,
-    bucket: Annotated[Which, typer.Option("--bucket", help="Which of the two.")] = Which.first,
+    bucket: FromBucket = BucketChoice.first,
     as_json: output.Json = False,
 ) -> None:
     """Whether all WAL that a restore may need is in the repository, without a gap, and whole.

@@ -65,7 +65,7 @@ def object_store(settings: Settings) -> str:
     store = settings.object_store
     client = connect(store)
     try:
-        for bucket in store.buckets:
+        for bucket in store.buckets_here:
             client.head_bucket(Bucket=bucket)
     except (BotoCoreError, ClientError) as error:
         raise StoreUnavailable(
@@ -76,7 +76,7 @@ def object_store(settings: Settings) -> str:
         ) from None
     finally:
         client.close()
-    return f"{len(store.buckets)} buckets"
+    return f"{len(store.buckets_here)} buckets"
 
 
 def code_server(settings: Settings, port: int) -> str:

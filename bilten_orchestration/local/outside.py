@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.local import endpoints
-from bilten_orchestration.settings import Settings
+from bilten_orchestration.settings import ObjectStoreSettings, Settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
 from bilten_orchestration.stores import object_store, redis
 from bilten_orchestration.stores import postgres as postgres_store
@@ -182,13 +182,20 @@ def _redis(settings: Settings) -> list[Problem]:
 def _object_store(settings: Settings) -> list[Problem]:
     """Every bucket is asked for, and whether these keys may write there is left to the first use: nothing is
     done to a store that is not ours."""
+    first = settings.object_store
+    found = _buckets(first, first.buckets_here)
+    if first.copy_endpoint_url is not None:
+        found += _buckets(first.of_copy, (first.bucket_backups_copy,))
+    return found
+
+
+def _buckets(store: ObjectStoreSettings, buckets: tuple[str, ...]) -> list[Problem]:
     from botocore.exceptions import BotoCoreError, ClientError
 
-    store = settings.object_store
     found: dict[str, Problem] = {}
     client = object_store.connect(store)
     try:
-        for bucket in store.buckets:
+        for bucket in buckets:
             try:
                 client.head_bucket(Bucket=bucket)
             except ClientError as error:

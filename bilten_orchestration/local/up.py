@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
+from bilten_orchestration.backups.opened import key_file
 from bilten_orchestration.errors import BiltenError, Problem, Refused
 from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.local import (
@@ -67,7 +68,8 @@ class UpReport:
     """`phases` are those that came to their good end, `failed` the one that did not.
 
     `ui` is where people find Dagster; `ports` by embedded program and `addresses` of every server, both
-    empty when the phase `servers` was not reached; `credentials` is the file of the generated secrets;
+    empty when the phase `servers` was not reached; `credentials` is the file of the generated secrets,
+    `backup_keys` that of the keys that backups are encrypted under (made by the first backup);
     `memory_bytes` what all programs of the stack take at the end.
     """
 
@@ -75,6 +77,7 @@ class UpReport:
     ports: dict[str, int]
     addresses: dict[str, str]
     credentials: str
+    backup_keys: str
     phases: tuple[Phase, ...]
     failed: Failure | None
     notes: tuple[str, ...]
@@ -101,6 +104,7 @@ def up(
         ports={program.name: program.port for program in servers_up.programs if program.port},
         addresses=addresses.of_servers(servers_up.settings) if servers_up.programs else {},
         credentials=str(places.stack_env),
+        backup_keys=str(key_file(servers_up.settings)),
         phases=tuple(course.done),
         failed=failed,
         notes=servers_up.notes,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from bilten_orchestration.backups.compression import BROKEN, compress, decompress
@@ -37,7 +37,8 @@ _LEVEL, _THREADS = 1, 1
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One object. `end_offset` is how many bytes of its file it holds, `beat_at` None when unknown."""
+    """One object. `end_offset` is how many bytes of its file it holds, `beat_at` None when unknown;
+    `written_at` is the store's, None of one that was not listed."""
 
     name: str
     file: str
@@ -47,6 +48,7 @@ class Piece:
     beat_at: datetime | None
     bytes: int
     segment_bytes: int
+    written_at: datetime | None = field(default=None, compare=False)
 
     @property
     def is_segment(self) -> bool:
@@ -170,7 +172,7 @@ class Archive:
                     raise
                 problems.extend(error.problems)
             else:
-                yield piece
+                yield replace(piece, written_at=listed.written_at)
 
     def _refuse_other_size(self, piece: Piece, found: int) -> None:
         if piece.bytes != found:

@@ -9,9 +9,10 @@ import pytest
 
 from bilten_orchestration.backups import keys
 from bilten_orchestration.backups.repository import Repository
-from bilten_orchestration.settings import ObjectStoreSettings
+from bilten_orchestration.settings import BackupSettings, ObjectStoreSettings, Settings
 from bilten_orchestration.stores.object_store import connect
 from tests.conftest import Servers
+from tests.integration.backups.depot import Depot
 
 
 @pytest.fixture
@@ -29,3 +30,17 @@ def repository(buckets: ObjectStoreSettings) -> Iterator[Repository]:
 @pytest.fixture
 def ring(tmp_path: Path) -> keys.KeyRing:
     return keys.ensure(tmp_path / "keys.json")
+
+
+@pytest.fixture
+def depot(servers: Servers, tmp_path: Path, buckets: ObjectStoreSettings) -> Depot:
+    """Without migrations: the session's PostgreSQL holds the locks alone."""
+    return Depot(
+        Settings(
+            home=tmp_path / "home",
+            environment="test",
+            postgres=servers.postgres.settings(),
+            object_store=buckets,
+            backups=BackupSettings(lock_wait_seconds=0, copy_reread_days=0),
+        )
+    )

@@ -103,4 +103,7 @@ def test_a_backup_under_a_lost_key_is_told(
     catalogue.add(repository, other, theirs)
     found = catalogue.read(repository, ring)
     assert len(found.backups) == 1
-    assert [problem.what for problem in found.problems] == [f"the key {other.current} is not in the key file"]
+    assert [problem.what for problem in found.problems] == [
+        f"catalogue/postgres/{theirs.id}/manifest.json is under the key {other.current},"
+        " which is not in the key file"
+    ]
