@@ -265,6 +265,13 @@ class BackupSettings(Section):
     lock_wait_seconds: int = Field(
         600, ge=0, le=86_400, description="How long a backup waits for another one of the same store."
     )
+    table_wait_seconds: int = Field(
+        60,
+        ge=1,
+        le=3_600,
+        description="How long pg_dump waits for tables that DDL holds; then the logical backup gives up, to"
+        " be tried again, and says who holds them.",
+    )
 
     @model_validator(mode="after")
     def _level_of_codec(self) -> Self:

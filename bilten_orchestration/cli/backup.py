@@ -53,13 +53,15 @@ def _show_requirements(report: PreflightReport) -> None:
 
 def create(
     store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
-    kind: Annotated[str | None, typer.Option("--kind", help="full (the default) or incremental.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="full (the default), incremental or logical.")
+    ] = None,
     as_json: output.Json = False,
 ) -> None:
     """Take a backup into the repository. Until it has ended whole it is not listed.
 
     An incremental is taken on the newest full backup; where that cannot be, a full one is taken, and why is
-    told.
+    told. A logical one is pg_dump of each of the platform's databases, with the roles.
     """
     with output.errors("backup create", as_json=as_json):
         from bilten_orchestration.backups.catalogue import Backup
@@ -161,6 +163,8 @@ def _show_taken(report: BackupReport) -> None:
         f"{size(manifest.raw_bytes)} in {report.seconds:.1f} s ({report.bytes_per_second / 1e6:.0f} MB/s), "
         f"stored as {size(manifest.stored_bytes)} in {len(manifest.objects)} objects"
     )
+    if manifest.counts:
+        print(f"{sum(manifest.counts.values()):,} rows in {len(manifest.counts)} tables")
     if manifest.wal is not None:
         wal = manifest.wal
         print(f"WAL {wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}; key {manifest.key_id}")

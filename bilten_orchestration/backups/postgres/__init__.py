@@ -6,4 +6,13 @@ server.py     what a backup must know of the server, and what forbids one
 base.py       full and incremental backups
 parents.py    what an incremental is taken on, or why there is none
 restore.py    a data directory from a backup
+
+logical.py    logical backups: pg_dump of each database, and the roles
+databases.py  what restoring a database needs to know beside its dump
+dump_rows.py  the rows of a dump, counted while it passes
+logical_restore.py   a database, or one table, from a logical backup
+logical_target.py    the server and database that it goes to; logical_sql.py is what they are asked
+dump_contents.py     what is in a dump, and what belongs to one table
+pg_restore.py        the program at work
+globals.py           roles made on another server
 """

@@ -91,6 +91,13 @@ def restore(
 def _chain(found: catalogue.Catalogue, backup_id: str) -> list[Manifest]:
     """The backup with what it is built on, which comes first."""
     backup = found.find(backup_id).manifest
+    if backup.kind == "logical":
+        raise Refused(
+            f"{backup_id} is a logical backup",
+            expected="a full or an incremental one",
+            found=backup.kind,
+            next=f"bilten restore logical --backup {backup_id} --into DATABASE",
+        )
     chain = [backup]
     while (parent := chain[0].parent) is not None:
         chain.insert(0, found.find(parent).manifest)
