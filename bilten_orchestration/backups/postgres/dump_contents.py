@@ -199,11 +199,28 @@ class _Choice:
                     wanted |= {number} | brought
         chosen = [each for each in self.entries if each.number in wanted and each.label not in self.there]
         return Selection(
-            tuple(without(chosen, self.there)),
+            tuple(self._attached_last(without(chosen, self.there))),
             tuple(each.label for each in self.entries if each.number in self.tables),
             tuple(each.label for each in chosen if each.kind == "TABLE" and each.number not in self.tables),
             tuple(self.by_number[number].label for number in left_out),
         )
+
+    def _attached_last(self, entries: list[Entry]) -> list[Entry]:
+        """A partition whose parent is there already is attached when its indexes stand, which attaches them
+        too; before, it would be given such indexes, under the very names."""
+        late = [
+            each
+            for each in entries
+            if each.kind == "TABLE ATTACH"
+            and any(self.by_number[number].label in self.there for number in each.needs)
+        ]
+        children = {number for each in late for number in each.needs if number in self._parents}
+        rest = [
+            each
+            for each in entries
+            if each not in late and not (each.kind == "INDEX ATTACH" and children.intersection(each.needs))
+        ]
+        return rest + late
 
     def _is_of_a_table(self, entry: Entry) -> bool:
         if entry.kind not in _NAMED_AFTER_TABLE:

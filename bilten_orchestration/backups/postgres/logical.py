@@ -203,7 +203,7 @@ def _dump(
                 name = objects.name_of("postgres", backup_id, f"{_directory(database.name)}/{number:06}")
                 stored.append(opened.put(backup_id, name, piece))
         except Mismatch as error:
-            if any("lock timeout" in problem.found for problem in error.problems):
+            if any("timeout" in each.found and "LOCK TABLE" in each.found for each in error.problems):
                 raise _locked(settings, database, error) from None
             raise
         return reader.rows()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from _pytest.mark import ParameterSet
+from psycopg import sql
 from pydantic import SecretStr
 
-from bilten_orchestration.backups import catalogue, keys, repository
+from bilten_orchestration.backups import keys, repository
 from bilten_orchestration.backups.manifest import Manifest
 from bilten_orchestration.backups.opened import Opened, key_file
 from bilten_orchestration.backups.postgres import logical, logical_restore
@@ -21,13 +24,18 @@ from bilten_orchestration.backups.postgres.restore import restore as restore_dir
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.local import postgres as embedded
-from bilten_orchestration.settings import PostgresSettings, Settings
+from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
 from bilten_orchestration.stores import object_store, postgres
 from bilten_orchestration.stores.locks import advisory_lock
+from tests import stack
+from tests.conftest import Servers
 from tests.integration.backups.test_cli import Environment, bilten, document
-from tests.integration.backups.test_postgres import DIGEST, Shop, shop, writer  # noqa: F401 (fixtures)
+from tests.integration.backups.test_postgres import DIGEST, SLICE, Shop, writing
 
 STOCK = """
+    create table kept as
+      select n as id, md5(n::text) || md5((n + 1)::text) as words from generate_series(1, 120000) n;
+    create table moving (id bigserial primary key, words text);
     create schema stock;
     create type stock.state as enum ('new', 'sold');
     create table stock.shelves (id int primary key);
@@ -46,11 +54,44 @@ STOCK = """
 """
 
 
+def matrix(case: str) -> ParameterSet:
+    """One case of each family is in `make test`, the others in `make test-faults`."""
+    return pytest.param(case, marks=pytest.mark.faults)
+
+
+@pytest.fixture(scope="module")
+def server(servers: Servers) -> Iterator[stack.PostgresServer]:
+    """One for all: to start one takes longer than a test."""
+    name = f"postgres-{next(servers.numbers)}"
+    server = stack.start_postgres(servers.base, name)
+    yield server
+    server.kill()
+    shutil.rmtree(servers.base / name)
+
+
 @pytest.fixture
-def stock(shop: Shop) -> Shop:  # noqa: F811
-    with postgres.connect(shop.settings.postgres, autocommit=True) as connection:
+def stock(servers: Servers, server: stack.PostgresServer) -> Iterator[Shop]:
+    base = servers.base / f"logical-{next(servers.numbers)}"
+    base.mkdir(mode=0o755)
+    settings = Settings(
+        home=base / "home",
+        environment="test",
+        postgres=server.settings(),
+        object_store=servers.buckets(),
+        backups=BackupSettings(slice_bytes=SLICE, lock_wait_seconds=0),
+    )
+    with postgres.connect(settings.postgres, autocommit=True) as connection:
         connection.execute(STOCK)
-    return shop
+    yield Shop(server, settings, base)
+    shutil.rmtree(base, ignore_errors=True)
+    with embedded.superuser(server.cluster) as connection:
+        for (name,) in connection.execute(
+            "select datname from pg_database where not datistemplate and datname <> 'postgres'"
+        ).fetchall():
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(str(name))))
+        connection.execute("drop role if exists clerk")
+        connection.execute("alter role bilten_app connection limit -1")
+    embedded.provision(server.cluster, server.settings())
 
 
 @pytest.fixture
@@ -58,44 +99,45 @@ def taken(stock: Shop) -> Manifest:
     return logical.take(stock.settings).manifest
 
 
-def superuser(shop: Shop) -> PostgresSettings:  # noqa: F811
+def superuser(stock: Shop) -> PostgresSettings:
     """Its server as the superuser reaches it, who may make databases and untrusted extensions."""
-    return shop.settings.postgres.model_copy(
+    return stock.settings.postgres.model_copy(
         update={
-            "host": str(shop.server.cluster.socket_directory),
+            "host": str(stock.server.cluster.socket_directory),
             "user": embedded.SUPERUSER,
             "password": SecretStr(""),
         }
     )
 
 
-def asked(shop: Shop, database: str, query: str) -> list[tuple[object, ...]]:  # noqa: F811
-    with embedded.superuser(shop.server.cluster, database) as connection:
+def asked(stock: Shop, database: str, query: str) -> list[tuple[object, ...]]:
+    with embedded.superuser(stock.server.cluster, database) as connection:
         return connection.execute(query).fetchall()
 
 
-def databases(shop: Shop) -> set[object]:  # noqa: F811
-    return {name for (name,) in asked(shop, "postgres", "select datname from pg_database")}
+def databases(stock: Shop) -> set[object]:
+    return {name for (name,) in asked(stock, "postgres", "select datname from pg_database")}
 
 
 def restored(
-    shop: Shop, backup: Manifest, into: str, **options: object
-) -> logical_restore.LogicalRestoreReport:  # noqa: F811
+    stock: Shop, backup: Manifest, into: str, **options: object
+) -> logical_restore.LogicalRestoreReport:
     return logical_restore.restore(
-        shop.settings,
+        stock.settings,
         backup.id,
         into,
-        **{"server": superuser(shop), **options},  # type: ignore[arg-type]
+        **{"server": superuser(stock), **options},  # type: ignore[arg-type]
     )
 
 
-def test_under_writes_and_back(stock: Shop, writer: None) -> None:  # noqa: F811
+def test_under_writes_and_back(stock: Shop) -> None:
     before = databases(stock)
     told: list[str] = []
-    manifest = logical.take(stock.settings, run="a-run", progress=told.append).manifest
+    with writing(stock):
+        manifest = logical.take(stock.settings, run="a-run", progress=told.append).manifest
     assert stock.listed() == [manifest.id]
     assert manifest.run == "a-run"
-    assert manifest.counts["bilten.public.kept"] == 200_000
+    assert manifest.counts["bilten.public.kept"] == 120_000
     assert manifest.counts["bilten.stock.moves_1"] + manifest.counts["bilten.stock.moves_2"] == 500
     assert manifest.counts["bilten.public.moving"] % 50 == 0, "half a commit was dumped"
     assert len(logical.objects_of(manifest, "bilten")) >= 3
@@ -254,11 +296,13 @@ def test_too_little_room_is_told_before_anything_is_fetched(
             restored(stock, taken, "copy", scratch=small)
         assert told.value.problems[0].next.startswith("--scratch")
         # and where the room goes meanwhile
-        with Opened.of(stock.settings) as opened, pytest.raises(Refused, match="too little room"):
-            with logical_restore.fetched(
-                opened, taken, logical.objects_of(taken, "bilten"), small, lambda text: None
-            ):
-                pass
+        dump = logical.objects_of(taken, "bilten")
+        with (
+            Opened.of(stock.settings) as opened,
+            pytest.raises(Refused, match="too little room"),
+            logical_restore.fetched(opened, taken, dump, small, lambda text: None),
+        ):
+            pass
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", small], check=True)
@@ -288,7 +332,9 @@ logical_restore.restore(settings, backup, "copy", server=server, progress=progre
 """
 
 
-@pytest.mark.parametrize("at", ["bilten.dump/000001", 'processing data for table "public.kept"', "counting"])
+@pytest.mark.parametrize(
+    "at", [matrix("bilten.dump/000001"), 'processing data for table "public.kept"', matrix("counting")]
+)
 def test_a_killed_restore_leaves_nothing_that_the_next_does_not_remove(
     stock: Shop, taken: Manifest, environment: Environment, at: str
 ) -> None:
@@ -325,7 +371,7 @@ logical.take(load_settings())
 """
 
 
-@pytest.mark.parametrize("at", ["globals.sql", "bilten.dump/000001", "databases.json"])
+@pytest.mark.parametrize("at", [matrix("globals.sql"), "bilten.dump/000001", matrix("databases.json")])
 def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     stock: Shop, environment: Environment, at: str
 ) -> None:
@@ -340,11 +386,13 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     assert programs(stock) == []
 
 
-def run(shop: Shop, environment: Environment, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:  # noqa: F811
+def run(
+    stock: Shop, environment: Environment, code: str, *arguments: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=environment(shop.settings)
-        | {"PYTHONPATH": str(Path(__file__).parents[3]), "BILTEN_HOME": str(shop.settings.home)},
+        env=environment(stock.settings)
+        | {"PYTHONPATH": str(Path(__file__).parents[3]), "BILTEN_HOME": str(stock.settings.home)},
         capture_output=True,
         text=True,
         check=False,
@@ -352,13 +400,13 @@ def run(shop: Shop, environment: Environment, code: str, *arguments: str) -> sub
     )
 
 
-def programs(shop: Shop) -> list[psutil.Process]:  # noqa: F811
+def programs(stock: Shop) -> list[psutil.Process]:
     """Those of ours that are connected to this server."""
     return [
         process
         for process in psutil.process_iter(["name", "cmdline"])
         if process.info["name"] in ("pg_dump", "pg_dumpall", "pg_restore")
-        and any(f"port='{shop.settings.postgres.port}'" in word for word in process.info["cmdline"] or [])
+        and any(f"port='{stock.settings.postgres.port}'" in word for word in process.info["cmdline"] or [])
     ]
 
 
@@ -423,17 +471,16 @@ def test_it_holds_the_locks_that_others_ask_for(stock: Shop) -> None:
             logical.take(stock.settings)
         with advisory_lock(other, "snapshot", shared=True):
             logical.take(stock.settings)
-    with embedded.superuser(stock.server.cluster) as other, advisory_lock(other, "restore:copy"):  # type: ignore[arg-type]
-        with pytest.raises(LockHeld):
-            restored(stock, stock_backup(stock), "copy")
+    (manifest,) = stock.listed()
+    with (
+        embedded.superuser(stock.server.cluster) as other,
+        advisory_lock(other, "restore:copy"),  # type: ignore[arg-type]
+        pytest.raises(LockHeld),
+    ):
+        logical_restore.restore(stock.settings, manifest, "copy", server=superuser(stock))
 
 
-def stock_backup(shop: Shop) -> Manifest:  # noqa: F811
-    with Opened.of(shop.settings) as opened:
-        return catalogue.read(opened.repository, opened.ring).backups[-1].manifest
-
-
-@pytest.mark.parametrize("damage", ["flipped", "cut", "removed", "exchanged"])
+@pytest.mark.parametrize("damage", ["flipped", matrix("cut"), matrix("removed"), matrix("exchanged")])
 def test_a_damaged_object_is_never_restored(stock: Shop, taken: Manifest, damage: str) -> None:
     before = databases(stock)
     names = [each.name for each in logical.objects_of(taken, "bilten")]
