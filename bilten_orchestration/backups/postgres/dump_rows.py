@@ -16,13 +16,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bilten_orchestration.backups.postgres.programs import READ_BYTES, widen
 from bilten_orchestration.errors import Mismatch
 
 Table = tuple[str, str]
 _NAME = rb'("(?:[^"]|"")*"|[^ ."(]+)'
 _COPY = re.compile(rb"COPY " + _NAME + rb"\." + _NAME + rb" .*FROM stdin;")
 _END = b"\n\\.\n"
-_READ_BYTES = 1 << 20
 
 
 class RowCounter:
@@ -47,7 +47,9 @@ class RowCounter:
                 self._table = _plain(found[1]), _plain(found[2])
                 self.rows[self._table] = -1  # the line feed of this very line is counted with the rows
                 at = end
-            end = data.find(_END, at)
+            # to look for one byte is thirty times as fast, and most pieces of most tables hold none
+            escape = data.find(b"\\", at)
+            end = -1 if escape < 0 else data.find(_END, max(at, escape - 1))
             if end < 0:
                 # the last bytes may be the beginning of the end
                 kept = max(at, len(data) - len(_END) + 1)
@@ -73,6 +75,8 @@ class Reader:
         assert process.stderr is not None  # noqa: S101
         self._process = process
         self._input, self._output, self._errors = process.stdin, process.stdout, process.stderr
+        for pipe in (process.stdin, process.stdout):
+            widen(pipe)
         self._counter = RowCounter()
         self._said = b""
         self._threads = [
@@ -113,7 +117,7 @@ class Reader:
 
     def _count(self) -> None:
         with self._output:  # pg_restore ends when nobody counts
-            while piece := self._output.read(_READ_BYTES):
+            while piece := self._output.read(READ_BYTES):
                 self._counter.feed(piece)
 
     def _hear(self) -> None:

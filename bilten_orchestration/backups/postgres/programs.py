@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from bilten_orchestration.backups.chunks import ahead
 from bilten_orchestration.errors import Mismatch, Refused
@@ -105,6 +106,12 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def widen(pipe: IO[bytes]) -> None:
+    """As much at once as we read or write: with the usual 64 KiB both sides mostly wake each other."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux, and where the user may
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, READ_BYTES)
+
+
 @contextmanager
 def reading(arguments: Sequence[str | Path], environment: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
     """What a program writes to stdout, read ahead. Leaving the block before its end kills it.
@@ -124,8 +131,7 @@ def reading(arguments: Sequence[str | Path], environment: Mapping[str, str]) -> 
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
         output, errors = process.stdout, process.stderr
-        with contextlib.suppress(AttributeError, OSError):  # Linux, and where the user may
-            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, READ_BYTES)
+        widen(output)
         last_words: deque[str] = deque(maxlen=_TOLD_LINES)
 
         def listen() -> None:
