@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bilten_orchestration.backups.catalogue import Backup
     from bilten_orchestration.backups.preflight import PreflightReport
     from bilten_orchestration.backups.report import BackupReport
+    from bilten_orchestration.backups.verify import VerifyReport
 
 
 def register(app: typer.Typer) -> None:
@@ -101,26 +102,28 @@ def list_(as_json: output.Json = False) -> None:
 
 def verify(
     backup: Annotated[str, typer.Argument(help="Its id, as `bilten backup list` shows it.", metavar="ID")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Restore it into a scratch directory; read a dump to its end.")
+    ] = False,
     as_json: output.Json = False,
 ) -> None:
     """Read every object of a backup: it is there, it is the one that was written, and it decrypts.
 
-    Exits 1 with one line for each object that is not.
+    With --deep a base backup is restored with what it builds on and checked by pg_verifybackup, and removed
+    again; a dump is read by pg_restore, and its rows are counted. Exits 1 with one line for each object that
+    is not what it was.
     """
     with output.errors("backup verify", as_json=as_json):
         from bilten_orchestration.backups.verify import verify as read_all
         from bilten_orchestration.settings_loading import load_settings
 
-        report = read_all(load_settings(), backup, by="bilten backup verify", progress=output.say)
+        report = read_all(load_settings(), backup, by="bilten backup verify", deep=deep, progress=output.say)
         output.finish(
             "backup verify",
             report,
             as_json=as_json,
             problems=report.problems,
-            human=lambda: print(
-                f"{report.objects - len(report.problems)} of {report.objects} objects are whole, "
-                f"{size(report.bytes)} in {report.seconds:.1f} s"
-            ),
+            human=lambda: _show_verified(report),
         )
 
 
@@ -168,6 +171,15 @@ def _show_taken(report: BackupReport) -> None:
     if manifest.wal is not None:
         wal = manifest.wal
         print(f"WAL {wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}; key {manifest.key_id}")
+
+
+def _show_verified(report: VerifyReport) -> None:
+    if report.problems:
+        print(f"{len(report.problems)} problems in {report.objects} objects")
+    else:
+        print(f"{report.objects} objects are whole, {size(report.bytes)} in {report.seconds:.1f} s")
+    if report.deep:
+        print(report.deep)
 
 
 def _age(seconds: float) -> str:
