@@ -374,6 +374,13 @@ class BackupSettings(Section):
     kms_endpoint_url: str | None = Field(
         None, pattern=r"^https?://.+$", description="Address of KMS; unset: that of AWS in the region."
     )
+    table_wait_seconds: int = Field(
+        60,
+        ge=1,
+        le=3_600,
+        description="How long pg_dump waits for tables that DDL holds; then the logical backup gives up, to"
+        " be tried again, and says who holds them.",
+    )
 
     @model_validator(mode="after")
     def _level_of_codec(self) -> Self:

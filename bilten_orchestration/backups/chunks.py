@@ -45,6 +45,37 @@ class _Readable(io.RawIOBase):
         return b"".join(parts)
 
 
+def cut(chunks: Iterable[bytes], at_bytes: int) -> Iterator[Iterator[bytes]]:
+    """The same stream in pieces of `at_bytes`, the last one shorter; none of an empty stream.
+
+    A piece is to be taken to its end before the next one is asked for.
+    """
+    source = iter(chunks)
+    pending = memoryview(b"")
+
+    def piece(first: memoryview) -> Iterator[bytes]:
+        nonlocal pending
+        pending, left = first, at_bytes
+        while left:
+            if not pending:
+                chunk = next(source, None)
+                if chunk is None:
+                    return
+                pending = memoryview(chunk)
+            part = pending[:left]
+            pending = pending[len(part) :]
+            left -= len(part)
+            yield bytes(part)
+
+    while True:
+        while not pending:
+            chunk = next(source, None)
+            if chunk is None:
+                return
+            pending = memoryview(chunk)
+        yield piece(pending)
+
+
 @contextmanager
 def ahead(chunks: Iterable[bytes], at_most: int = 8) -> Iterator[Iterator[bytes]]:
     """The same chunks, produced by a thread that is up to `at_most` of them ahead of who takes them.

@@ -63,6 +63,16 @@ PLANNED = (
         "So that a restore replays the WAL of hours and not of a day.",
         as_good=("full",),
     ),
+    Planned(
+        "postgres",
+        "logical",
+        "45 2 * * 0",
+        timedelta(days=7),
+        timedelta(days=30),
+        "pg_dump of the operational database and of Dagster's, with roles and the rows of each table: a table"
+        " restores alone, and onto a newer version of PostgreSQL.",
+        "On Sundays, after the full backup.",
+    ),
 )
 
 

@@ -1,7 +1,7 @@
 """Whether every object of a backup is there, is the one that was written, and decrypts.
 
 Reads all of it and writes nothing but the mark `verified`, when nothing is wrong. What the database inside
-is worth only a restore can tell.
+is worth only a restore can tell: with `deep` it is used as well (verify_deep.py), and the mark says so.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bilten_orchestration.backups import catalogue
-from bilten_orchestration.backups.manifest import BackupObject, Mark
+from bilten_orchestration.backups import catalogue, verify_deep
+from bilten_orchestration.backups.manifest import BackupObject, Manifest, Mark
 from bilten_orchestration.backups.opened import Bucket, Opened
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.progress import Progress, silent
@@ -23,22 +23,31 @@ _AT_ONCE = 2
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """`bytes` as stored, of `objects`; one problem for each object that cannot be restored."""
+    """`bytes` as stored, of `objects`; one problem for each object that cannot be restored. `deep` is what
+    was done with the backup beyond reading it."""
 
     backup_id: str
     objects: int
     bytes: int
     seconds: float
     problems: tuple[Problem, ...]
+    deep: str = ""
 
 
 def verify(
-    settings: Settings, backup_id: str, *, by: str, bucket: Bucket = "first", progress: Progress = silent
+    settings: Settings,
+    backup_id: str,
+    *,
+    by: str,
+    deep: bool = False,
+    bucket: Bucket = "first",
+    progress: Progress = silent,
 ) -> VerifyReport:
-    """Read every object of a backup. `by` goes into the mark: the command or the run.
+    """Read every object of a backup; with `deep` use it too. `by` goes into the mark: the command or the run.
 
-    Damaged objects are in the report. Raises Mismatch for an unknown backup, StoreUnavailable: what could not
-    be read is neither good nor bad.
+    Damaged objects, and what they cannot be used for, are in the report. Raises Mismatch for an unknown
+    backup, Refused (deep: no room, other programs), StoreUnavailable: what could not be read is neither good
+    nor bad.
     """
     began = time.monotonic()
     with Opened.of(settings, new=False, bucket=bucket) as opened:
@@ -54,10 +63,24 @@ def verify(
             progress(f"{each.name}: whole")
             return ()
 
+        used, unusable = _use(settings, opened, manifest, progress) if deep else ("", ())
+        # a restore has read the objects; when it failed, all that are damaged are told and not only the first
+        rest = tuple(manifest.others.values()) if used else wanted
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="verify") as pool:
-            problems = tuple(problem for found in pool.map(one, wanted) for problem in found)
+            problems = tuple(problem for found in pool.map(one, rest) for problem in found) or unusable
         if not problems:
-            catalogue.mark(
-                opened.repository, opened.ring, manifest, Mark(backup_id, "verified", datetime.now(UTC), by)
-            )
-    return VerifyReport(backup_id, len(wanted), manifest.stored_bytes, time.monotonic() - began, problems)
+            details = {"deep": used} if used else {}
+            found = Mark(backup_id, "verified", datetime.now(UTC), by, details)
+            catalogue.mark(opened.repository, opened.ring, manifest, found)
+    return VerifyReport(
+        backup_id, len(wanted), manifest.stored_bytes, time.monotonic() - began, problems, used
+    )
+
+
+def _use(
+    settings: Settings, opened: Opened, manifest: Manifest, progress: Progress
+) -> tuple[str, tuple[Problem, ...]]:
+    try:
+        return verify_deep.use(settings, opened, bucket, manifest, progress), ()
+    except Mismatch as error:
+        return "", error.problems

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bilten_orchestration.backups.preflight import PreflightReport
     from bilten_orchestration.backups.prune import PruneReport
     from bilten_orchestration.backups.report import BackupReport
+    from bilten_orchestration.backups.verify import VerifyReport
     from bilten_orchestration.settings import Settings
 
 
@@ -74,13 +75,15 @@ def _show_requirements(report: PreflightReport) -> None:
 
 def create(
     store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
-    kind: Annotated[str | None, typer.Option("--kind", help="full (the default) or incremental.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="full (the default), incremental or logical.")
+    ] = None,
     as_json: output.Json = False,
 ) -> None:
     """Take a backup into the repository. Until it has ended whole it is not listed.
 
     An incremental is taken on the newest full backup; where that cannot be, a full one is taken, and why is
-    told.
+    told. A logical one is pg_dump of each of the platform's databases, with the roles.
     """
     with output.errors("backup create", as_json=as_json):
         from bilten_orchestration.backups.catalogue import Backup
@@ -134,29 +137,36 @@ def _copied(settings: Settings) -> frozenset[str] | None:
 
 def verify(
     backup: Annotated[str, typer.Argument(help="Its id, as `bilten backup list` shows it.", metavar="ID")],
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Restore it into a scratch directory; read a dump to its end.")
+    ] = False,
     bucket: FromBucket = BucketChoice.first,
     as_json: output.Json = False,
 ) -> None:
     """Read every object of a backup: it is there, it is the one that was written, and it decrypts.
 
-    Exits 1 with one line for each object that is not.
+    With --deep a base backup is restored with what it builds on and checked by pg_verifybackup, and removed
+    again; a dump is read by pg_restore, and its rows are counted. Exits 1 with one line for each object that
+    is not what it was.
     """
     with output.errors("backup verify", as_json=as_json):
         from bilten_orchestration.backups.verify import verify as read_all
         from bilten_orchestration.settings_loading import load_settings
 
         report = read_all(
-            load_settings(), backup, by="bilten backup verify", bucket=bucket.value, progress=output.say
+            load_settings(),
+            backup,
+            by="bilten backup verify",
+            deep=deep,
+            bucket=bucket.value,
+            progress=output.say,
         )
         output.finish(
             "backup verify",
             report,
             as_json=as_json,
             problems=report.problems,
-            human=lambda: print(
-                f"{report.objects - len(report.problems)} of {report.objects} objects are whole, "
-                f"{size(report.bytes)} in {report.seconds:.1f} s"
-            ),
+            human=lambda: _show_verified(report),
         )
 
 
@@ -317,9 +327,20 @@ def _show_taken(report: BackupReport) -> None:
         f"{size(manifest.raw_bytes)} in {report.seconds:.1f} s ({report.bytes_per_second / 1e6:.0f} MB/s), "
         f"stored as {size(manifest.stored_bytes)} in {len(manifest.objects)} objects"
     )
+    if manifest.counts:
+        print(f"{sum(manifest.counts.values()):,} rows in {len(manifest.counts)} tables")
     if manifest.wal is not None:
         wal = manifest.wal
         print(f"WAL {wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}; key {manifest.key_id}")
+
+
+def _show_verified(report: VerifyReport) -> None:
+    if report.problems:
+        print(f"{len(report.problems)} problems in {report.objects} objects")
+    else:
+        print(f"{report.objects} objects are whole, {size(report.bytes)} in {report.seconds:.1f} s")
+    if report.deep:
+        print(report.deep)
 
 
 def _age(seconds: float) -> str:

@@ -165,7 +165,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 22
+    assert len(loaded["named"]) == 24
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -189,6 +189,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "partition_maintenance",
         "postgres_full_backup",
         "postgres_incremental_backup",
+        "postgres_logical_backup",
         "postgres_wal_audit",
     ]
     assert loaded["schedules"] == {
@@ -201,6 +202,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "partition_maintenance_daily": ["0 1 * * *", "UTC"],
         "postgres_full_backup": ["0 2 * * *", "UTC"],
         "postgres_incremental_backup": ["0 */4 * * *", "UTC"],
+        "postgres_logical_backup": ["45 2 * * 0", "UTC"],
         "postgres_wal_audit": ["25 * * * *", "UTC"],
     }
     assert loaded["sensors"] == ["metrics_late_days"]

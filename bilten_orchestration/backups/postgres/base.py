@@ -32,6 +32,7 @@ from bilten_orchestration.backups.opened import Opened, key_file
 from bilten_orchestration.backups.postgres import parents, programs, server
 from bilten_orchestration.backups.report import BackupReport
 from bilten_orchestration.backups.tar_slices import Slicer
+from bilten_orchestration.backups.told import Told
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
@@ -40,7 +41,6 @@ from bilten_orchestration.stores.driver_errors import translated
 
 Kind = Literal["full", "incremental"]
 MANIFEST = "backup_manifest"
-_TOLD_EVERY_SECONDS = 2
 
 
 def take(
@@ -92,7 +92,7 @@ def take(
         stream = stack.enter_context(programs.reading(arguments, environment))
         progress(f"{backup_id}: {'changes of' if base else 'about'} {found.bytes >> 20:,} MiB to read")
         slicer = Slicer(stream, settings.backups.slice_bytes, frozenset({MANIFEST}))
-        told = _Told(progress, found.bytes)
+        told = Told(progress, found.bytes)
         stored = [
             opened.put(
                 backup_id,
@@ -169,23 +169,3 @@ def _wal_range(manifest: bytes) -> WalRange:
             found=f"{len(manifest)} bytes",
             next="repeat the backup",
         ) from None
-
-
-class _Told:
-    """Says how far it is, at most every two seconds."""
-
-    def __init__(self, progress: Progress, expected_bytes: int) -> None:
-        self._progress, self._expected = progress, max(expected_bytes, 1)
-        self._bytes = 0
-        self._at = self._began = time.monotonic()
-
-    def counting(self, chunks: objects.Chunks) -> objects.Chunks:
-        for chunk in chunks:
-            self._bytes += len(chunk)
-            now = time.monotonic()
-            if now - self._at > _TOLD_EVERY_SECONDS:
-                self._at = now
-                rate = self._bytes / (now - self._began)
-                percent = min(99, self._bytes * 100 // self._expected)
-                self._progress(f"{self._bytes >> 20:,} MiB read, about {percent} %, {rate / 1e6:.0f} MB/s")
-            yield chunk

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bilten_orchestration.backups.postgres import programs, server
+from bilten_orchestration.backups.postgres import databases, programs, server
 from bilten_orchestration.backups.preflight import Requirement
 from bilten_orchestration.errors import Refused
 from bilten_orchestration.settings import Settings
@@ -110,6 +110,7 @@ def requirements(settings: Settings) -> tuple[Requirement, ...]:
             "pg_checksums --enable on the stopped server",
             "incremental backups, and pages that are checked",
         ),
+        *databases.requirements(settings.postgres),
     )
 
 

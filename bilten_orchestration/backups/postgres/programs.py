@@ -16,19 +16,23 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from bilten_orchestration.backups.chunks import ahead
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.settings import PostgresSettings
-from bilten_orchestration.stores.postgres import PROGRAMS, package, parameters
+from bilten_orchestration.stores.postgres import PROGRAMS, Role, package, parameters
 
 READ_BYTES = 1 << 20
 _TOLD_LINES = 20
 _SPECIAL = re.compile(r"[:\\]")
 
 
-def directory(postgres: PostgresSettings, major: int) -> Path:
-    """Where the programs of that major version lie. Raises Refused when they are of another one."""
+def directory(postgres: PostgresSettings, major: int, *, or_newer: bool = False) -> Path:
+    """Where the programs of that major version lie. Raises Refused when they are of another one.
+
+    With `or_newer` (pg_restore reads the dumps of all older versions) only when they are of an older one.
+    """
     found = postgres.pg_bin
     if found is None:
         packaged = package()
@@ -51,10 +55,10 @@ def directory(postgres: PostgresSettings, major: int) -> Path:
             next="correct BILTEN_POSTGRES__PG_BIN",
         ) from None
     version = re.search(r"(\d+)(?:\.\d+|\w+)", said)
-    if version is None or int(version[1]) != major:
+    if version is None or not (int(version[1]) == major or (or_newer and int(version[1]) > major)):
         raise Refused(
-            f"the programs in {found} are not of the server's version",
-            expected=f"PostgreSQL {major}",
+            f"the programs in {found} are not of the version that is needed",
+            expected=f"PostgreSQL {major}{' or newer' if or_newer else ''}",
             found=said.strip(),
             next=f"set BILTEN_POSTGRES__PG_BIN to the programs of PostgreSQL {major}",
         )
@@ -62,26 +66,50 @@ def directory(postgres: PostgresSettings, major: int) -> Path:
 
 
 @contextmanager
-def connection_arguments(postgres: PostgresSettings, name: str) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """A connection string without the password, and the environment that tells where it is."""
-    said = parameters(postgres, application_name=name)
-    password = said.pop("password")
+def connection_arguments(
+    postgres: PostgresSettings, name: str, role: Role = "owner", *, database: str | None = None
+) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """A connection string without the password, and the environment that tells where it is.
+
+    Without `database` for replication, which is of none.
+    """
+    said = parameters(postgres, role, application_name=name)
     said.pop("dbname"), said.pop("options")
+    with arguments_of(said if database is None else {**said, "dbname": database}) as found:
+        yield found
+
+
+@contextmanager
+def arguments_of(parameters: Mapping[str, object]) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The same of libpq's parameters; `password` may be among them."""
+    said = {key: str(value) for key, value in parameters.items()}
+    password = said.pop("password", "")
+    conninfo = " ".join(f"{key}={_quoted(value)}" for key, value in said.items())
+    environment = {"PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"}
+    if not password:  # a socket that asks who we are, or a password file of the caller's own
+        yield (
+            conninfo,
+            environment | {key: os.environ[key] for key in ("HOME", "PGPASSFILE") if key in os.environ},
+        )
+        return
     line = ":".join(
-        [*(_SPECIAL.sub(r"\\\g<0>", str(said[key])) for key in ("host", "port")), "*"]
-        + [_SPECIAL.sub(r"\\\g<0>", value) for value in (said["user"], password)]
+        [*(_SPECIAL.sub(r"\\\g<0>", said.get(key, "*")) for key in ("host", "port")), "*"]
+        + [_SPECIAL.sub(r"\\\g<0>", value) for value in (said.get("user", "*"), password)]
     )
     with tempfile.NamedTemporaryFile("w", prefix="bilten-pgpass-") as file:  # made for its owner alone
         file.write(line + "\n")
         file.flush()
-        yield (
-            " ".join(f"{key}={_quoted(str(value))}" for key, value in said.items()),
-            {"PGPASSFILE": file.name, "PATH": os.defpath, "LC_ALL": "C", "PGTZ": "UTC"},
-        )
+        yield conninfo, environment | {"PGPASSFILE": file.name}
 
 
 def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def widen(pipe: IO[bytes]) -> None:
+    """As much at once as we read or write: with the usual 64 KiB both sides mostly wake each other."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux, and where the user may
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, READ_BYTES)
 
 
 @contextmanager
@@ -103,8 +131,7 @@ def reading(arguments: Sequence[str | Path], environment: Mapping[str, str]) -> 
         assert process.stdout is not None  # noqa: S101
         assert process.stderr is not None  # noqa: S101
         output, errors = process.stdout, process.stderr
-        with contextlib.suppress(AttributeError, OSError):  # Linux, and where the user may
-            fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, READ_BYTES)
+        widen(output)
         last_words: deque[str] = deque(maxlen=_TOLD_LINES)
 
         def listen() -> None:

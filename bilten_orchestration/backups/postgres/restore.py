@@ -94,7 +94,7 @@ def restore(
         chosen = targets.choose(past, target)
         chain = past.chain(chosen.start.backup.manifest)
         owner = private.owner_of(directory)
-        _refuse(chain, chosen.pieces, past.segment_bytes, opened.ring, directory, owner)
+        _refuse(chain, chosen.pieces, past.segment_bytes, opened.ring, directory, owner if start else None)
         bin_directory = programs.directory(settings.postgres, _major(chain[-1]))
         progress(f"from {chain[-1].id}, with {len(chosen.pieces)} segments of WAL")
         growing = directory.with_name(f"{directory.name}.restoring")

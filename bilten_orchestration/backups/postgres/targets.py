@@ -154,7 +154,7 @@ def _itself(past: Past, backup_id: str) -> Chosen:
         f"{backup_id} is no base backup that can be restored",
         expected="a full or an incremental one that is not expired",
         found=backup_id,
-        next="bilten backup list",
+        next="bilten backup list; a logical one: bilten restore logical",
     )
 
 

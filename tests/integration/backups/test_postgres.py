@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,12 @@ def shop(servers: Servers, own_postgres: stack.PostgresServer) -> Iterator[Shop]
 
 @pytest.fixture
 def writer(shop: Shop) -> Iterator[None]:
+    with writing(shop):
+        yield
+
+
+@contextmanager
+def writing(shop: Shop) -> Iterator[None]:
     """Somebody commits all the time."""
     done = threading.Event()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bilten_orchestration.backups.chunks import ahead, as_file
+from bilten_orchestration.backups.chunks import ahead, as_file, cut
 
 
 def test_chunks_come_in_order_and_the_producer_is_bounded() -> None:
@@ -71,3 +71,13 @@ def test_a_readable_gives_exactly_what_is_asked_for(size: int) -> None:
     assert b"".join(parts) == b"abcdefghi"
     assert size < 0 or {len(part) for part in parts[:-2]} <= {size}
     assert file.read(0) == b"" == file.read(-1)
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [3], [4], [5, 0, 7], [1] * 9, [20]])
+def test_a_stream_is_cut_whatever_its_chunks(sizes: list[int]) -> None:
+    numbers = iter(range(100))
+    chunks = [bytes(next(numbers) for _ in range(size)) for size in sizes]
+    pieces = [b"".join(piece) for piece in cut(chunks, 4)]
+    assert b"".join(pieces) == b"".join(chunks)
+    assert [len(piece) for piece in pieces[:-1]] == [4] * (len(pieces) - 1)
+    assert all(pieces)
