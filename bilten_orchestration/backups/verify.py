@@ -63,7 +63,7 @@ def verify(
             progress(f"{each.name}: whole")
             return ()
 
-        used, unusable = _use(settings, opened, manifest, progress) if deep else ("", ())
+        used, unusable = _use(settings, opened, bucket, manifest, progress) if deep else ("", ())
         # a restore has read the objects; when it failed, all that are damaged are told and not only the first
         rest = tuple(manifest.others.values()) if used else wanted
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="verify") as pool:
@@ -78,7 +78,7 @@ def verify(
 
 
 def _use(
-    settings: Settings, opened: Opened, manifest: Manifest, progress: Progress
+    settings: Settings, opened: Opened, bucket: Bucket, manifest: Manifest, progress: Progress
 ) -> tuple[str, tuple[Problem, ...]]:
     try:
         return verify_deep.use(settings, opened, bucket, manifest, progress), ()
