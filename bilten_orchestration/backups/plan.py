@@ -63,6 +63,16 @@ PLANNED = (
         "So that a restore replays the WAL of hours and not of a day.",
         as_good=("full",),
     ),
+    Planned(
+        "redis",
+        "full",
+        "0 */6 * * *",
+        timedelta(hours=6),
+        timedelta(days=3),
+        "The newest backup of Redis in the repository: a snapshot of all databases (RDB), checked by"
+        " redis-check-rdb, its keys counted.",
+        "Sessions and counters are worth hours: older ones mislead more than they help.",
+    ),
 )
 
 

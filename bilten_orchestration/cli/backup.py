@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def preflight(
-    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="Whose: postgres or redis.", metavar="STORE")],
     as_json: output.Json = False,
 ) -> None:
     """Every prerequisite of a store's backups on its server, met or not, and what mends it.
@@ -52,8 +53,10 @@ def _show_requirements(report: PreflightReport) -> None:
 
 
 def create(
-    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
-    kind: Annotated[str | None, typer.Option("--kind", help="full (the default) or incremental.")] = None,
+    store: Annotated[str, typer.Argument(help="Whose: postgres or redis.", metavar="STORE")],
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="full (the default) or incremental (postgres).")
+    ] = None,
     as_json: output.Json = False,
 ) -> None:
     """Take a backup into the repository. Until it has ended whole it is not listed.
@@ -164,6 +167,14 @@ def _show_taken(report: BackupReport) -> None:
     if manifest.wal is not None:
         wal = manifest.wal
         print(f"WAL {wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}; key {manifest.key_id}")
+    if manifest.store == "redis":
+        print(f"{keys_by_database(manifest.counts)} as of {manifest.consistent_at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def keys_by_database(counts: Mapping[str, int]) -> str:
+    """Keys for people."""
+    each = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
+    return f"{sum(counts.values()):,} keys" + (f" ({each})" if len(counts) > 1 else "")
 
 
 def _age(seconds: float) -> str:

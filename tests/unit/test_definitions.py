@@ -165,7 +165,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 16
+    assert len(loaded["named"]) == 18
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -187,6 +187,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "partition_maintenance",
         "postgres_full_backup",
         "postgres_incremental_backup",
+        "redis_full_backup",
     ]
     assert loaded["schedules"] == {
         "data_checks_hourly": ["50 * * * *", "UTC"],
@@ -196,6 +197,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "partition_maintenance_daily": ["0 1 * * *", "UTC"],
         "postgres_full_backup": ["0 2 * * *", "UTC"],
         "postgres_incremental_backup": ["0 */4 * * *", "UTC"],
+        "redis_full_backup": ["0 */6 * * *", "UTC"],
     }
     assert loaded["sensors"] == ["metrics_late_days"]
 
