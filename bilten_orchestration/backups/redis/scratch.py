@@ -39,6 +39,9 @@ _ANSWER_SECONDS = 10
 _POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.02, 0.5
 _TOLD_EVERY_SECONDS = 2
 _LAST_WORDS = 6
+_ANOTHER = (
+    "restore another backup, or this one with a redis-server of its own version (BILTEN_REDIS__REDIS_BIN)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,11 @@ class Scratch:
             try:
                 client.config_set("appendonly", "yes")
             except ResponseError as error:
-                raise self._failed(str(error)) from None
+                raise self._failed(str(error), next="see what it said: memory for a fork") from None
         info = self._wait(
             lambda info: (
-                info["aof_enabled"] == 1
+                info["aof_last_bgrewrite_status"] != "ok"  # it would try again without end
+                or info["aof_enabled"] == 1
                 and info["aof_rewrite_in_progress"] == info["aof_rewrite_scheduled"] == 0
                 and info["aof_last_rewrite_time_sec"] >= 0
             ),
@@ -91,7 +95,8 @@ class Scratch:
         )
         found = {name: info[name] for name in ("aof_last_bgrewrite_status", "aof_last_write_status")}
         if set(found.values()) != {"ok"}:
-            raise self._failed(", ".join(f"{name}:{value}" for name, value in found.items()))
+            said = ", ".join(f"{name}:{value}" for name, value in found.items())
+            raise self._failed(said, next="see what it said: room on this disk, memory for a fork")
 
     def stop(self) -> None:
         """As a deployment stops its server. Raises Mismatch when it does not end well."""
@@ -139,13 +144,12 @@ class Scratch:
                 time.sleep(pause)
                 pause = min(pause * 2, _LONGEST_POLL_SECONDS)
 
-    def _failed(self, found: str) -> Mismatch:
+    def _failed(self, found: str, *, next: str = _ANOTHER) -> Mismatch:
         return Mismatch(
             f"a Redis of our own does not accept what was restored to {self.directory}",
             expected="all of it loaded, and appended to a file",
             found=f"{found}; it said: {_last_words(self.directory / LOG)}",
-            next="restore another backup, or this one with a redis-server of its own version"
-            " (BILTEN_REDIS__REDIS_BIN)",
+            next=next,
         )
 
 

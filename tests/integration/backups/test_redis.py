@@ -33,7 +33,7 @@ from bilten_orchestration.errors import AccessRefused, LockHeld, Mismatch, Refus
 from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.progress import silent
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.stores import object_store
+from bilten_orchestration.stores import object_store, redis
 from tests.integration.backups.redis_cache import KEPT, SLICE, Cache, cache, proxy, writer  # noqa: F401
 from tests.kills import killed_before_line
 
@@ -236,21 +236,14 @@ def _listens(cache: Cache) -> str:
 
 def test_a_server_that_cannot_save_is_backed_up_past_its_disk(cache: Cache) -> None:
     """It refuses writes and PING (MISCONF): never is a backup worth more."""
+    cache.server.program.directory.chmod(0o500)
     with cache.client() as client:
-        nowhere = cache.base / "nowhere"
-        nowhere.mkdir(mode=0o777)
-        nowhere.chmod(0o777)
-        client.config_set("dir", str(nowhere))
-        nowhere.rmdir()
-        client.config_set("save", "1 1")
         client.config_set("repl-diskless-sync", "no")
     with pytest.raises(StoreUnavailable) as told:
         take(cache.settings)
     assert told.value.problems[-1].what.endswith("cannot save")
     assert "repl-diskless-sync yes" in told.value.problems[-1].next
     assert cache.listed() == []
-    from bilten_orchestration.stores import redis
-
     with pytest.raises(StoreUnavailable, match="cannot serve now"), cache.client():
         pass
     client = redis.client(cache.settings.redis)
