@@ -85,9 +85,11 @@ class Scratch:
         info = self._wait(
             lambda info: (
                 info["aof_last_bgrewrite_status"] != "ok"  # it would try again without end
-                or info["aof_enabled"] == 1
-                and info["aof_rewrite_in_progress"] == info["aof_rewrite_scheduled"] == 0
-                and info["aof_last_rewrite_time_sec"] >= 0
+                or (
+                    info["aof_enabled"] == 1
+                    and info["aof_rewrite_in_progress"] == info["aof_rewrite_scheduled"] == 0
+                    and info["aof_last_rewrite_time_sec"] >= 0
+                )
             ),
             lambda info: _bytes_in(self.directory),
             lambda info: f"rewriting, {_bytes_in(self.directory) >> 20:,} MiB in its directory",
