@@ -143,6 +143,11 @@ class RedisSettings(Section):
     database: int = Field(0, ge=0, le=15, description="Logical database number.")
     password: SecretStr = Field(SecretStr(""), description="Of the default user (requirepass).")
     tls: bool = Field(False, description="rediss instead of redis.")
+    redis_bin: Path | None = Field(
+        None,
+        description="Directory of a redis-server of the server's version or later, which checks and restores"
+        " backups; unset: the embedded one's.",
+    )
 
 
 class ObjectStoreSettings(Section):
@@ -380,6 +385,17 @@ class BackupSettings(Section):
         le=3_600,
         description="How long pg_dump waits for tables that DDL holds; then the logical backup gives up, to"
         " be tried again, and says who holds them.",
+    )
+    redis_spool: Path | None = Field(
+        None,
+        description="Directory in which a copy of Redis lies while it is checked and stored, as a file"
+        " without a name; unset: spool in the state directory.",
+    )
+    redis_spool_bytes: int = Field(
+        64 << 30,
+        ge=1 << 20,
+        description="The largest copy of Redis that is taken. Besides this, a twentieth of the file system,"
+        " at most 1 GiB, always stays free.",
     )
 
     @model_validator(mode="after")

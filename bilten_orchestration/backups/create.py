@@ -31,4 +31,8 @@ def create(
             from bilten_orchestration.backups.postgres import logical
 
             return logical.take(settings, run=run, progress=progress)
+        case "redis", _:
+            from bilten_orchestration.backups.redis.dump import take as dump
+
+            return dump(settings, run=run, progress=progress)
     raise NotImplementedError(f"{planned.store} {planned.kind} is planned and has no engine")

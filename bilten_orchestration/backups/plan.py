@@ -73,6 +73,16 @@ PLANNED = (
         " restores alone, and onto a newer version of PostgreSQL.",
         "On Sundays, after the full backup.",
     ),
+    Planned(
+        "redis",
+        "full",
+        "0 */6 * * *",
+        timedelta(hours=6),
+        timedelta(days=3),
+        "The newest backup of Redis in the repository: a snapshot of all databases (RDB), checked by"
+        " redis-check-rdb, its keys counted.",
+        "Sessions and counters are worth hours: older ones mislead more than they help.",
+    ),
 )
 
 

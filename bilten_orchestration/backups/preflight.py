@@ -55,4 +55,8 @@ def examine(settings: Settings, store: str, *, progress: Progress = silent) -> P
             from bilten_orchestration.backups.postgres.preflight import requirements
 
             return PreflightReport(store, requirements(settings))
+        case "redis":
+            from bilten_orchestration.backups.redis.preflight import requirements as of_redis
+
+            return PreflightReport(store, of_redis(settings))
     raise NotImplementedError(f"{store} is planned and has no preflight")

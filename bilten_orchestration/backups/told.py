@@ -11,10 +11,11 @@ _EVERY_SECONDS = 2
 
 
 class Told:
-    """Counts what passes, and says how far it is at most every two seconds."""
+    """Counts what passes, and says how far it is at most every two seconds: so many MiB are `doing`, of about
+    `expected_bytes` where that is known."""
 
-    def __init__(self, progress: Progress, expected_bytes: int) -> None:
-        self._progress, self._expected = progress, max(expected_bytes, 1)
+    def __init__(self, progress: Progress, expected_bytes: int | None = None, doing: str = "read") -> None:
+        self._progress, self._expected, self._doing = progress, expected_bytes, doing
         self._bytes = 0
         self._at = self._began = time.monotonic()
 
@@ -25,6 +26,8 @@ class Told:
             if now - self._at > _EVERY_SECONDS:
                 self._at = now
                 rate = self._bytes / (now - self._began)
-                percent = min(99, self._bytes * 100 // self._expected)
-                self._progress(f"{self._bytes >> 20:,} MiB read, about {percent} %, {rate / 1e6:.0f} MB/s")
+                part = ""
+                if self._expected:
+                    part = f", about {min(99, self._bytes * 100 // self._expected)} %"
+                self._progress(f"{self._bytes >> 20:,} MiB {self._doing}{part}, {rate / 1e6:.0f} MB/s")
             yield chunk

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -47,7 +48,7 @@ def register(app: typer.Typer) -> None:
 
 
 def preflight(
-    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="Whose: postgres or redis.", metavar="STORE")],
     as_json: output.Json = False,
 ) -> None:
     """Every prerequisite of a store's backups on its server, met or not, and what mends it.
@@ -74,9 +75,9 @@ def _show_requirements(report: PreflightReport) -> None:
 
 
 def create(
-    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="Whose: postgres, clickhouse or redis.", metavar="STORE")],
     kind: Annotated[
-        str | None, typer.Option("--kind", help="full (the default), incremental or logical.")
+        str | None, typer.Option("--kind", help="full (the default), incremental or logical (postgres).")
     ] = None,
     as_json: output.Json = False,
 ) -> None:
@@ -332,6 +333,14 @@ def _show_taken(report: BackupReport) -> None:
     if manifest.wal is not None:
         wal = manifest.wal
         print(f"WAL {wal.begin_lsn} to {wal.end_lsn}, timeline {wal.timeline}; key {manifest.key_id}")
+    if manifest.store == "redis":
+        print(f"{keys_by_database(manifest.counts)} as of {manifest.consistent_at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def keys_by_database(counts: Mapping[str, int]) -> str:
+    """Keys for people."""
+    each = ", ".join(f"{count:,} in {name}" for name, count in counts.items())
+    return f"{sum(counts.values()):,} keys" + (f" ({each})" if len(counts) > 1 else "")
 
 
 def _show_verified(report: VerifyReport) -> None:

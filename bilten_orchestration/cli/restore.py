@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bilten_orchestration.cli import output
-from bilten_orchestration.cli.backup import BucketChoice, FromBucket, size
+from bilten_orchestration.cli.backup import BucketChoice, FromBucket, keys_by_database, size
 
 if TYPE_CHECKING:
     from bilten_orchestration.backups.postgres.logical_restore import LogicalRestoreReport
     from bilten_orchestration.backups.postgres.restore import RestoreReport
     from bilten_orchestration.backups.postgres.targets import Target
+    from bilten_orchestration.backups.redis.restore import RestoreReport as RedisReport
     from bilten_orchestration.settings import PostgresSettings
 
 
@@ -23,6 +25,7 @@ def register(app: typer.Typer) -> None:
     restore.command("postgres")(postgres)
     restore.command("stop")(stop)
     restore.command("logical")(logical)
+    restore.command("redis")(redis)
     app.add_typer(restore, name="restore")
 
 
@@ -223,3 +226,43 @@ def _show_logical(report: LogicalRestoreReport) -> None:
             print(f"{heading}:")
             for name in names:
                 print(f"  {name}")
+
+
+def redis(
+    backup: Annotated[str, typer.Option("--backup", help="Its id, as `bilten backup list` shows it.")],
+    to: Annotated[Path, typer.Option("--to", help="A directory that does not exist, or is empty.")],
+    start: Annotated[
+        bool, typer.Option("--start", help="Leave a server running on it, on a socket, without a port.")
+    ] = False,
+    as_json: output.Json = False,
+) -> None:
+    """A data directory of Redis from a backup, loaded and counted by a server of our own.
+
+    Nothing is written over files that exist. It holds the snapshot and an append-only file, so that a server
+    with `appendonly yes` starts on it.
+    """
+    with output.errors("restore redis", as_json=as_json):
+        from bilten_orchestration.backups.redis.restore import restore
+        from bilten_orchestration.settings_loading import load_settings
+
+        report = restore(load_settings(), backup, to, start=start, progress=output.say)
+        output.finish(
+            "restore redis",
+            {**asdict(report), "stop": report.stop},
+            as_json=as_json,
+            human=lambda: _show_redis(report),
+        )
+
+
+def _show_redis(report: RedisReport) -> None:
+    print(f"{report.directory}: {keys_by_database(report.keys)}")
+    print(f"as of {report.backup_id}; {report.expired:,} keys have expired since")
+    print(
+        f"fetched in {report.download_seconds:.1f} s, checked in {report.check_seconds:.1f} s, "
+        f"loaded in {report.load_seconds:.1f} s,\nappended in {report.append_seconds:.1f} s, "
+        f"loaded again in {report.reload_seconds:.1f} s"
+    )
+    if report.owner is not None:
+        print(f"{report.owner} owns the files: chown -R them before another user's server starts")
+    if report.dsn is not None:
+        print(f"runs at {report.dsn}\nto stop it: {report.stop}")

@@ -99,6 +99,9 @@ appendonly yes
 appendfsync everysec
 aof-use-rdb-preamble yes
 aof-load-truncated yes
+# rewritten when it has doubled: a start reads twice the data at most
+auto-aof-rewrite-percentage 100
+auto-aof-rewrite-min-size 64mb
 save 900 1
 dbfilename dump.rdb
 # keys without a time to live (counters) are never evicted

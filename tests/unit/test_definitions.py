@@ -165,7 +165,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 24
+    assert len(loaded["named"]) == 26
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -191,6 +191,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "postgres_incremental_backup",
         "postgres_logical_backup",
         "postgres_wal_audit",
+        "redis_full_backup",
     ]
     assert loaded["schedules"] == {
         "backup_copies_every_30_minutes": ["7,37 * * * *", "UTC"],
@@ -204,6 +205,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "postgres_incremental_backup": ["0 */4 * * *", "UTC"],
         "postgres_logical_backup": ["45 2 * * 0", "UTC"],
         "postgres_wal_audit": ["25 * * * *", "UTC"],
+        "redis_full_backup": ["0 */6 * * *", "UTC"],
     }
     assert loaded["sensors"] == ["metrics_late_days"]
 
