@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -137,7 +136,7 @@ def test_what_killed_backups_left(depot: Depot, monkeypatch: pytest.MonkeyPatch)
     depot.assert_whole()
 
 
-def test_an_upload_that_was_never_completed(depot: Depot) -> None:
+def test_an_upload_that_was_never_completed(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
     depot.add()
     store = depot.settings.object_store
     with depot.opened() as opened:
@@ -146,7 +145,8 @@ def test_an_upload_that_was_never_completed(depot: Depot) -> None:
         assert len(list(opened.repository.unfinished())) == 1
         run(depot.settings, execute=True, by="a test")
         assert len(list(opened.repository.unfinished())) == 1
-        time.sleep(1.1)  # the store tells seconds
+        later = datetime.now(UTC) + timedelta(seconds=5)
+        monkeypatch.setattr(prune.Repository, "clock", lambda self: later)
         backups = depot.settings.backups.model_copy(update={"orphan_grace_hours": 0})
         run(depot.settings.model_copy(update={"backups": backups}), execute=True, by="a test")
         assert list(opened.repository.unfinished()) == []
