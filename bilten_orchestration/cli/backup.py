@@ -245,7 +245,8 @@ def _show_pruned(report: PruneReport) -> None:
     if report.executed:
         print(f"removed {report.removed_objects:,} objects, {size(report.removed_bytes)}; {lost} gone")
     elif report.bytes_going:
-        print(f"would remove {size(report.bytes_going)}; {lost} would go. To do it: --execute")
+        print(f"would remove {size(report.bytes_going)}, and with it {lost}")
+        print("to do it: bilten backup prune --execute")
     else:
         print("nothing to remove")
 

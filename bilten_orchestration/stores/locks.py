@@ -13,6 +13,7 @@ The names in use:
     snapshot          shared: whatever reads a snapshot; exclusive: detach and drop of partitions
     demo              one demo load
     backup:<store>    one backup of a store (backups/lock.py)
+    backup:copies     whatever writes into the second bucket, or removes from it
     wal:stream        one stream of WAL into the repository
 """
 

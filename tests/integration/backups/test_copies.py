@@ -11,14 +11,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from bilten_orchestration.backups import assets, checks, copies
+from bilten_orchestration.backups import assets, checks, copies, repository
 from bilten_orchestration.backups.copy_plan import RUN_EVERY, Reread
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.restore import restore
@@ -164,31 +164,59 @@ def _at(port: int, store: ObjectStoreSettings) -> ObjectStoreSettings:
     return store.model_copy(update={"copy_endpoint_url": f"http://{ports.LOOPBACK}:{port}"})
 
 
-def test_a_second_store_of_its_own(depot: Depot, servers: Servers) -> None:
-    """Another address, other keys; away, it is a passing trouble and the first bucket is not touched."""
+@pytest.fixture
+def second(depot: Depot, servers: Servers) -> Iterator[stack.Server]:
+    """Another address, other keys; the depot's settings name it."""
     server, theirs = stack.start_object_store(servers.base, f"second-{next(servers.numbers)}")
-    try:
-        assert theirs.endpoint_url is not None
-        store = depot.settings.object_store.model_copy(
-            update={
-                "bucket_backups_copy": theirs.bucket_backups_copy,
-                "copy_endpoint_url": theirs.endpoint_url,
-                "copy_access_key_id": theirs.access_key_id,
-                "copy_secret_access_key": theirs.secret_access_key,
-            }
-        )
-        depot.settings = depot.settings.model_copy(update={"object_store": store})
-        manifest = depot.add()
-        assert copies.copy(depot.settings).problems == ()
-        depot.assert_whole("copy")
-        client = object_store.connect(theirs)
-        assert client.list_objects_v2(Bucket=theirs.bucket_backups_copy)["KeyCount"] == 3
-        client.close()
-    finally:
-        server.kill()
+    store = depot.settings.object_store.model_copy(
+        update={
+            "bucket_backups_copy": theirs.bucket_backups_copy,
+            "copy_endpoint_url": theirs.endpoint_url,
+            "copy_access_key_id": theirs.access_key_id,
+            "copy_secret_access_key": theirs.secret_access_key,
+        }
+    )
+    depot.settings = depot.settings.model_copy(update={"object_store": store})
+    yield server
+    server.kill()
+
+
+def test_a_second_store_of_its_own(depot: Depot, second: stack.Server) -> None:
+    """Away, it is a passing trouble, and the first bucket is what it was."""
+    manifest = depot.add()
+    assert copies.copy(depot.settings).problems == ()
+    depot.assert_whole("copy")
+    assert len(depot.names("copy")) == 3
+    second.kill()
     with pytest.raises(StoreUnavailable):
         copies.copy(depot.settings)
     assert depot.listed() == [manifest.id]
+
+
+def test_a_second_store_that_dies_in_the_middle(
+    depot: Depot, second: stack.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depot.add(age=timedelta(hours=2))
+    depot.add(objects=1, size=BIG)
+    depot.add(age=timedelta(minutes=5), objects=4)
+    read = repository.Repository.read
+
+    def until_it_dies(self: repository.Repository, name: str) -> Iterator[bytes]:
+        for number, chunk in enumerate(read(self, name)):
+            if number == 20:
+                second.kill()
+            yield chunk
+
+    monkeypatch.setattr(repository.Repository, "read", until_it_dies)
+    with pytest.raises(StoreUnavailable):
+        copies.copy(depot.settings)
+    monkeypatch.undo()
+    second.start()
+    depot.assert_whole("copy")
+    assert len(depot.listed("copy")) == 1
+    assert copies.copy(depot.settings).problems == ()
+    assert depot.names("copy") == depot.names()
+    depot.assert_whole("copy")
 
 
 class _Flipping:
@@ -385,7 +413,9 @@ def test_in_dagster(depot: Depot) -> None:
 def test_the_check_tells_what_waits_for_too_long(depot: Depot) -> None:
     depot.add()
     context = dg.build_asset_check_context()
-    assert checks.copy_complete(context, Platform(depot.settings)).passed  # type: ignore[union-attr]
+    in_time = checks.copy_complete(context, Platform(depot.settings))
+    assert isinstance(in_time, dg.AssetCheckResult)
+    assert in_time.passed
     impatient = depot.settings.backups.model_copy(update={"copy_lag_seconds": -1})
     late = depot.settings.model_copy(update={"backups": impatient})
     found = checks.copy_complete(context, Platform(late))

@@ -103,7 +103,7 @@ def test_a_mark_is_no_manifest(ring: keys.KeyRing) -> None:
 
 def test_under_another_key_and_under_a_lost_one(ring: keys.KeyRing, tmp_path: Path) -> None:
     other = keys.ensure(tmp_path / "other.json")
-    with pytest.raises(Mismatch, match=f"the key {ring.current}, which is not in the key file"):
+    with pytest.raises(Mismatch, match=f"here is under the key {ring.current}, which is not in the key file"):
         manifest.read_manifest(_signed(ring), "here", other)
     forger = keys.KeyRing(ring.current, {ring.current: other.key(other.current)})
     with pytest.raises(Mismatch, match="damaged or was altered"):
