@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bilten_orchestration.backups import keys, objects
+from bilten_orchestration.backups import keys, memory, objects
 from bilten_orchestration.backups.encryption import Cipher
 from bilten_orchestration.backups.manifest import BackupObject, Manifest
 from bilten_orchestration.backups.repository import Repository
@@ -33,6 +33,7 @@ class Opened:
     @contextmanager
     def of(cls, settings: Settings, *, new: bool = True, bucket: Bucket = "first") -> Iterator[Opened]:
         """With `new` a missing key file is made; a restore must not make one."""
+        memory.bound()
         place = key_file(settings)
         ring = keys.ensure(place) if new else keys.read(place)
         store = settings.object_store
