@@ -22,7 +22,7 @@ def chunks():
         yield noise[at * 1000 : at * 1000 + (1 << 20)]
 with Opened.of(load_settings()) as opened:
     for number in range(int(sys.argv[1])):
-        opened.put("a-backup", f"objects/postgres/a-backup/{number:06}", chunks())
+        opened.put("a-backup", f"objects/postgres/{sys.argv[1]}/{number:06}", chunks())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 MOST_KIB = 300 << 10  # what the platform promises of a backup's process
