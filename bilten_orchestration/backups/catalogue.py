@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Literal
@@ -22,6 +23,10 @@ from bilten_orchestration.backups.repository import Repository
 from bilten_orchestration.errors import Mismatch, Problem
 
 ROOT = "catalogue"
+# below the ten connections that a client keeps
+_AT_ONCE = 8
+# a document, or why it cannot be believed
+_Read = Manifest | Mark | tuple[Problem, ...]
 State = Literal["complete", "verified", "drilled", "expired"]
 
 
@@ -75,15 +80,19 @@ def mark(repository: Repository, ring: KeyRing, manifest: Manifest, found: Mark)
 
 
 def read(repository: Repository, ring: KeyRing, store: Store | None = None) -> Catalogue:
-    """Every backup of a store, or of all."""
-    documents: dict[str, list[str]] = defaultdict(list)
-    for listed in repository.list(f"{ROOT}/{store}/" if store else f"{ROOT}/"):
-        place, _, _ = listed.name.rpartition("/")
-        documents[place].append(listed.name)
+    """Every backup of a store, or of all. Documents are small and many: they are read side by side."""
+    names = [listed.name for listed in repository.list(f"{ROOT}/{store}/" if store else f"{ROOT}/")]
+    documents: dict[str, list[_Read]] = defaultdict(list)
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="catalogue") as pool:
+        # in the order of names, whichever comes first
+        for name, found in zip(
+            names, pool.map(lambda name: _read_document(repository, ring, name), names), strict=True
+        ):
+            documents[name.rpartition("/")[0]].append(found)
     backups: list[Backup] = []
     problems: list[Problem] = []
-    for place, names in documents.items():
-        backup = _read_one(repository, ring, place, names, problems)
+    for place, read_there in documents.items():
+        backup = _assembled(place, read_there, problems)
         if backup is not None:
             backups.append(backup)
     backups.sort(key=lambda each: (each.manifest.started_at, each.manifest.id))
@@ -95,7 +104,7 @@ def read_one(repository: Repository, ring: KeyRing, store: Store, backup_id: str
     place = place_of(store, backup_id)
     problems: list[Problem] = []
     names = [listed.name for listed in repository.list(f"{place}/")]
-    found = _read_one(repository, ring, place, names, problems)
+    found = _assembled(place, [_read_document(repository, ring, name) for name in names], problems)
     if problems:
         raise Mismatch(problems)
     return found
@@ -118,20 +127,27 @@ def marks_without_manifest(repository: Repository, ring: KeyRing, names: Iterabl
                 yield found
 
 
-def _read_one(
-    repository: Repository, ring: KeyRing, place: str, names: Iterable[str], problems: list[Problem]
-) -> Backup | None:
+def _read_document(repository: Repository, ring: KeyRing, name: str) -> _Read:
+    try:
+        body = repository.read_small(name)
+        if name.endswith("/manifest.json"):
+            return read_manifest(body, name, ring)
+        return read_mark(body, name, ring)
+    except Mismatch as error:
+        return error.problems
+
+
+def _assembled(place: str, documents: Iterable[_Read], problems: list[Problem]) -> Backup | None:
     manifest: Manifest | None = None
     marks: list[Mark] = []
-    for name in names:
-        try:
-            body = repository.read_small(name)
-            if name.endswith("/manifest.json"):
-                manifest = read_manifest(body, name, ring)
-            else:
-                marks.append(read_mark(body, name, ring))
-        except Mismatch as error:
-            problems.extend(error.problems)
+    for found in documents:
+        match found:
+            case Manifest():
+                manifest = found
+            case Mark():
+                marks.append(found)
+            case _:
+                problems.extend(found)
     if manifest is None:
         return None
     if place_of(manifest.store, manifest.id) != place:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bilten_orchestration.backups import keys, objects
+from bilten_orchestration.backups import keys, memory, objects
 from bilten_orchestration.backups.encryption import Cipher
 from bilten_orchestration.backups.kms import Kms
 from bilten_orchestration.backups.manifest import BackupObject, Manifest
@@ -35,6 +35,7 @@ class Opened:
     @contextmanager
     def of(cls, settings: Settings, *, new: bool = True, bucket: Bucket = "first") -> Iterator[Opened]:
         """With `new` a missing key file is made; a restore must not make one."""
+        memory.bound()
         place = key_file(settings)
         wrapping = Kms(settings.backups)
         ring = keys.ensure(place, wrapping) if new else keys.read(place, wrapping)

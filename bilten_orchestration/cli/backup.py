@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -100,20 +100,27 @@ def create(
         )
 
 
-def list_(bucket: FromBucket = BucketChoice.first, as_json: output.Json = False) -> None:
-    """Every backup in the repository, oldest first.
+def list_(
+    store: Annotated[str | None, typer.Option("--store", help="Of this one alone.", metavar="STORE")] = None,
+    bucket: FromBucket = BucketChoice.first,
+    as_json: output.Json = False,
+) -> None:
+    """Every backup in the repository, oldest first; an incremental stands below the full one it
+    builds on, and a little to the right.
 
     Exits 1 when the repository holds documents that cannot be believed: altered, misplaced, or under a
     key that is lost.
     """
     with output.errors("backup list", as_json=as_json):
-        from bilten_orchestration.backups import catalogue
+        from bilten_orchestration.backups import catalogue, plan
         from bilten_orchestration.backups.opened import Opened
         from bilten_orchestration.settings_loading import load_settings
 
+        # raises for a store that is not backed up
+        wanted = None if store is None else plan.find(store, None).store
         settings = load_settings()
         with Opened.of(settings, new=False, bucket=bucket.value) as opened:
-            found = catalogue.read(opened.repository, opened.ring)
+            found = catalogue.read(opened.repository, opened.ring, wanted)
         copied = _copied(settings)
         output.finish(
             "backup list",
@@ -309,17 +316,37 @@ def _show(backups: tuple[Backup, ...], copied: frozenset[str] | None) -> None:
     if not backups:
         print("no backups; take one: bilten backup create postgres")
         return
-    width = max(len(backup.manifest.id) for backup in backups)
-    print(f"{'ID':<{width}}  {'STATE':<8}  {'AGE':>5}  {'STORED':>9}  COPY")
+    rows = [(" " * depth + backup.manifest.id, backup) for depth, backup in _by_chain(backups)]
+    width = max(len(name) for name, _ in rows)
+    print(f"{'ID':<{width}} {'STATE':<8} {'AGE':>4} {'STORED':>6} {'RATIO':>5} COPY")
     now = datetime.now(UTC)
-    for backup in backups:
+    for name, backup in rows:
         manifest = backup.manifest
         print(
-            f"{manifest.id:<{width}}  {backup.state:<8}  "
-            f"{_age((now - manifest.started_at).total_seconds()):>5}  "
-            f"{size(manifest.stored_bytes):>9}  "
+            f"{name:<{width}} {backup.state:<8} {_age((now - manifest.started_at).total_seconds()):>4} "
+            f"{_short(manifest.stored_bytes):>6} "
+            f"{manifest.raw_bytes / max(manifest.stored_bytes, 1):>5.1f} "
             f"{'?' if copied is None else 'yes' if manifest.id in copied else 'no'}"
         )
+
+
+def _by_chain(backups: tuple[Backup, ...]) -> Iterator[tuple[int, Backup]]:
+    """Each backup after what it builds on, with how many there are below it; else by start.
+
+    One whose parent is gone stands where it began, and at the left.
+    """
+    there = {backup.manifest.id for backup in backups}
+    children: dict[str | None, list[Backup]] = {}
+    for backup in backups:
+        parent = backup.manifest.parent
+        children.setdefault(parent if parent in there else None, []).append(backup)
+
+    def below(parent: str | None, depth: int) -> Iterator[tuple[int, Backup]]:
+        for backup in children.get(parent, ()):
+            yield depth, backup
+            yield from below(backup.manifest.id, depth + 1)
+
+    return below(None, 0)
 
 
 def _show_taken(report: BackupReport) -> None:
@@ -358,6 +385,16 @@ def _age(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f}{unit}"
     return f"{seconds:.0f}s"
+
+
+def _short(size_bytes: int) -> str:
+    """In at most five columns: 1.2G."""
+    value = float(size_bytes)
+    for unit in "BKMGT":
+        if value < 1000 or unit == "T":
+            break
+        value /= 1024
+    return f"{value:.1f}{unit}" if value < 10 and unit != "B" else f"{value:.0f}{unit}"
 
 
 def size(size_bytes: int) -> str:

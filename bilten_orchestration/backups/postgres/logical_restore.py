@@ -259,17 +259,14 @@ def _compare(
     manifest: Manifest, source: databases.Database, target: Target, chosen: dump_contents.Selection
 ) -> dict[tuple[str, str], int]:
     """The rows of each table that came. Raises Mismatch where they are not those of the manifest."""
-    expected = {
-        table: manifest.counts[name]
-        for table in source.tables
-        if f"TABLE {table[0]} {table[1]}" in chosen.tables
-        and (name := counted_as(source.name, *table)) in manifest.counts
-    }
-    found = count(target.server, target.growing, expected)
+    loaded = {each.label for each in chosen.entries if each.kind == "TABLE DATA"}
+    tables = [table for table in source.tables if f"TABLE DATA {table[0]} {table[1]}" in loaded]
+    expected = {table: manifest.counts.get(counted_as(source.name, *table)) for table in tables}
+    found = count(target.server, target.growing, tables)
     problems = [
         Problem(
             f"{'.'.join(table)} has other rows than the backup",
-            expected=f"{rows:,}",
+            expected="a number in its manifest" if rows is None else f"{rows:,}",
             found=f"{found[table]:,}",
             next=target.left or "somebody writes into it: restore into a new database",
         )

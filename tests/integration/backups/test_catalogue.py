@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from bilten_orchestration.backups import catalogue, keys
 from bilten_orchestration.backups.manifest import Manifest, Mark, new_id
 from bilten_orchestration.backups.repository import Repository
-from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.errors import Mismatch, StoreUnavailable
 from bilten_orchestration.settings import ObjectStoreSettings
 from bilten_orchestration.stores.object_store import connect
 
@@ -107,3 +109,57 @@ def test_a_backup_under_a_lost_key_is_told(
         f"catalogue/postgres/{theirs.id}/manifest.json is under the key {other.current},"
         " which is not in the key file"
     ]
+
+
+def test_hundreds_are_read_side_by_side_in_their_order(
+    repository: Repository, ring: keys.KeyRing, buckets: ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifests = [_manifest(ring, STARTED + timedelta(hours=number)) for number in range(300)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda each: catalogue.add(repository, ring, each), reversed(manifests)))
+    client = connect(buckets)
+    altered = {manifests[number].id for number in (7, 150, 299)}
+    for backup in altered:
+        name = f"catalogue/postgres/{backup}/manifest.json"
+        client.put_object(Bucket=repository.bucket, Key=name, Body=b"{}")
+    client.close()
+    at_once, most, lock = 0, 0, threading.Lock()
+    read_small = Repository.read_small
+
+    def counted(self: Repository, name: str) -> bytes:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        try:
+            return read_small(self, name)
+        finally:
+            with lock:
+                at_once -= 1
+
+    monkeypatch.setattr(Repository, "read_small", counted)
+    found = catalogue.read(repository, ring)
+    assert [backup.manifest for backup in found.backups] == [
+        each for each in manifests if each.id not in altered
+    ]
+    assert [problem.what.split("/")[2] for problem in found.problems] == sorted(altered)
+    assert 1 < most <= 8
+
+
+def test_a_store_that_goes_away_is_no_shorter_list(
+    repository: Repository, ring: keys.KeyRing, buckets: ObjectStoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        catalogue.add(repository, ring, _manifest(ring, STARTED + timedelta(hours=number)))
+    nowhere = buckets.model_copy(update={"endpoint_url": "http://127.0.0.1:1"})
+    client = connect(nowhere)
+    away, left, read_small = Repository(client, repository.bucket), [10], Repository.read_small
+
+    def then_away(self: Repository, name: str) -> bytes:
+        left[0] -= 1
+        return read_small(self if left[0] > 0 else away, name)
+
+    monkeypatch.setattr(Repository, "read_small", then_away)
+    with pytest.raises(StoreUnavailable):
+        catalogue.read(repository, ring)
+    client.close()

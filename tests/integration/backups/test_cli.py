@@ -60,6 +60,10 @@ def test_from_nothing_to_a_restored_directory(shop: Shop, environment: Environme
     assert backup["id"] in shown.stdout
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
+    of_store = bilten(shop, environment, "backup", "list", "--store", "postgres", "--json")
+    assert document(of_store)["result"]["backups"] == [backup]
+    assert bilten(shop, environment, "backup", "list", "--store", "mysql").returncode == 2
+
     verified = bilten(shop, environment, "backup", "verify", backup["id"])
     assert verified.returncode == 0
     assert "objects are whole" in verified.stdout

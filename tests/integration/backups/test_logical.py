@@ -177,6 +177,25 @@ def test_dagsters_database_comes_back(stock: Shop) -> None:
     ]
 
 
+def test_a_superuser_takes_the_passwords_of_roles_along(stock: Shop) -> None:
+    as_superuser = stock.settings.model_copy(update={"postgres": superuser(stock)})
+    told: list[str] = []
+    manifest = logical.take(as_superuser, progress=told.append).manifest
+    assert manifest.details["roles"] == "with passwords (as verifiers)"
+    with Opened.of(stock.settings) as opened:
+        script = b"".join(opened.get(manifest, manifest.others[logical.GLOBALS])).decode()
+    assert "PASSWORD 'SCRAM-SHA-256$" in script
+    assert "SCRAM" not in repr(manifest) + "".join(told)
+    with embedded.superuser(stock.server.cluster) as connection:
+        connection.execute("create role clerk login password 'of-a-clerk-1'")
+        row = connection.execute("select rolpassword from pg_authid where rolname = 'clerk'").fetchone()
+    kept = logical.take(as_superuser).manifest
+    with embedded.superuser(stock.server.cluster) as connection:
+        connection.execute("drop role clerk")
+    assert restored(stock, kept, "copy", roles=True).roles.made == ("clerk",)
+    assert asked(stock, "postgres", "select rolpassword from pg_authid where rolname = 'clerk'") == [row]
+
+
 def test_one_table_into_a_new_database(stock: Shop, taken: Manifest) -> None:
     report = restored(stock, taken, "beside", table="stock.goods")
     assert (report.tables, report.rows) == (1, 500)
