@@ -39,7 +39,7 @@ import psutil
 
 from bilten_orchestration.backups import catalogue
 from bilten_orchestration.backups.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.opened import Opened
+from bilten_orchestration.backups.opened import Bucket, Opened
 from bilten_orchestration.backups.redis import programs, rdb, scratch, server
 from bilten_orchestration.backups.told import telling
 from bilten_orchestration.errors import LockHeld, Mismatch, Problem, Refused
@@ -86,9 +86,16 @@ class RestoreReport:
 
 
 def restore(
-    settings: Settings, backup_id: str, target: Path, *, start: bool = False, progress: Progress = silent
+    settings: Settings,
+    backup_id: str,
+    target: Path,
+    *,
+    start: bool = False,
+    bucket: Bucket = "first",
+    progress: Progress = silent,
 ) -> RestoreReport:
-    """The data directory of one backup. With `start` a server runs on it, on a socket in it.
+    """The data directory of one backup. With `start` a server runs on it, on a socket in it. `bucket` copy
+    reads the second bucket and nothing of the first.
 
     Raises Refused before anything is written (target not empty, too little room or memory, a program that is
     older than the backup), LockHeld (another restore to the same target), Mismatch (no such backup, a lost
@@ -96,7 +103,7 @@ def restore(
     """
     target = target.absolute()
     growing = target.parent / f"{target.name}.restoring"
-    with Opened.of(settings, new=False) as opened:
+    with Opened.of(settings, new=False, bucket=bucket) as opened:
         backup = catalogue.read(opened.repository, opened.ring, "redis").find(backup_id).manifest
         program = programs.find(settings)
         _refuse(backup, program, target, growing)

@@ -444,6 +444,29 @@ def test_a_backup_whose_keys_are_not_those_of_its_manifest_is_not_handed_over(
     assert not list(cache.base.glob("restored*"))
 
 
+def test_from_the_second_bucket_alone(cache: Cache, taken: str) -> None:
+    store = cache.settings.object_store
+    other = cache.changed(
+        object_store={
+            "bucket_backups": store.bucket_backups_copy,
+            "bucket_backups_copy": store.bucket_backups,
+        }
+    )
+    with pytest.raises(Mismatch, match="there is no backup"):
+        restore(other, taken, cache.base / "restored")
+    report = restore(other, taken, cache.base / "restored", bucket="copy")
+    assert report.keys["db0"] == KEPT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as somebody else")
+def test_a_place_that_the_server_cannot_walk_to_is_refused(cache: Cache, taken: str) -> None:
+    private = cache.base / "private"
+    private.mkdir(mode=0o700)
+    with pytest.raises(Refused, match="cannot walk to"):
+        restore(cache.settings, taken, private / "restored")
+    assert list(private.iterdir()) == []
+
+
 def test_without_the_key_nothing_is_restored(cache: Cache, taken: str) -> None:
     path = key_file(cache.settings)
     path.rename(path.with_name("elsewhere.json"))
