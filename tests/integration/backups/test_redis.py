@@ -26,6 +26,7 @@ from bilten_orchestration.backups.opened import Opened, key_file
 from bilten_orchestration.backups.preflight import examine
 from bilten_orchestration.backups.redis import dump, programs, scratch, spool, stream
 from bilten_orchestration.backups.redis import restore as restoring
+from bilten_orchestration.backups.redis import target as place
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.redis.restore import restore
 from bilten_orchestration.backups.verify import verify
@@ -174,12 +175,12 @@ def test_a_bit_that_flips_on_the_way_makes_no_backup(cache: Cache, diskless: str
 def test_a_server_that_stops_sending_is_given_up(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     soon = functools.partial(stream.snapshot, stalled_seconds=1)
     monkeypatch.setattr(stream, "snapshot", soon)
-    stopped = threading.Event()
+    released = threading.Event()
 
     def stopping(piece: bytes, at: int) -> bytes:
-        if at > SLICE and not stopped.is_set():
-            stopped.set()
+        if at > SLICE and not released.is_set():
             os.kill(cache.server.pid, signal.SIGSTOP)
+            released.wait(60)  # and what the sockets hold already comes no further either
         return piece
 
     try:
@@ -189,6 +190,7 @@ def test_a_server_that_stops_sending_is_given_up(cache: Cache, monkeypatch: pyte
         ):
             take(through)
     finally:
+        released.set()
         os.kill(cache.server.pid, signal.SIGCONT)
     assert "nothing for 1 s" in told.value.problems[0].found
     assert cache.listed() == []
@@ -370,9 +372,9 @@ def _await_end_of_servers(cache: Cache) -> None:
 LEFT = """
 import os, signal, sys
 from pathlib import Path
-from bilten_orchestration.backups.redis import restore
+from bilten_orchestration.backups.redis import restore, target
 from bilten_orchestration.settings_loading import load_settings
-restore._rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+target.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 restore.restore(load_settings(), sys.argv[1], Path(sys.argv[2]), start=True)
 """
 
@@ -401,7 +403,7 @@ def test_two_restores_to_one_directory(cache: Cache, taken: str) -> None:
     from bilten_orchestration.local.privileges import server_user
 
     with (
-        restoring._alone(cache.base / "restored.restoring", server_user(), silent),
+        place.alone(cache.base / "restored.restoring", server_user(), silent),
         pytest.raises(LockHeld, match="another restore"),
     ):
         cache.restored(taken)
