@@ -8,5 +8,6 @@ stream.py     the server's snapshot over the network, as a replica gets it
 spool.py      where it lies while it is checked: bounded, and without a name
 dump.py       a backup
 scratch.py    a server of our own on a socket
+target.py     where a restore goes
 restore.py    a data directory from a backup
 """

@@ -119,12 +119,11 @@ def length(encoded: Sequence[int]) -> int:
     first = encoded[0]
     if first >> 6 == 0:
         return first
-    if first >> 6 == 1:
-        return (first & 0x3F) << 8 | encoded[1]
-    size = {0x80: 4, 0x81: 8}.get(first)
+    size = 1 if first >> 6 == 1 else {0x80: 4, 0x81: 8}.get(first)
     if size is None or len(encoded) < 1 + size:
         raise _not_accepted(f"a size that begins with {first:#x}")
-    return int.from_bytes(bytes(encoded[1 : 1 + size]), "big")
+    rest = int.from_bytes(bytes(encoded[1 : 1 + size]), "big")
+    return (first & 0x3F) << 8 | rest if size == 1 else rest
 
 
 def _not_accepted(found: str) -> Mismatch:

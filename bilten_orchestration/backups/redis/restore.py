@@ -22,34 +22,27 @@ Keys that expire meanwhile are no loss: a server drops them as it loads, and the
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import re
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-import psutil
-
 from bilten_orchestration.backups import catalogue
 from bilten_orchestration.backups.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.opened import Opened
+from bilten_orchestration.backups.opened import Bucket, Opened
 from bilten_orchestration.backups.redis import programs, rdb, scratch, server
+from bilten_orchestration.backups.redis import target as place
 from bilten_orchestration.backups.told import Told
-from bilten_orchestration.errors import LockHeld, Mismatch, Problem, Refused
-from bilten_orchestration.local.privileges import ServerUser, reachable, server_directory
+from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.local.privileges import ServerUser
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
 _AT_ONCE = 2
-_ROOM = 2.1  # the snapshot and the append-only file, which begins with the same
-_MEMORY = 1.25  # of what the data took in the server: tables of its own, pages copied by a rewrite
 _PLAIN = re.compile(r"[\w.-]+")
 
 
@@ -86,22 +79,29 @@ class RestoreReport:
 
 
 def restore(
-    settings: Settings, backup_id: str, target: Path, *, start: bool = False, progress: Progress = silent
+    settings: Settings,
+    backup_id: str,
+    target: Path,
+    *,
+    start: bool = False,
+    bucket: Bucket = "first",
+    progress: Progress = silent,
 ) -> RestoreReport:
-    """The data directory of one backup. With `start` a server runs on it, on a socket in it.
+    """The data directory of one backup. With `start` a server runs on it, on a socket in it. `bucket` copy
+    reads the second bucket and nothing of the first.
 
     Raises Refused before anything is written (target not empty, too little room or memory, a program that is
     older than the backup), LockHeld (another restore to the same target), Mismatch (no such backup, a lost
     key, damaged objects, a snapshot that redis-check-rdb or a server does not accept, keys that are missing).
     """
     target = target.absolute()
-    growing = target.parent / f"{target.name}.restoring"
-    with Opened.of(settings, new=False) as opened:
+    growing = place.growing(target)
+    with Opened.of(settings, new=False, bucket=bucket) as opened:
         backup = catalogue.read(opened.repository, opened.ring, "redis").find(backup_id).manifest
         program = programs.find(settings)
-        _refuse(backup, program, target, growing)
+        place.refuse(backup, program, target)
         opened.ring.key(backup.key_id)
-        with _alone(growing, program.user, progress):
+        with place.alone(growing, program.user, progress):
             seconds = _Seconds()
             names = _names(backup, program)
             file = growing / names["dbfilename"]
@@ -132,7 +132,7 @@ def restore(
                     for name in (scratch.SOCKET, scratch.LOG):
                         (growing / name).unlink(missing_ok=True)
                 seconds.next()
-                _rename(growing, target)
+                place.rename(growing, target)
     download, check, load, append, reload_ = seconds.each
     return RestoreReport(
         backup_id=backup_id,
@@ -163,117 +163,6 @@ class _Seconds:
         now = time.monotonic()
         self.each.append(now - self._at)
         self._at = now
-
-
-def _refuse(backup: Manifest, program: programs.Program, target: Path, growing: Path) -> None:
-    problems = []
-    version = backup.versions["redis"]
-    if program.reads < programs.parsed(version):
-        problems.append(server.older_program(program, version))
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        runs = " on which a server may run" if (target / scratch.SOCKET).exists() else ""
-        problems.append(
-            Problem(
-                f"{target} is not empty",
-                expected="a new directory",
-                found=f"files{runs}",
-                next="name another directory; nothing is ever restored over files",
-            )
-        )
-    place = next(parent for parent in (target.parent, *target.parents) if parent.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK) or not _ours(growing):
-        problems.append(
-            Problem(
-                f"{growing} cannot be made, or made empty",
-                expected=f"a directory that we may write into, and no file {growing.name} in it",
-                found=f"{place}, which does not allow it",
-                next="name another directory",
-            )
-        )
-    free, needed = shutil.disk_usage(place).free, int(backup.raw_bytes * _ROOM)
-    if free < needed:
-        problems.append(
-            Problem(
-                f"{place} has too little room",
-                expected=f"{needed >> 20:,} MiB",
-                found=f"{free >> 20:,} MiB",
-                next="name a directory on another file system",
-            )
-        )
-    memory = psutil.virtual_memory().available
-    if memory < (needed := int(int(backup.details.get("used_memory_bytes", backup.raw_bytes)) * _MEMORY)):
-        problems.append(
-            Problem(
-                "this machine has too little memory to load the backup",
-                expected=f"{needed >> 20:,} MiB",
-                found=f"{memory >> 20:,} MiB",
-                next="restore on another machine: the repository and the key file are all that it needs",
-            )
-        )
-    if len(os.fsencode(growing / scratch.SOCKET)) > scratch.LONGEST_SOCKET_BYTES:
-        problems.append(
-            Problem(
-                f"the name of {target} is too long for a socket in it",
-                expected=f"{scratch.LONGEST_SOCKET_BYTES} bytes with /{scratch.SOCKET}",
-                found=f"{len(os.fsencode(growing / scratch.SOCKET))} bytes",
-                next="name a shorter path; the directory can be moved afterwards",
-            )
-        )
-    if not reachable(place, program.user):
-        assert program.user is not None  # noqa: S101
-        problems.append(
-            Problem(
-                f"{program.user.name}, whom servers run as, cannot walk to {place}",
-                expected="search permission (x) on every part of the path",
-                found="a part without it",
-                next="name a directory below one that everybody may enter, such as /var/lib",
-            )
-        )
-    if problems:
-        raise Refused(problems)
-
-
-def _ours(growing: Path) -> bool:
-    return not growing.exists() or (growing.is_dir() and os.access(growing, os.W_OK | os.X_OK))
-
-
-@contextmanager
-def _alone(growing: Path, user: ServerUser | None, progress: Progress) -> Iterator[None]:
-    """Hold the directory, emptied; an error removes it. Raises LockHeld when somebody else holds it."""
-    server_directory(growing, user)
-    descriptor = os.open(growing, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = growing.exists() and os.path.samestat(os.fstat(descriptor), growing.stat())
-        except BlockingIOError:
-            same = False
-        if not same:  # or it became somebody's target between the two lines
-            raise LockHeld(
-                f"another restore is at work in {growing}",
-                expected="one restore to a directory",
-                found="its lock is held",
-                next="wait for it, or name another directory",
-            )
-        for pid in scratch.end(growing):
-            progress(f"ended the server (pid {pid}) that a restore which was killed left in {growing}")
-        for left in growing.iterdir():
-            progress(f"removing {left}, which a restore that was killed left")
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        try:
-            yield
-        except BaseException as error:
-            shutil.rmtree(growing, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise Refused(
-                    f"{growing.parent} has no room any more",
-                    expected="room for the snapshot and the append-only file",
-                    found=error.strerror or "none",
-                    next="free room there, or name a directory on another file system",
-                ) from None
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _names(backup: Manifest, program: programs.Program) -> dict[str, str]:
@@ -352,14 +241,3 @@ def _missing(where: str, expected: str, found: str) -> Mismatch:
         found=found,
         next="restore another backup, and tell who looks after this one: bilten backup list",
     )
-
-
-def _rename(growing: Path, target: Path) -> None:
-    if target.exists():
-        target.rmdir()  # empty, or _refuse had refused it
-    os.rename(growing, target)
-    parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)

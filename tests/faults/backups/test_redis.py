@@ -18,6 +18,7 @@ import pytest
 
 from bilten_orchestration.backups.redis import dump, rdb, scratch, spool, stream
 from bilten_orchestration.backups.redis import restore as restoring
+from bilten_orchestration.backups.redis import target as place
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.redis.restore import restore
 from bilten_orchestration.backups.verify import verify
@@ -60,7 +61,9 @@ def test_a_restore_killed_all_along(cache: Cache, start: bool) -> None:
     taken = take(cache.settings).manifest.id
     target = cache.base / "restored"
     line = 1
-    while killed_before_line(lambda: cache.restored(taken, start=start), [restoring, scratch, rdb], line):
+    while killed_before_line(
+        lambda: cache.restored(taken, start=start), [restoring, place, scratch, rdb], line
+    ):
         if not start:
             psutil.wait_procs(cache.servers_of_ours(), timeout=30)
             assert cache.servers_of_ours() == []

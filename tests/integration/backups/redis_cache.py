@@ -26,7 +26,7 @@ from tests import stack
 from tests.conftest import Servers
 
 SLICE = 1 << 20
-KEPT = 20_000
+KEPT = 4_000
 
 
 @dataclass
@@ -129,7 +129,7 @@ def cache(servers: Servers) -> Iterator[Cache]:
 def fill(client: Redis, count: int) -> None:
     with client.pipeline(transaction=False) as pipeline:
         for number in range(count):
-            pipeline.set(f"kept:{number}", os.urandom(150))
+            pipeline.set(f"kept:{number}", os.urandom(800))
         pipeline.execute()
 
 

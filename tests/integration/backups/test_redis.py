@@ -26,11 +26,13 @@ from bilten_orchestration.backups.opened import Opened, key_file
 from bilten_orchestration.backups.preflight import examine
 from bilten_orchestration.backups.redis import dump, programs, scratch, spool, stream
 from bilten_orchestration.backups.redis import restore as restoring
+from bilten_orchestration.backups.redis import target as place
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.redis.restore import restore
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import AccessRefused, LockHeld, Mismatch, Refused, StoreUnavailable
 from bilten_orchestration.file_lock import exclusive
+from bilten_orchestration.local import ports
 from bilten_orchestration.progress import silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import object_store, redis
@@ -117,7 +119,7 @@ def test_an_empty_server_is_backed_up_and_restored(cache: Cache) -> None:
 # --- what goes wrong while a backup is taken -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("line", [12, 30, 42])
+@pytest.mark.parametrize("line", [30])
 def test_a_killed_backup_is_none_and_the_next_one_is_whole(cache: Cache, line: int) -> None:
     assert killed_before_line(lambda: take(cache.settings), [dump], line)
     assert cache.listed() == []
@@ -127,7 +129,7 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(cache: Cache, line: i
     assert cache.restored(report.manifest.id).keys["db0"] == KEPT
 
 
-@pytest.mark.parametrize("diskless", ["no", "yes"])
+@pytest.mark.parametrize("diskless", [pytest.param("no", marks=pytest.mark.faults), "yes"])
 def test_a_server_that_dies_in_the_middle_leaves_no_backup(cache: Cache, diskless: str) -> None:
     with cache.client() as client:
         client.config_set("repl-diskless-sync", diskless)
@@ -149,7 +151,7 @@ def test_a_server_that_dies_in_the_middle_leaves_no_backup(cache: Cache, diskles
     assert take(cache.settings).manifest.id in cache.listed()
 
 
-@pytest.mark.parametrize("diskless", ["no", "yes"])
+@pytest.mark.parametrize("diskless", ["no", pytest.param("yes", marks=pytest.mark.faults)])
 def test_a_bit_that_flips_on_the_way_makes_no_backup(cache: Cache, diskless: str) -> None:
     with cache.client() as client:
         client.config_set("repl-diskless-sync", diskless)
@@ -169,15 +171,16 @@ def test_a_bit_that_flips_on_the_way_makes_no_backup(cache: Cache, diskless: str
     assert cache.listed() == []
 
 
+@pytest.mark.faults
 def test_a_server_that_stops_sending_is_given_up(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     soon = functools.partial(stream.snapshot, stalled_seconds=1)
     monkeypatch.setattr(stream, "snapshot", soon)
-    stopped = threading.Event()
+    released = threading.Event()
 
     def stopping(piece: bytes, at: int) -> bytes:
-        if at > SLICE and not stopped.is_set():
-            stopped.set()
+        if at > SLICE and not released.is_set():
             os.kill(cache.server.pid, signal.SIGSTOP)
+            released.wait(60)  # and what the sockets hold already comes no further either
         return piece
 
     try:
@@ -187,6 +190,7 @@ def test_a_server_that_stops_sending_is_given_up(cache: Cache, monkeypatch: pyte
         ):
             take(through)
     finally:
+        released.set()
         os.kill(cache.server.pid, signal.SIGCONT)
     assert "nothing for 1 s" in told.value.problems[0].found
     assert cache.listed() == []
@@ -261,6 +265,14 @@ def test_a_user_without_the_right_is_told(cache: Cache) -> None:
         take(cache.settings)
     found = {each.name: each for each in examine(cache.settings, "redis").requirements}
     assert not found["the snapshot may be asked for"].met
+
+
+def test_an_object_store_that_is_away_is_passing(cache: Cache) -> None:
+    away = cache.changed(object_store={"endpoint_url": f"http://127.0.0.1:{ports.any_free()}"})
+    with pytest.raises(StoreUnavailable, match="the object store does not serve"):
+        take(away)
+    assert cache.listed() == []
+    assert list(spool.place(cache.settings).iterdir()) == []
 
 
 def test_two_at_once(cache: Cache) -> None:
@@ -343,7 +355,7 @@ def test_a_restore_never_writes_over_anything(cache: Cache, taken: str) -> None:
     assert [path.name for path in target.iterdir()] == ["mine"]
 
 
-@pytest.mark.parametrize("line", [60, 110, 130])
+@pytest.mark.parametrize("line", [110])
 def test_a_killed_restore_leaves_no_server_and_can_be_repeated(cache: Cache, taken: str, line: int) -> None:
     assert killed_before_line(lambda: cache.restored(taken), [restoring, scratch], line)
     assert not (cache.base / "restored").exists()
@@ -360,9 +372,9 @@ def _await_end_of_servers(cache: Cache) -> None:
 LEFT = """
 import os, signal, sys
 from pathlib import Path
-from bilten_orchestration.backups.redis import restore
+from bilten_orchestration.backups.redis import restore, target
 from bilten_orchestration.settings_loading import load_settings
-restore._rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+target.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 restore.restore(load_settings(), sys.argv[1], Path(sys.argv[2]), start=True)
 """
 
@@ -391,7 +403,7 @@ def test_two_restores_to_one_directory(cache: Cache, taken: str) -> None:
     from bilten_orchestration.local.privileges import server_user
 
     with (
-        restoring._alone(cache.base / "restored.restoring", server_user(), silent),
+        place.alone(cache.base / "restored.restoring", server_user(), silent),
         pytest.raises(LockHeld, match="another restore"),
     ):
         cache.restored(taken)
@@ -444,6 +456,29 @@ def test_a_backup_whose_keys_are_not_those_of_its_manifest_is_not_handed_over(
     assert not list(cache.base.glob("restored*"))
 
 
+def test_from_the_second_bucket_alone(cache: Cache, taken: str) -> None:
+    store = cache.settings.object_store
+    other = cache.changed(
+        object_store={
+            "bucket_backups": store.bucket_backups_copy,
+            "bucket_backups_copy": store.bucket_backups,
+        }
+    )
+    with pytest.raises(Mismatch, match="there is no backup"):
+        restore(other, taken, cache.base / "restored")
+    report = restore(other, taken, cache.base / "restored", bucket="copy")
+    assert report.keys["db0"] == KEPT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as somebody else")
+def test_a_place_that_the_server_cannot_walk_to_is_refused(cache: Cache, taken: str) -> None:
+    private = cache.base / "private"
+    private.mkdir(mode=0o700)
+    with pytest.raises(Refused, match="cannot walk to"):
+        restore(cache.settings, taken, private / "restored")
+    assert list(private.iterdir()) == []
+
+
 def test_without_the_key_nothing_is_restored(cache: Cache, taken: str) -> None:
     path = key_file(cache.settings)
     path.rename(path.with_name("elsewhere.json"))
@@ -455,7 +490,7 @@ def test_without_the_key_nothing_is_restored(cache: Cache, taken: str) -> None:
     assert not list(cache.base.glob("restored*"))
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut"])
+@pytest.mark.parametrize("damage", ["flipped", pytest.param("cut", marks=pytest.mark.faults)])
 def test_a_damaged_object_is_never_restored(cache: Cache, taken: str, damage: str) -> None:
     name = cache.damage(taken, damage)
     found = verify(cache.settings, taken, by="a test")
