@@ -17,4 +17,5 @@ compression.py zstd and gzip as streams
 tar_slices.py  PostgreSQL's tar stream in slices that unpack alone
 verify.py      whether all objects of a backup are whole
 postgres/      how its backups are taken and restored
+clickhouse/    the same
 """

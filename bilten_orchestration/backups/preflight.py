@@ -55,4 +55,8 @@ def examine(settings: Settings, store: str, *, progress: Progress = silent) -> P
             from bilten_orchestration.backups.postgres.preflight import requirements
 
             return PreflightReport(store, requirements(settings))
+        case "clickhouse":
+            from bilten_orchestration.backups.clickhouse.preflight import requirements as of_clickhouse
+
+            return PreflightReport(store, of_clickhouse(settings))
     raise NotImplementedError(f"{store} is planned and has no preflight")

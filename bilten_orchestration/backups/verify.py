@@ -1,6 +1,7 @@
 """Whether every object of a backup is there, is the one that was written, and decrypts.
 
-Reads all of it and writes nothing but the mark `verified`, when nothing is wrong. What the database inside
+Reads all of it and writes nothing but the mark `verified`, when nothing is wrong (none for ClickHouse, whose
+restore makes it). What the database inside
 is worth only a restore can tell.
 """
 
@@ -54,7 +55,8 @@ def verify(settings: Settings, backup_id: str, *, by: str, progress: Progress = 
 
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="verify") as pool:
             problems = tuple(problem for found in pool.map(one, wanted) for problem in found)
-        if not problems:
+        # what ClickHouse encrypts is not authenticated: there a restore alone makes a backup verified
+        if not problems and manifest.sealing == "sdk":
             catalogue.mark(
                 opened.repository, opened.ring, manifest, Mark(backup_id, "verified", datetime.now(UTC), by)
             )

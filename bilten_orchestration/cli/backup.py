@@ -1,8 +1,9 @@
-"""`bilten backup preflight|create|list|verify`."""
+"""`bilten backup preflight|create|list|verify|clickhouse-disks`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,11 +22,12 @@ def register(app: typer.Typer) -> None:
     backup.command("create")(create)
     backup.command("list")(list_)
     backup.command("verify")(verify)
+    backup.command("clickhouse-disks")(clickhouse_disks)
     app.add_typer(backup, name="backup")
 
 
 def preflight(
-    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="Whose: postgres, clickhouse.", metavar="STORE")],
     as_json: output.Json = False,
 ) -> None:
     """Every prerequisite of a store's backups on its server, met or not, and what mends it.
@@ -52,7 +54,7 @@ def _show_requirements(report: PreflightReport) -> None:
 
 
 def create(
-    store: Annotated[str, typer.Argument(help="Whose: postgres.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="Whose: postgres, clickhouse.", metavar="STORE")],
     kind: Annotated[str | None, typer.Option("--kind", help="full (the default) or incremental.")] = None,
     as_json: output.Json = False,
 ) -> None:
@@ -118,6 +120,44 @@ def verify(
             human=lambda: print(
                 f"{report.objects - len(report.problems)} of {report.objects} objects are whole, "
                 f"{size(report.bytes)} in {report.seconds:.1f} s"
+            ),
+        )
+
+
+def clickhouse_disks(
+    to: Annotated[Path, typer.Option("--to", help="A file; it gets mode 600 and is replaced in one step.")],
+    as_json: output.Json = False,
+) -> None:
+    """The disks that a ClickHouse of your own needs for backups, with their keys, as a configuration file.
+
+    Put it into the server's config.d, owned by the server's user, and restart the server; again after a
+    rotation of the keys. The embedded one gets it from `bilten up`. Nothing of it is printed.
+    """
+    with output.errors("backup clickhouse-disks", as_json=as_json):
+        from bilten_orchestration.backups import keys
+        from bilten_orchestration.backups.clickhouse import disks
+        from bilten_orchestration.backups.opened import key_file
+        from bilten_orchestration.errors import Refused
+        from bilten_orchestration.local.privileges import server_file
+        from bilten_orchestration.settings_loading import load_settings
+
+        settings = load_settings()
+        ring = keys.ensure(key_file(settings))
+        try:
+            server_file(to, disks.configuration(settings.object_store, ring), None)
+        except OSError as error:
+            raise Refused(
+                f"{to} cannot be written",
+                expected="a directory that we may write into",
+                found=error.strerror or str(error),
+            ) from None
+        report = {"file": to, "disks": list(disks.DISK.values()), "keys": sorted(ring.keys)}
+        output.finish(
+            "backup clickhouse-disks",
+            report,
+            as_json=as_json,
+            human=lambda: print(
+                f"{to}: {' and '.join(disks.DISK.values())}; it holds keys, keep it to the server"
             ),
         )
 
