@@ -165,7 +165,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 16
+    assert len(loaded["named"]) == 20
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -179,6 +179,8 @@ def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
 
 def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
     assert loaded["jobs"] == [
+        "clickhouse_full_backup",
+        "clickhouse_incremental_backup",
         "data_checks",
         "ingestion",
         "metrics_final",
@@ -189,6 +191,8 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "postgres_incremental_backup",
     ]
     assert loaded["schedules"] == {
+        "clickhouse_full_backup": ["0 3 * * 0", "UTC"],
+        "clickhouse_incremental_backup": ["0 3 * * 1-6", "UTC"],
         "data_checks_hourly": ["50 * * * *", "UTC"],
         "ingestion_every_15_minutes": ["*/15 * * * *", "UTC"],
         "metrics_final_daily": ["0 13 * * *", "UTC"],

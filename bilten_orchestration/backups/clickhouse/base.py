@@ -25,20 +25,23 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bilten_orchestration.backups import catalogue, lock
-from bilten_orchestration.backups.clickhouse import digests, operations, parents, sealed, server
+from bilten_orchestration.backups.clickhouse import digests, operations, parents, preflight, sealed, server
 from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
 from bilten_orchestration.backups.clickhouse.operations import quoted
 from bilten_orchestration.backups.manifest import Manifest, new_id
 from bilten_orchestration.backups.opened import Opened
 from bilten_orchestration.backups.report import BackupReport
-from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse
 from bilten_orchestration.stores.driver_errors import translated
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
 Kind = Literal["full", "incremental"]
 
@@ -50,7 +53,7 @@ def take(
 
     Where an incremental cannot be, a full one is taken, and the manifest's details say why.
 
-    Raises LockHeld (another backup or restore, ours or somebody's), Refused (server.look, no key file),
+    Raises LockHeld (another backup or restore, ours or somebody's), Refused (databases, disks, key file),
     Mismatch (BACKUP failed, or what lies in the bucket does not add up), StoreUnavailable, AccessRefused.
     """
     began = time.monotonic()
@@ -58,7 +61,7 @@ def take(
         client = clickhouse.connect(settings.clickhouse)
         stack.callback(client.close)
         stack.enter_context(lock.held(settings, "clickhouse", progress))
-        found = server.look(client)
+        found = _look(client)
         operations.end_leftovers(client, progress)
         # a key that the server's disks do not know would encrypt nothing: none is made here
         opened = stack.enter_context(Opened.of(settings, new=False))
@@ -107,6 +110,18 @@ def take(
         )
         catalogue.add(opened.repository, opened.ring, taken)
     return BackupReport(taken, time.monotonic() - began)
+
+
+def _look(client: Client) -> server.Server:
+    """Raises Refused with everything that forbids a backup."""
+    found = server.facts(client)
+    problems = [
+        *found.forbidden,
+        *(each.problem() for each in preflight.disk_requirements(client, DISK["first"]) if not each.met),
+    ]
+    if problems:
+        raise Refused(problems)
+    return found
 
 
 def statement(backup_id: str, base: str | None, *, access: bool) -> str:

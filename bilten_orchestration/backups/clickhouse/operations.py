@@ -27,14 +27,19 @@ _QUIET_SECONDS = 15.0
 _END_SECONDS = 180.0
 _UNDER_WAY = ("CREATING_BACKUP", "RESTORING")
 _DONE = ("BACKUP_CREATED", "RESTORED")
+_OURS = re.compile(r"(restore-)?\d{8}T\d{6}Z-clickhouse-")
 _CODE = re.compile(r"Code: (\d+)\.")
 #: NETWORK_ERROR, SOCKET_TIMEOUT, TIMEOUT_EXCEEDED, S3_ERROR, QUERY_WAS_CANCELLED, MEMORY_LIMIT_EXCEEDED
 _PASSING = {"210", "209", "159", "499", "394", "241"}
+_LASTING = re.compile(
+    r"bucket does not exist|NoSuchBucket|Access ?Denied|Forbidden|InvalidAccessKey|Signature"
+)
 
 _STATE = """
     select status, error, num_files, num_entries, total_size, uncompressed_size, compressed_size, bytes_read,
            (select sum(ProfileEvents['WriteBufferFromS3Bytes'] + ProfileEvents['ReadBufferFromS3Bytes'])
-            from system.processes where query_id in (select query_id from system.backups where id = {id:String}))
+            from system.processes
+            where query_id in (select query_id from system.backups where id = {id:String}))
     from system.backups where id = {id:String}
 """
 
@@ -59,8 +64,9 @@ class Running:
 
     @property
     def ours(self) -> bool:
-        """Whether it is of one of our disks, so that the lock says whose it is: a dead process's."""
-        return any(f"Disk('{disk}'," in self.name for disk in DISK.values())
+        """Whether the platform started it: under the lock it is a dead process's then."""
+        on_ours = any(f"Disk('{disk}'," in self.name for disk in DISK.values())
+        return on_ours and _OURS.match(self.id) is not None
 
 
 def under_way(client: Client) -> list[Running]:
@@ -200,7 +206,7 @@ def _forgotten(operation: str) -> StoreUnavailable:
 def _failure(operation: str, status: str, error: str) -> BiltenError:
     said = error.partition(", Stack trace")[0].strip()
     code = _CODE.search(said)
-    passing = code is not None and code[1] in _PASSING
+    passing = code is not None and code[1] in _PASSING and not _LASTING.search(said)
     return (TransientError if passing else Mismatch)(
         f"{operation} failed in ClickHouse",
         expected=" or ".join(_DONE),

@@ -16,6 +16,7 @@ Rows are those of the parts, before any merge: a ReplacingMergeTree has fewer a 
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -243,7 +244,8 @@ def _restored(
         client.command(f"create database if not exists {operations.quoted(wanted.rename)}")
 
     def run(step: str, elements: str, *given: str) -> None:
-        operation = f"restore-{backup.id}-{step}"
+        # the server takes no id twice
+        operation = f"restore-{backup.id}-{step}-{secrets.token_hex(3)}"
         # the base is named anew: in the list of files it is the one of the first bucket
         base = [f"base_backup = Disk('{disk}', '{chain[0].id}')"] if len(chain) > 1 else []
         settled = ", ".join([f"id = '{operation}'", *base, *given])

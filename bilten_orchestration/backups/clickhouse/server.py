@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import Problem, Refused
+from bilten_orchestration.errors import Problem
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -57,14 +57,6 @@ def release(version: str) -> tuple[int, int]:
     """Year and month of a version."""
     year, month, *_ = version.split(".")
     return int(year), int(month)
-
-
-def look(client: Client) -> Server:
-    """Raises Refused with everything that forbids a backup."""
-    found = facts(client)
-    if found.forbidden:
-        raise Refused(found.forbidden)
-    return found
 
 
 def facts(client: Client) -> Server:

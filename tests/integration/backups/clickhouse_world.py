@@ -88,6 +88,15 @@ class World:
         self.running.append(found)
         return found
 
+    def with_backups(self, **changed: Any) -> Settings:
+        return self.settings.model_copy(update={"backups": self.settings.backups.model_copy(update=changed)})
+
+    def restart_with(self, ring: keys.KeyRing) -> None:
+        """The server with the disks of these keys, as `bilten up` restarts it."""
+        file = self.server.program.directory / "disks.xml"
+        file.write_text(disks.configuration(self.settings.object_store, ring))
+        self.server.restart()
+
     def put(self, name: str, body: bytes | None) -> None:
         """Other bytes under a name, or none."""
         client = object_store.connect(self.settings.object_store)
@@ -116,11 +125,17 @@ def fill(client: Client) -> None:
 
 
 @contextmanager
-def made(servers: Servers) -> Iterator[World]:
-    """PostgreSQL is away there: locks hold on this machine."""
+def made(servers: Servers, *, own_store: bool = False) -> Iterator[World]:
+    """PostgreSQL is away there: locks hold on this machine. With `own_store` the object store is the last of
+    `running`, for tests that stop it."""
     base = servers.base / f"clickhouse-world-{next(servers.numbers)}"
     base.mkdir(mode=0o755)
-    store = servers.buckets()
+    running: list[stack.Server] = []
+    if own_store:
+        server_of_store, store = stack.start_object_store(base)
+        running.append(server_of_store)
+    else:
+        store = servers.buckets()
     home = base / "home"
     ring = keys.ensure(home / "backup-keys.json")
     found = stack.start_clickhouse(
@@ -131,12 +146,12 @@ def made(servers: Servers) -> Iterator[World]:
     settings = Settings(
         home=home,
         environment="test",
-        postgres=PostgresSettings(host=ports.LOOPBACK, port=1),
+        postgres=PostgresSettings(host=ports.LOOPBACK, port=1, password=stack.PASSWORD),
         clickhouse=found.settings,
         object_store=store,
         backups=BackupSettings(lock_wait_seconds=0, stalled_seconds=60),
     )
-    world = World(servers, found, settings, base, [found])
+    world = World(servers, found, settings, base, [found, *running])
     try:
         fill(world.client)
         yield world

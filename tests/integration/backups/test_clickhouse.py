@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from bilten_orchestration.backups import keys
+from bilten_orchestration.backups.clickhouse import disks
 from bilten_orchestration.backups.clickhouse.base import take
 from bilten_orchestration.backups.clickhouse.restore import Wanted, restore
 from bilten_orchestration.backups.opened import key_file
+from bilten_orchestration.backups.preflight import examine
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, UsageError
+from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.stores import clickhouse
+from tests import stack
 from tests.conftest import Servers
-from tests.integration.backups.clickhouse_world import ROWS, World, made
-
-RAW_ROWS = 600  # of 20,100: an insert is merged as it is written
+from tests.integration.backups.clickhouse_world import ROWS, World, fill, made
+from tests.integration.backups.test_cli import Environment, bilten
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +113,7 @@ def test_as_another_database_and_one_table(world: World, taken: str) -> None:
     client.command("drop table marts.`fct odd-name` sync")
     back = restore(world.settings, taken, Wanted(table="marts.fct odd-name"))
     assert back.rows == {"marts.fct odd-name": 1000}
-    with pytest.raises(UsageError, match="no table marts.nothing"):
+    with pytest.raises(UsageError, match=r"no table marts\.nothing"):
         restore(world.settings, taken, Wanted(table="marts.nothing"))
     with pytest.raises(UsageError, match="as another one"):
         restore(world.settings, taken, Wanted(rename="x"))
@@ -122,7 +126,7 @@ def test_a_damaged_object_is_never_restored(world: World, taken: str, damage: st
     names = [each.name for each in manifest.objects if each.name.endswith(ending)]
     body = world.body(names[0])
     other = {
-        "data.bin": body[:80] + bytes([body[80] ^ 1]) + body[81:],
+        "data.bin": body[:64] + bytes([body[64] ^ 1]) + body[65:],
         "count.txt": body[:64] + bytes([body[64] ^ 1]) + body[65:],
         "cut": body[:-1],
         "removed": None,
@@ -138,9 +142,104 @@ def test_a_damaged_object_is_never_restored(world: World, taken: str, damage: st
             restore(world.settings, taken, target)
         assert names[0] in told.value.problems[0].what
         assert world.client.query("exists database damaged").result_rows == [(0,)]
-        if damage in ("cut", "removed"):
-            # and nothing is built on it: the next one is a full backup
-            assert "bilten" not in (found := take(world.settings, "incremental").manifest).parent or ""
-            assert found.kind == "full"
     finally:
         world.put(names[0], body)
+
+
+def test_nothing_is_built_on_a_full_one_that_is_not_whole(world: World, taken: str) -> None:
+    full = [backup.manifest for backup in world.listed() if backup.manifest.kind == "full"][-1]
+    name = full.objects[-1].name
+    body = world.body(name)
+    world.put(name, None)
+    try:
+        found = take(world.settings, "incremental").manifest
+    finally:
+        world.put(name, body)
+    assert found.kind == "full"
+    assert found.details["instead_of_incremental"] == f"{name} is not there"
+
+
+def test_the_command_line(world: World, environment: Environment) -> None:
+    taken = bilten(world, environment, "backup", "create", "clickhouse", "--kind", "incremental", "--json")
+    assert taken.returncode == 0, taken.stderr
+    backup = json.loads(taken.stdout)["result"]["backup"]
+    assert backup["store"] == "clickhouse"
+    for command in (
+        ("backup", "preflight", "clickhouse"),
+        ("backup", "list"),
+        ("backup", "verify", backup["id"]),
+        (
+            "restore",
+            "clickhouse",
+            "--backup",
+            backup["id"],
+            "--database",
+            "marts",
+            "--as",
+            "cli",
+            "--preview",
+        ),
+        ("restore", "clickhouse", "--backup", backup["id"], "--database", "marts", "--as", "cli"),
+    ):
+        found = bilten(world, environment, *command)
+        assert found.returncode == 0, found.stderr
+        assert max(map(len, found.stdout.splitlines())) <= 80
+    other = world.another().settings
+    url = f"http://{other.user}@{other.host}:{other.port}"
+    onto = bilten(
+        world,
+        environment,
+        *("restore", "clickhouse", "--backup", backup["id"], "--to-url", url, "--json"),
+        CLICKHOUSE_PASSWORD=other.password.get_secret_value(),
+    )
+    assert onto.returncode == 0, onto.stderr
+    assert json.loads(onto.stdout)["result"]["rows"]["marts.fct odd-name"] == 1000
+    refused = bilten(world, environment, "restore", "clickhouse", "--backup", backup["id"], "--json")
+    assert refused.returncode == 1
+    assert len(json.loads(refused.stdout)["problems"]) > 2
+
+
+def test_the_disks_are_written_for_a_server_of_ones_own(
+    world: World, environment: Environment, tmp_path: Path
+) -> None:
+    file = tmp_path / "bilten.xml"
+    found = bilten(world, environment, "backup", "clickhouse-disks", "--to", str(file))
+    assert found.returncode == 0, found.stderr
+    assert file.stat().st_mode & 0o777 == 0o600
+    ring = keys.read(key_file(world.settings))
+    assert file.read_text() == disks.configuration(world.settings.object_store, ring)
+    for key in ring.keys.values():
+        assert disks.disk_key(key).hex() not in found.stdout + found.stderr
+    away = bilten(world, environment, "backup", "clickhouse-disks", "--to", str(tmp_path / "no" / "x"))
+    assert away.returncode == 1
+
+
+def test_a_server_without_disks(world: World, own_clickhouse: stack.ClickHouseServer) -> None:
+    """Each prerequisite with what mends it, and a backup that says the same."""
+    bare = world.settings.model_copy(update={"clickhouse": own_clickhouse.settings})
+    report = examine(bare, "clickhouse")
+    said = {problem.what.partition(": needed")[0]: problem.next for problem in report.problems}
+    assert set(said) == {
+        "databases of the platform are missing",
+        "the disk bilten_backups",
+        "the disk bilten_backups_copy",
+    }
+    assert "clickhouse-disks" in said["the disk bilten_backups"]
+    assert examine(world.settings, "clickhouse").problems == ()
+    fill(clickhouse.connect(own_clickhouse.settings))
+    with pytest.raises(Refused, match="the disk bilten_backups"):
+        take(bare)
+    taken_ = world.listed()[-1].manifest.id
+    with pytest.raises(Refused) as told:
+        restore(world.settings, taken_, target=own_clickhouse.settings)
+    assert {problem.what.split()[0] for problem in told.value.problems} >= {"the", "marts.fct"}
+
+
+def test_two_at_once(world: World) -> None:
+    file = world.settings.home / "backup-clickhouse.lock"
+    backup = world.listed()[-1].manifest.id
+    with exclusive(file, "another", lambda text: None, wait_seconds=0):
+        with pytest.raises(LockHeld):
+            take(world.settings)
+        with pytest.raises(LockHeld):
+            restore(world.settings, backup, Wanted(database="marts", rename="never"))
