@@ -25,13 +25,10 @@ _NOT_FOUND, _NOT_ALLOWED = "599", "36"
 #: What our user must be granted, and what it is for.
 _GRANTS = (
     ("BACKUP ON *.*", "backups"),
-    (
-        "CREATE DATABASE, CREATE TABLE, CREATE VIEW, INSERT, SELECT ON *.*",
-        "restores",
-    ),
-    ("SYSTEM MERGES ON *.*", "rows of a restore that are counted before they are merged"),
-    ("KILL QUERY ON *.*", "ending what a killed process left in the server"),
-    ("SELECT ON system.*", "following a backup (backups, processes, parts, disks)"),
+    ("CREATE DATABASE, CREATE TABLE, CREATE VIEW, INSERT, SELECT ON *.*", "restores"),
+    ("SYSTEM MERGES ON *.*", "counting rows before they are merged"),
+    ("KILL QUERY ON *.*", "ending what a killed process left"),
+    ("SELECT ON system.*", "following a backup"),
 )
 
 
@@ -120,10 +117,9 @@ def _granted(client: Client, user: str, right: str, what: str) -> Requirement:
     rows = client.query(f"check grant {right}").result_rows
     met = bool(rows and int(rows[0][0]))
     return Requirement(
-        f"grant {right}",
+        f"rights for {what}",
         met,
-        f"granted to {user}",
+        f"{right}, granted to {user}",
         "granted" if met else "not granted",
         f"grant {right} to `{user}`",
-        what,
     )

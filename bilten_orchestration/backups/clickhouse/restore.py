@@ -4,11 +4,11 @@
        is wrong is told at once                                  nothing is written
     2. every object of the backup, and of its parent, is read and compared with the manifest: RESTORE itself
        does not notice a changed count.txt                       nothing is written
-    3. RESTORE of the structure, merges of the new tables off    a kill leaves empty tables, and here
-    4. RESTORE of the rows into them, by parts: no materialized  tables with some rows: drop them (they are
-       view fires                                                named in the refusal of the next call); their
-    5. rows are counted, CHECK TABLE reads every part, the rows  merges are off until the server is restarted
-       are compared with what is known of the backup             or the next call begins
+    3. RESTORE of the structure; merges of these tables off      a kill leaves empty tables, and from here on
+    4. RESTORE of the rows into them, by parts: no materialized  some rows. The next call refuses and names
+       view fires                                                the tables: drop them. Their merges are off
+    5. rows are counted, CHECK TABLE reads every part, the rows  until they are dropped or the server starts
+       are compared with what is known of the backup
     6. merges on; the backup is marked verified, with its rows, when all of it was restored
 
 Rows are those of the parts, before any merge: a ReplacingMergeTree has fewer a moment later.
@@ -117,10 +117,11 @@ def restore(
         client = clickhouse.connect(place)
         stack.callback(client.close)
         stack.enter_context(lock.held(settings, "clickhouse", progress))
+        if not preview:
+            operations.end_leftovers(client, progress)
         _refuse(client, chain, chosen, wanted)
         if preview:
             return report
-        operations.end_leftovers(client, progress)
         progress(f"checking {report.objects:,} objects, {report.bytes >> 20:,} MiB")
         if problems := digests.problems_of(
             opened.repository, (each for part in chain for each in part.objects), progress
@@ -207,24 +208,12 @@ def _refuse(client: Client, chain: list[Manifest], chosen: Selection, wanted: Wa
             found=f"{rows:,} rows",
             next=f"restore into another database (--as), or: drop table {table.sql} sync",
         )
-        for table, rows in _in_the_way(client, chosen)
+        for table, rows in sorted(
+            (chosen.target(table), rows) for table, rows in _rows(client, chosen).items()
+        )
     ]
     if problems:
         raise Refused(problems)
-
-
-def _in_the_way(client: Client, chosen: Selection) -> list[tuple[Table, int]]:
-    rows = client.query(
-        "select database, name, total_rows from system.tables where total_rows > 0 and has_own_data"
-        " and database in {databases:Array(String)} order by all",
-        {"databases": sorted({table.database for table in chosen.targets})},
-    ).result_rows
-    wanted = set(chosen.targets)
-    return [
-        (Table(database, name), int(count))
-        for database, name, count in rows
-        if Table(database, name) in wanted
-    ]
 
 
 @contextmanager

@@ -113,6 +113,44 @@ def test_a_killed_backup_is_none_and_does_not_block_the_next(
     assert restore(world.settings, found.id, Wanted(database="marts", rename=f"after_{at}")).rows
 
 
+RESTORE = """
+import os, signal, sys
+from bilten_orchestration.backups.clickhouse import operations
+from bilten_orchestration.backups.clickhouse.restore import Wanted, restore
+from bilten_orchestration.settings_loading import load_settings
+follow = operations._follow
+def die(client, operation, *rest):
+    if "-rows-" in operation:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return follow(client, operation, *rest)
+operations._follow = die
+restore(load_settings(), sys.argv[1], Wanted(database="marts", rename="killed"))
+"""
+
+
+@pytest.mark.faults
+def test_a_killed_restore_is_told_and_never_gone_on_with(world: World, environment: Environment) -> None:
+    taken = take(world.settings).manifest
+    killed = subprocess.run(
+        [sys.executable, "-c", RESTORE, taken.id],
+        env=environment(world.settings) | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        check=False,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    client = world.client
+    target = Wanted(database="marts", rename="killed")
+    _await(
+        lambda: client.query("select count() from system.parts where database = 'killed'").result_rows[0][0]
+    )
+    with pytest.raises(Refused, match="holds rows"):
+        restore(world.settings, taken.id, target)
+    assert _under_way(world) == [], "what the dead one left running is ended"
+    assert [backup.state for backup in world.listed() if backup.manifest.id == taken.id] == ["complete"]
+    client.command("drop database killed sync")
+    assert restore(world.settings, taken.id, target).rows["killed.bulk"] == 100_000
+
+
 @pytest.mark.faults
 def test_whoever_stops_waiting_ends_it(world: World) -> None:
     """Ctrl-C, or a run that is cancelled in the UI."""
