@@ -190,11 +190,12 @@ def test_a_server_that_is_killed_in_the_middle(world: World) -> None:
 def test_an_object_store_that_goes_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "_QUIET_SECONDS", 1.0)
     before, store = _ids(world), world.running[1]
-    gone = []
+    gone: list[str] = []
 
     def then_it_goes(text: str) -> None:
         if "files," in text and not gone:
-            gone.append(store.kill())
+            gone.append(text)
+            store.kill()
 
     with pytest.raises(StoreUnavailable, match="does not serve"):
         take(world.with_backups(clickhouse_bytes_per_second=SLOW), progress=then_it_goes)
