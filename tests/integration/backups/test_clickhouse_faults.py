@@ -75,7 +75,7 @@ if at == "reading":
     read, digests.sealed.header = digests.sealed.header, die
 elif at == "signing":
     catalogue.add = die
-base.take(load_settings())
+base.take(load_settings(), progress=lambda text: print(text, flush=True))
 """
 
 
@@ -95,11 +95,16 @@ def test_a_killed_backup_is_none_and_does_not_block_the_next(
     process = subprocess.Popen(
         [sys.executable, "-c", TAKE, at],
         env=environment(slow) | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    assert process.stdout is not None
     if at == "backup":
-        _await(lambda: _under_way(world))
+        # it follows: a client that goes away before the answer to BACKUP ASYNC takes the BACKUP along
+        assert any("files," in line for line in process.stdout)
         process.kill()
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
     left = _under_way(world)
     assert len(left) == (1 if at == "backup" else 0), "the server goes on by itself"
     assert _ids(world) == before
