@@ -9,6 +9,8 @@ that the server alone can read, and a server reads it when it starts.
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
+
 from bilten_orchestration.backups.keys import KEY_BYTES, KeyRing
 from bilten_orchestration.backups.opened import Bucket
 from bilten_orchestration.errors import Refused
@@ -39,8 +41,6 @@ def configuration(store: ObjectStoreSettings, ring: KeyRing) -> str:
 
     Raises Refused without an address of the object store.
     """
-    import xml.etree.ElementTree as ET
-
     if store.endpoint_url is None:
         raise Refused(
             "the object store has no address",
@@ -85,9 +85,6 @@ def _s3(store: ObjectStoreSettings, bucket: str) -> dict[str, str]:
     }
 
 
-def _fill(element: object, values: dict[str, str]) -> None:
-    import xml.etree.ElementTree as ET
-
-    assert isinstance(element, ET.Element)  # noqa: S101
+def _fill(element: ET.Element, values: dict[str, str]) -> None:
     for name, text in values.items():
         ET.SubElement(element, name).text = text
