@@ -397,6 +397,19 @@ class BackupSettings(Section):
         description="The largest copy of Redis that is taken. Besides this, a twentieth of the file system,"
         " at most 1 GiB, always stays free.",
     )
+    clickhouse_bytes_per_second: int = Field(
+        0,
+        ge=0,
+        le=100 << 30,
+        description="Upper bound of what ClickHouse reads for one backup, so that queries keep their share of"
+        " disk and network (its max_backup_bandwidth); 0: none.",
+    )
+    stalled_seconds: int = Field(
+        900,
+        ge=10,
+        le=86_400,
+        description="A BACKUP or RESTORE in ClickHouse that moves no byte for this long is ended.",
+    )
 
     @model_validator(mode="after")
     def _level_of_codec(self) -> Self:

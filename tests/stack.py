@@ -284,9 +284,10 @@ class ClickHouseServer(Server):
 
 
 def start_clickhouse(
-    base: Path, name: str = "clickhouse", *, copy_of: Path | None = None
+    base: Path, name: str = "clickhouse", *, copy_of: Path | None = None, disks: str = ""
 ) -> ClickHouseServer:
-    """A new endpoint, on an empty data directory or on a copy of another one's (which must be stopped)."""
+    """A new endpoint, on an empty data directory or on a copy of another one's (which must be stopped);
+    with `disks` it takes backups."""
     if importlib.util.find_spec("bilten_orchestration.local.clickhouse") is None:
         raise RuntimeError("the ClickHouse endpoint (bilten_orchestration.local.clickhouse) is not there")
     from bilten_orchestration.local import clickhouse_endpoint
@@ -300,6 +301,7 @@ def start_clickhouse(
         settings=ClickHouseSettings(
             host=ports.LOOPBACK, port=ports.any_free(), password=PASSWORD, analyst_password=PASSWORD
         ),
+        disks=disks,
     )
     clickhouse_endpoint.initialise(endpoint)
     running = ClickHouseServer(

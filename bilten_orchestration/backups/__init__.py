@@ -23,4 +23,5 @@ retention.py   what may go, and why the rest stays (leftovers: orphans.py; lost 
 prune.py       retention carried out, in both buckets
 verify.py      whether all objects of a backup are whole
 postgres/      how its backups are taken and restored
+clickhouse/    the same
 """

@@ -35,4 +35,8 @@ def create(
             from bilten_orchestration.backups.redis.dump import take as dump
 
             return dump(settings, run=run, progress=progress)
+        case "clickhouse", ("full" | "incremental") as kind_of_clickhouse:
+            from bilten_orchestration.backups.clickhouse.base import take as take_clickhouse
+
+            return take_clickhouse(settings, kind_of_clickhouse, run=run, progress=progress)
     raise NotImplementedError(f"{planned.store} {planned.kind} is planned and has no engine")

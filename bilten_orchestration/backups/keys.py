@@ -81,7 +81,7 @@ def read(path: Path, wrapping: Wrapping | None = None) -> KeyRing:
             f"there is no key file {path}",
             expected="the file that the backups were made with",
             found="nothing",
-            next="copy it there from where you keep it; on a new deployment `bilten backup create` makes one",
+            next="copy it there from where you keep it; on a new deployment `bilten up` makes one",
         ) from None
     except OSError as error:
         raise Refused(

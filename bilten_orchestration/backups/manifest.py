@@ -27,6 +27,8 @@ from bilten_orchestration.errors import Mismatch
 
 Store = Literal["postgres", "clickhouse", "redis"]
 Kind = Literal["full", "incremental", "logical"]
+#: Who encrypts the objects: we, as messages of the AWS Encryption SDK, or ClickHouse's encrypted disk.
+Sealing = Literal["sdk", "clickhouse"]
 MarkName = Literal["verified", "drilled", "expired"]
 FORMAT = 1
 _DERIVATION = b"bilten manifest signature 1"
@@ -66,7 +68,8 @@ class Manifest:
     incremental builds on. `run` is Dagster's run, None from the command line. `consistent_at` is, by the
     server's own clock, a moment at which the backup was over: the earliest that a restore to a point in time
     can stop at. `counts` is what it holds, by name (rows per table, keys per database), where that is known;
-    `details` are facts of one store.
+    `details` are facts of one store. `sealing` says how objects are encrypted; with "clickhouse" the server
+    compressed them, and `codec` says nothing.
     """
 
     id: str
@@ -87,6 +90,7 @@ class Manifest:
     consistent_at: datetime | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    sealing: Sealing = "sdk"
 
     @property
     def stored_bytes(self) -> int:

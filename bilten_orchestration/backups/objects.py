@@ -78,6 +78,20 @@ def get(
         raise _other(wanted.name, f"{wanted.raw_bytes} bytes before compression", f"{raw} bytes")
 
 
+def checked(repository: Repository, wanted: BackupObject) -> Iterator[bytes]:
+    """An object as it is stored; that it is the one that was written is known at the end.
+
+    Raises Mismatch for anything that is not the object that the manifest names.
+    """
+    digest = hashlib.sha256()
+    with closing(repository.read(wanted.name)) as read:
+        for chunk in read:
+            digest.update(chunk)
+            yield chunk
+    if digest.hexdigest() != wanted.sha256:
+        raise _other(wanted.name, f"SHA-256 {wanted.sha256}", digest.hexdigest())
+
+
 def _context(backup_id: str, name: str) -> dict[str, str]:
     return {"backup": backup_id, "object": name}
 

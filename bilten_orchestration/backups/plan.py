@@ -83,6 +83,26 @@ PLANNED = (
         " redis-check-rdb, its keys counted.",
         "Sessions and counters are worth hours: older ones mislead more than they help.",
     ),
+    Planned(
+        "clickhouse",
+        "full",
+        "0 3 * * 0",
+        timedelta(days=7),
+        timedelta(days=90),
+        "The newest full backup of ClickHouse in the repository: its own BACKUP to an encrypted disk over the"
+        " bucket; the SHA-256 of every object is in a signed manifest that is written last.",
+        "Sundays, before the metrics are built.",
+    ),
+    Planned(
+        "clickhouse",
+        "incremental",
+        "0 3 * * 1-6",
+        timedelta(days=2),
+        timedelta(days=90),
+        "What changed in ClickHouse since the newest full backup; a full one where that cannot be, and why.",
+        "Every other night, before the metrics are built.",
+        as_good=("full",),
+    ),
 )
 
 

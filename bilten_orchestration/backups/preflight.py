@@ -59,4 +59,8 @@ def examine(settings: Settings, store: str, *, progress: Progress = silent) -> P
             from bilten_orchestration.backups.redis.preflight import requirements as of_redis
 
             return PreflightReport(store, of_redis(settings))
+        case "clickhouse":
+            from bilten_orchestration.backups.clickhouse.preflight import requirements as of_clickhouse
+
+            return PreflightReport(store, of_clickhouse(settings))
     raise NotImplementedError(f"{store} is planned and has no preflight")

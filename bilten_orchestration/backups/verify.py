@@ -53,6 +53,14 @@ def verify(
     with Opened.of(settings, new=False, bucket=bucket) as opened:
         manifest = catalogue.read(opened.repository, opened.ring).find(backup_id).manifest
         wanted = [*manifest.objects, *manifest.others.values()]
+        if manifest.sealing == "clickhouse":
+            from bilten_orchestration.backups.clickhouse import digests
+
+            damaged = digests.problems_of(opened.repository, wanted, progress)
+            # what ClickHouse encrypts is not authenticated: there a restore alone makes a backup verified
+            return VerifyReport(
+                backup_id, len(wanted), manifest.stored_bytes, time.monotonic() - began, damaged
+            )
 
         def one(each: BackupObject) -> tuple[Problem, ...]:
             try:

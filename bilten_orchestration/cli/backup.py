@@ -1,4 +1,4 @@
-"""`bilten backup preflight|create|list|verify|copy|prune|keys`."""
+"""`bilten backup preflight|create|list|verify|copy|prune|keys|clickhouse-disks`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ FromBucket = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    from bilten_orchestration.cli.clickhouse_backups import disks_file
+
     backup = typer.Typer(help="Backups: prepared, taken, listed, verified.", no_args_is_help=True)
     backup.command("preflight")(preflight)
     backup.command("create")(create)
@@ -44,11 +46,12 @@ def register(app: typer.Typer) -> None:
     backup.command("copy")(copy)
     backup.command("prune")(prune)
     backup.command("keys")(keys)
+    backup.command("clickhouse-disks")(disks_file)
     app.add_typer(backup, name="backup")
 
 
 def preflight(
-    store: Annotated[str, typer.Argument(help="Whose: postgres or redis.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="Whose: postgres, clickhouse or redis.", metavar="STORE")],
     as_json: output.Json = False,
 ) -> None:
     """Every prerequisite of a store's backups on its server, met or not, and what mends it.

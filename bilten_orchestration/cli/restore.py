@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bilten_orchestration.cli import output
+from bilten_orchestration.cli import clickhouse_backups, output
 from bilten_orchestration.cli.backup import BucketChoice, FromBucket, keys_by_database, size
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     restore.command("stop")(stop)
     restore.command("logical")(logical)
     restore.command("redis")(redis)
+    restore.command("clickhouse")(clickhouse_backups.clickhouse)
     app.add_typer(restore, name="restore")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bilten_orchestration.local.clickhouse.config import (
@@ -17,6 +17,7 @@ from bilten_orchestration.local.clickhouse.config import (
 )
 from bilten_orchestration.local.fingerprint import fingerprint
 from bilten_orchestration.local.ports import LOOPBACK
+from bilten_orchestration.local.privileges import server_file
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import CHECKOUT, ClickHouseSettings
 
@@ -29,6 +30,8 @@ class Endpoint:
 
     directory: Path
     settings: ClickHouseSettings
+    disks: str = field(default="", repr=False)
+    """Of backups, as XML with keys and secrets (backups/clickhouse/disks.py); none: no backups."""
 
     @property
     def data(self) -> Path:
@@ -38,12 +41,18 @@ class Endpoint:
     def configuration(self) -> Path:
         return self.directory / "config.json"
 
+    @property
+    def disks_file(self) -> Path:
+        return self.directory / "disks.xml"
+
 
 def initialise(endpoint: Endpoint) -> None:
     """Make the directories, and write the configuration unless the one that stands says the same."""
     for directory in (endpoint.directory, endpoint.data):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.chmod(0o700)
+    if endpoint.disks and not _holds(endpoint.disks_file, endpoint.disks):
+        server_file(endpoint.disks_file, endpoint.disks, None)
     wanted = _configuration(endpoint)
     if not _says_the_same(endpoint, wanted):
         write_config(wanted, endpoint.configuration)
@@ -67,7 +76,8 @@ def program(endpoint: Endpoint) -> Program:
             "TZ": "UTC",
             "CODE_FINGERPRINT": fingerprint("bilten_orchestration/local/clickhouse"),
         },
-        files=(endpoint.configuration,),
+        # other keys or another bucket: the engine reads its disks when it starts
+        files=(endpoint.configuration, *([endpoint.disks_file] if endpoint.disks else [])),
         stop_seconds=30,
         start_seconds=3,
         start_order=10,
@@ -90,7 +100,12 @@ def _configuration(endpoint: Endpoint) -> EndpointConfig:
         },
         max_server_memory_bytes=settings.memory_bytes,
         max_query_memory_bytes=max(SMALLEST_QUERY_BYTES, settings.memory_bytes * 3 // 4),
+        extra_engine_config=endpoint.disks_file if endpoint.disks else None,
     )
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text() == text and not path.stat().st_mode & 0o077
 
 
 def _says_the_same(endpoint: Endpoint, wanted: EndpointConfig) -> bool:

@@ -240,7 +240,9 @@ def _prepare_stores(
         postgres.initialise(cluster)
         programs.append(postgres.program(cluster))
     if "clickhouse" in stores:
-        endpoint = clickhouse_endpoint.Endpoint(layout.data / "clickhouse", settings.clickhouse)
+        endpoint = clickhouse_endpoint.Endpoint(
+            layout.data / "clickhouse", settings.clickhouse, _backup_disks(settings, progress)
+        )
         clickhouse_endpoint.initialise(endpoint)
         programs.append(clickhouse_endpoint.program(endpoint))
     if "redis" in stores:
@@ -265,6 +267,18 @@ def _prepare_stores(
         object_store.initialise(store, settings.object_store.buckets)
         programs.append(object_store.program(store))
     return programs
+
+
+def _backup_disks(settings: Settings, progress: Progress) -> str:
+    """The disks that ClickHouse writes backups to; their keys are made here where there are none yet."""
+    from bilten_orchestration.backups import keys
+    from bilten_orchestration.backups.clickhouse import disks
+    from bilten_orchestration.backups.opened import key_file
+
+    place = key_file(settings)
+    if not place.exists():
+        progress(f"making {place}: no backup can be read without it, keep a copy elsewhere")
+    return disks.configuration(settings.object_store, keys.ensure(place))
 
 
 def _cluster(layout: Layout, settings: Settings) -> postgres.Cluster:

@@ -165,7 +165,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 26
+    assert len(loaded["named"]) == 30
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -181,6 +181,8 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
     assert loaded["jobs"] == [
         "backup_copies",
         "backup_retention",
+        "clickhouse_full_backup",
+        "clickhouse_incremental_backup",
         "data_checks",
         "ingestion",
         "metrics_final",
@@ -196,6 +198,8 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
     assert loaded["schedules"] == {
         "backup_copies_every_30_minutes": ["7,37 * * * *", "UTC"],
         "backup_retention_daily": ["0 6 * * *", "UTC"],
+        "clickhouse_full_backup": ["0 3 * * 0", "UTC"],
+        "clickhouse_incremental_backup": ["0 3 * * 1-6", "UTC"],
         "data_checks_hourly": ["50 * * * *", "UTC"],
         "ingestion_every_15_minutes": ["*/15 * * * *", "UTC"],
         "metrics_final_daily": ["0 13 * * *", "UTC"],

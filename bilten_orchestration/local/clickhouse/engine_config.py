@@ -33,15 +33,16 @@ def _element(parent: ET.Element, path: str, text: object) -> None:
 
 
 def _merge(into: ET.Element, extra: ET.Element) -> None:
-    """Children of `extra` replace equally named leaves and extend equally named branches."""
+    """Leaves of `extra` (also several of one name) replace those of that name; branches are extended."""
+    given = {id(child) for child in into}
     for child in extra:
-        found = into.find(child.tag)
-        if found is None or len(child) == 0:
-            if found is not None:
-                into.remove(found)
-            into.append(child)
-        else:
-            _merge(found, child)
+        found = [each for each in into.findall(child.tag) if id(each) in given]
+        if found and len(child):
+            _merge(found[0], child)
+            continue
+        for each in found:
+            into.remove(each)
+        into.append(child)
 
 
 def engine_path(config: EndpointConfig) -> Path:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bilten_orchestration.backups import keys
 from bilten_orchestration.backups.opened import key_file
@@ -17,8 +17,13 @@ from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a 
 Environment = Callable[[Settings], dict[str, str]]
 
 
+class HasSettings(Protocol):
+    @property
+    def settings(self) -> Settings: ...
+
+
 def bilten(
-    shop: Shop,  # noqa: F811
+    shop: HasSettings,  # noqa: F811
     environment: Environment,
     *arguments: str,
     **changed: str,

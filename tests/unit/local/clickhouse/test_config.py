@@ -89,6 +89,18 @@ def test_engine_configuration(tmp_path: Path) -> None:
         assert root.find(log) is None
 
 
+def test_a_list_in_the_fragment_stays_a_list_and_replaces_what_was_there(tmp_path: Path) -> None:
+    fragment = tmp_path / "disks.xml"
+    fragment.write_text(
+        "<clickhouse><backups><allowed_disk>a</allowed_disk><allowed_disk>b</allowed_disk></backups>"
+        "<mark_cache_size>1</mark_cache_size></clickhouse>"
+    )
+    root = engine_config(config(tmp_path, extra_engine_config=fragment), Path("/users.xml"))
+    assert [each.text for each in root.findall("backups/allowed_disk")] == ["a", "b"]
+    assert [each.text for each in root.findall("mark_cache_size")] == ["1"]
+    assert root.find("backups/allowed_path") is not None
+
+
 def test_the_analysts_role_grants_reading_and_nothing_else() -> None:
     grants = [grant.text or "" for grant in users_config().findall("roles/bilten_analyst/grants/query")]
     assert grants

@@ -1,0 +1,378 @@
+"""Tables from a backup: on this server or another one, under their names or others, never over rows.
+
+    1. what is wanted, the target's version, disks and tables, and the bucket are looked at; everything that
+       is wrong is told at once                                  nothing is written
+    2. every object of the backup, and of its parent, is read and compared with the manifest: RESTORE itself
+       does not notice a changed count.txt                       nothing is written
+    3. RESTORE of the structure; merges of these tables off      a kill leaves empty tables, and from here on
+    4. RESTORE of the rows into them, by parts: no materialized  some rows. The next call refuses and names
+       view fires                                                the tables: drop them. Their merges are off
+    5. rows are counted, CHECK TABLE reads every part, the rows  until they are dropped or the server starts
+       are compared with what is known of the backup
+    6. merges on; the backup is marked verified, with its rows, when all of it was restored
+
+Rows are those of the parts, before any merge: a ReplacingMergeTree has fewer a moment later.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bilten_orchestration.backups import catalogue, lock
+from bilten_orchestration.backups.catalogue import Backup, Catalogue
+from bilten_orchestration.backups.clickhouse import digests, operations, preflight, sealed, server
+from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
+from bilten_orchestration.backups.clickhouse.selection import Selection, Table, select, tables_in
+from bilten_orchestration.backups.manifest import Manifest, Mark
+from bilten_orchestration.backups.objects import checked
+from bilten_orchestration.backups.opened import Bucket, Opened
+from bilten_orchestration.errors import Mismatch, Problem, Refused
+from bilten_orchestration.progress import Progress, silent
+from bilten_orchestration.settings import ClickHouseSettings, Settings
+from bilten_orchestration.stores import clickhouse
+from bilten_orchestration.stores.driver_errors import translated
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+_ROOM = 1.05
+_ROWS = "rows of "
+_INNER_BY_ID = ".inner_id."
+_CHECKED = ("MergeTree", "Log")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to restore: all of it, one `database`, or one `table` (DATABASE.TABLE); into the database
+    `rename`; with `users` also users and roles that do not exist yet. From the `bucket`."""
+
+    database: str | None = None
+    table: str | None = None
+    rename: str | None = None
+    users: bool = False
+    bucket: Bucket = "first"
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """`rows` by table as it is called now; tables without rows and views are in `tables` alone. A preview has
+    no rows and no seconds. `verified` says that the backup counts as verified from now on."""
+
+    backup_id: str
+    server: str
+    tables: tuple[str, ...]
+    rows: Mapping[str, int]
+    bytes: int
+    objects: int
+    preview: bool = False
+    verified: bool = False
+    check_seconds: float = 0.0
+    restore_seconds: float = 0.0
+    prove_seconds: float = 0.0
+
+
+def restore(
+    settings: Settings,
+    backup_id: str,
+    wanted: Wanted = Wanted(),
+    *,
+    target: ClickHouseSettings | None = None,
+    preview: bool = False,
+    by: str = "bilten restore clickhouse",
+    progress: Progress = silent,
+) -> RestoreReport:
+    """Restore from a backup into `target` (None: the server of the settings); a `preview` looks only.
+
+    Raises UsageError (the backup holds no such table), Refused (rows in the way, a server or disks that do
+    not fit; everything at once), Mismatch (no such backup, a lost key, damaged objects, other rows than the
+    backup holds), LockHeld, StoreUnavailable.
+    """
+    place = target or settings.clickhouse
+    began = time.monotonic()
+    with translated("the restore"), ExitStack() as stack:
+        opened = stack.enter_context(Opened.of(settings, new=False, bucket=wanted.bucket))
+        found = catalogue.read(opened.repository, opened.ring, "clickhouse")
+        backup, chain = _chain(found, backup_id)
+        chosen = select(
+            tables_in(_list_of(opened, backup.manifest)),
+            database=wanted.database,
+            table=wanted.table,
+            rename=wanted.rename,
+        )
+        report = RestoreReport(
+            backup_id,
+            f"{place.host}:{place.port}",
+            tuple(str(table) for table in chosen.targets),
+            {},
+            sum(each.stored_bytes for each in chain),
+            sum(len(each.objects) for each in chain),
+            preview=preview,
+        )
+        client = clickhouse.connect(place)
+        stack.callback(client.close)
+        stack.enter_context(lock.held(settings, "clickhouse", progress))
+        if not preview:
+            operations.end_leftovers(client, progress)
+        _refuse(client, chain, chosen, wanted)
+        if preview:
+            return report
+        progress(f"checking {report.objects:,} objects, {report.bytes >> 20:,} MiB")
+        if problems := digests.problems_of(
+            opened.repository, (each for part in chain for each in part.objects), progress
+        ):
+            raise Mismatch(problems)
+        compared = time.monotonic()
+        with _restored(client, settings, opened, chain, chosen, wanted, progress) as seconds:
+            rows = _rows(client, chosen)
+            _check_tables(client, chosen, progress)
+            _compare(backup, chosen, rows)
+        if chosen.whole:
+            client.command(f"create database if not exists {server.LEFT_OUT}")
+            _mark(opened, backup.manifest, rows, by)
+        return replace(
+            report,
+            rows={str(chosen.target(table)): count for table, count in sorted(rows.items())},
+            verified=chosen.whole,
+            check_seconds=compared - began,
+            restore_seconds=seconds,
+            prove_seconds=time.monotonic() - compared - seconds,
+        )
+
+
+def _chain(found: Catalogue, backup_id: str) -> tuple[Backup, list[Manifest]]:
+    """The backup, and it with what it is built on, which comes first."""
+    backup = found.find(backup_id)
+    parent = backup.manifest.parent
+    return backup, [*([found.find(parent).manifest] if parent else []), backup.manifest]
+
+
+def _list_of(opened: Opened, manifest: Manifest) -> Iterator[bytes]:
+    """ClickHouse's own list of the backup's files, decrypted."""
+    name = f"{PREFIX}/{manifest.id}/{digests.LIST}"
+    (listed,) = (each for each in manifest.objects if each.name == name)
+    # whole, so that nothing is parsed before it was compared; a tenth of a KiB for each file
+    body = b"".join(checked(opened.repository, listed))
+    return sealed.decrypted(name, [body], opened.ring.key(manifest.key_id))
+
+
+def _refuse(client: Client, chain: list[Manifest], chosen: Selection, wanted: Wanted) -> None:
+    backup = chain[-1]
+    there = str(client.query("select version()").result_rows[0][0])
+    problems = []
+    if server.release(there) < server.release(backup.versions["clickhouse"]):
+        problems.append(
+            Problem(
+                "the server is older than the backup",
+                expected=f"ClickHouse {backup.versions['clickhouse']} or later",
+                found=there,
+                next="upgrade it, or restore onto another one (--to-url)",
+            )
+        )
+    problems += [
+        each.problem() for each in preflight.disk_requirements(client, DISK[wanted.bucket]) if not each.met
+    ]
+    if wanted.users and backup.details.get("users") != "yes":
+        problems.append(
+            Problem(
+                "the backup holds no users",
+                expected="one of a server that keeps users itself",
+                found=f"{backup.id} has users in its configuration alone",
+                next="without --users",
+            )
+        )
+    free = int(
+        client.query("select min(unreserved_space) from system.disks where name = 'default'").result_rows[0][
+            0
+        ]
+    )
+    needed = int(sum(each.raw_bytes for each in chain) * _ROOM)
+    if free < needed:
+        problems.append(
+            Problem(
+                "the server has too little room",
+                expected=f"{needed >> 20:,} MiB",
+                found=f"{free >> 20:,} MiB",
+                next="free some, or restore one table (--table)",
+            )
+        )
+    problems += [
+        Problem(
+            f"{table} holds rows, and nothing is restored over rows",
+            expected="no such table, or an empty one",
+            found=f"{rows:,} rows",
+            next=f"restore into another database (--as), or: drop table {table.sql} sync",
+        )
+        for table, rows in sorted(
+            (chosen.target(table), rows) for table, rows in _rows(client, chosen).items()
+        )
+    ]
+    if problems:
+        raise Refused(problems)
+
+
+@contextmanager
+def _restored(
+    client: Client,
+    settings: Settings,
+    opened: Opened,
+    chain: list[Manifest],
+    chosen: Selection,
+    wanted: Wanted,
+    progress: Progress,
+) -> Iterator[float]:
+    """The tables with their rows, and no merge in them until the block is left. Yields seconds."""
+    began = time.monotonic()
+    disk, backup = DISK[wanted.bucket], chain[-1]
+    if wanted.table and wanted.rename:
+        client.command(f"create database if not exists {operations.quoted(wanted.rename)}")
+
+    def run(step: str, elements: str, *given: str) -> None:
+        # the server takes no id twice
+        operation = f"restore-{backup.id}-{step}-{secrets.token_hex(3)}"
+        # the base is named anew: in the list of files it is the one of the first bucket
+        base = [f"base_backup = Disk('{disk}', '{chain[0].id}')"] if len(chain) > 1 else []
+        settled = ", ".join([f"id = '{operation}'", *base, *given])
+        operations.run(
+            client,
+            f"restore {elements} from Disk('{disk}', '{backup.id}') settings {settled}",
+            operation,
+            settings={},
+            ask_store=lambda: next(iter(opened.repository.list(f"{PREFIX}/{backup.id}/")), None),
+            stalled_seconds=settings.backups.stalled_seconds,
+            progress=progress,
+        )
+
+    progress("tables and views")
+    run("structure", chosen.elements, "structure_only = 1")
+    with _merges_off(client, chosen):
+        progress("rows")
+        access = "".join(f", table system.{name}" for name in server.ACCESS) if wanted.users else ""
+        run("rows", chosen.elements + access)
+        yield time.monotonic() - began
+
+
+@contextmanager
+def _merges_off(client: Client, chosen: Selection) -> Iterator[None]:
+    tables = [each.place for each in _holding(client, chosen) if each.engine.endswith("MergeTree")]
+    try:
+        for table in tables:
+            client.command(f"system stop merges {table.sql}")
+        yield
+    finally:
+        for table in tables:
+            client.command(f"system start merges {table.sql}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """A restored table with rows of its own. `named` is the name that is the same in every restore: its own
+    in the backup, or that of the view that it lies behind (its own one holds an id that is new each time)."""
+
+    named: Table
+    place: Table
+    engine: str
+
+
+def _holding(client: Client, chosen: Selection) -> list[_Holding]:
+    rows = client.query(
+        "select database, name, engine, has_own_data, toString(uuid) from system.tables"
+        " where database in {databases:Array(String)} order by all",
+        {"databases": sorted({table.database for table in chosen.targets})},
+    ).result_rows
+    origin = {chosen.target(table): table for table in chosen.tables}
+    behind = {
+        Table(database, f"{_INNER_BY_ID}{uuid}"): origin[Table(database, name)]
+        for database, name, engine, _, uuid in rows
+        if engine == "MaterializedView" and Table(database, name) in origin
+    }
+    return [
+        _Holding(named, place, engine)
+        for database, name, engine, own, _ in rows
+        if own and (named := (origin | behind).get(place := Table(database, name))) is not None
+    ]
+
+
+def _rows(client: Client, chosen: Selection) -> dict[Table, int]:
+    """Rows by table as the backup calls it, in parts where it has parts; none of those without rows."""
+    counted: dict[Table, int] = {}
+    in_parts = {
+        Table(database, name): int(count)
+        for database, name, count in client.query(
+            "select database, table, sum(rows) from system.parts where active"
+            " and database in {databases:Array(String)} group by all",
+            {"databases": sorted({table.database for table in chosen.targets})},
+        ).result_rows
+    }
+    for each in _holding(client, chosen):
+        count = (
+            in_parts.get(each.place, 0)
+            if each.engine.endswith("MergeTree")
+            else int(client.query(f"select count() from {each.place.sql}").result_rows[0][0])
+        )
+        if count:
+            counted[each.named] = count
+    return counted
+
+
+def _check_tables(client: Client, chosen: Selection, progress: Progress) -> None:
+    """CHECK TABLE reads every part and compares it with its checksums."""
+    problems = []
+    for each in _holding(client, chosen):
+        if not each.engine.endswith(_CHECKED):
+            progress(f"{each.place}: CHECK TABLE does not know {each.engine}")
+            continue
+        result = client.query(f"check table {each.place.sql} settings check_query_single_value_result = 1")
+        if [int(value) for value in result.result_rows[0]] != [1]:
+            problems.append(
+                Problem(
+                    f"{each.place} is damaged",
+                    expected="parts that CHECK TABLE accepts",
+                    found=str(result.result_rows[0]),
+                    next=f"restore another backup; drop table {each.place.sql} sync",
+                )
+            )
+    if problems:
+        raise Mismatch(problems)
+
+
+def _compare(backup: Backup, chosen: Selection, rows: Mapping[Table, int]) -> None:
+    """With what is known: of tables that did not change during BACKUP, and of the first restore."""
+    wanted = set(chosen.tables)
+    known = {name: count for name, count in backup.manifest.counts.items()}
+    of_first = [mark for mark in backup.marks if mark.name == "verified" and mark.details]
+    first = {
+        name.removeprefix(_ROWS): int(count)
+        for mark in of_first[:1]
+        for name, count in mark.details.items()
+        if name.startswith(_ROWS)
+    }
+    if of_first:
+        known = first
+    found = {str(table): count for table, count in rows.items() if table in wanted}
+    names = {str(table) for table in wanted}
+    # what the first restore did not list had no rows; before it nothing is known of what changed
+    compared = known.keys() | (found.keys() if of_first else set())
+    problems = [
+        Problem(
+            f"{name} has other rows than the backup holds",
+            expected=f"{known.get(name, 0):,} rows, {'as the first restore' if of_first else 'as in BACKUP'}",
+            found=f"{found.get(name, 0):,} rows",
+            next="restore another backup, and look at what is different before this one is used",
+        )
+        for name in sorted(compared)
+        if name in names and known.get(name, 0) != found.get(name, 0)
+    ]
+    if problems:
+        raise Mismatch(problems)
+
+
+def _mark(opened: Opened, manifest: Manifest, rows: Mapping[Table, int], by: str) -> None:
+    details = {f"{_ROWS}{table}": str(count) for table, count in sorted(rows.items())}
+    mark = Mark(manifest.id, "verified", datetime.now(UTC), by, details)
+    catalogue.mark(opened.repository, opened.ring, manifest, mark)
