@@ -73,11 +73,14 @@ def stop(
     directory: Annotated[Path, typer.Argument(help="What --to was.", metavar="DIR")],
     as_json: output.Json = False,
 ) -> None:
-    """Stop the server that `bilten restore postgres --start` has started. Its files stay."""
+    """Stop the server that `bilten restore postgres|redis --start` has started. Its files stay."""
     with output.errors("restore stop", as_json=as_json):
         from bilten_orchestration.backups.postgres import private
+        from bilten_orchestration.backups.redis import scratch
 
-        ran = private.stop(directory)
+        ran = bool(scratch.end(directory)) if directory.is_dir() else False
+        if not ran:
+            ran = private.stop(directory)
         output.finish(
             "restore stop",
             {"directory": directory, "ran": ran},
@@ -235,6 +238,7 @@ def redis(
     start: Annotated[
         bool, typer.Option("--start", help="Leave a server running on it, on a socket, without a port.")
     ] = False,
+    bucket: FromBucket = BucketChoice.first,
     as_json: output.Json = False,
 ) -> None:
     """A data directory of Redis from a backup, loaded and counted by a server of our own.
@@ -246,7 +250,7 @@ def redis(
         from bilten_orchestration.backups.redis.restore import restore
         from bilten_orchestration.settings_loading import load_settings
 
-        report = restore(load_settings(), backup, to, start=start, progress=output.say)
+        report = restore(load_settings(), backup, to, start=start, bucket=bucket.value, progress=output.say)
         output.finish(
             "restore redis",
             {**asdict(report), "stop": report.stop},
