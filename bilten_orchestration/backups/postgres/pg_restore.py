@@ -60,9 +60,7 @@ def run(
     heard = _Heard(progress)
     with ExitStack() as stack:
         conninfo, environment = stack.enter_context(programs.arguments_of(parameters))
-        wanted = stack.enter_context(
-            tempfile.NamedTemporaryFile("w", prefix="bilten-contents-", errors="surrogateescape")
-        )
+        wanted = stack.enter_context(tempfile.TemporaryFile("w", errors="surrogateescape"))
         wanted.writelines(f"{line}\n" for line in lines)
         wanted.flush()
         process = stack.enter_context(
@@ -70,7 +68,7 @@ def run(
                 [
                     program,
                     f"--dbname={conninfo}",
-                    f"--use-list={wanted.name}",
+                    f"--use-list={programs.path_of(wanted)}",
                     "--no-password",
                     "--verbose",
                     *options,

@@ -96,10 +96,15 @@ def arguments_of(parameters: Mapping[str, object]) -> Iterator[tuple[str, Mappin
         [*(_SPECIAL.sub(r"\\\g<0>", said.get(key, "*")) for key in ("host", "port")), "*"]
         + [_SPECIAL.sub(r"\\\g<0>", value) for value in (said.get("user", "*"), password)]
     )
-    with tempfile.NamedTemporaryFile("w", prefix="bilten-pgpass-") as file:  # made for its owner alone
+    with tempfile.TemporaryFile("w") as file:  # its owner's alone, and gone with us, whatever ends us
         file.write(line + "\n")
         file.flush()
-        yield conninfo, environment | {"PGPASSFILE": file.name}
+        yield conninfo, environment | {"PGPASSFILE": path_of(file)}
+
+
+def path_of(file: IO[str]) -> str:
+    """A path by which our children open a file that has no name, for as long as we live (Linux)."""
+    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
 def _quoted(value: str) -> str:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -357,7 +358,9 @@ logical_restore.restore(settings, backup, "copy", server=server, progress=progre
 def test_a_killed_restore_leaves_nothing_that_the_next_does_not_remove(
     stock: Shop, taken: Manifest, environment: Environment, at: str
 ) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("bilten-*"))
     killed = run(stock, environment, RESTORED_AND_KILLED, taken.id, superuser(stock).host or "", at)
+    assert set(Path(tempfile.gettempdir()).glob("bilten-pgpass*")) <= before
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not list(stock.settings.home.glob("bilten-dump-*"))
     assert "copy" not in databases(stock)
