@@ -239,6 +239,7 @@ def test_what_does_not_add_up_is_no_backup(world: World) -> None:
     assert _ids(world) == before
 
 
+@pytest.mark.faults
 def test_under_inserts(world: World) -> None:
     """BACKUP is no snapshot: what moved is not counted in the manifest, and known after the first restore."""
     done = threading.Event()
@@ -270,6 +271,7 @@ def test_under_inserts(world: World) -> None:
     assert restore(world.settings, found.id, target=server.settings).rows == rows
 
 
+@pytest.mark.faults
 def test_from_the_second_bucket_with_the_first_one_gone(world: World) -> None:
     full = take(world.settings).manifest
     world.client.command("insert into marts.empty values (1)")
@@ -303,6 +305,7 @@ def _exchange_buckets(world: World) -> None:
     store.start()
 
 
+@pytest.mark.faults
 def test_keys_that_are_rotated_wrong_and_missing(world: World) -> None:
     path = key_file(world.settings)
     old = keys.read(path)

@@ -131,7 +131,7 @@ def test_an_entry_under_another_id_does_not_unwrap(tmp_path: Path, kms: Kms) -> 
         ((400, "NotFoundException"), Mismatch),
         ((400, "KMSInvalidStateException"), Mismatch),
         ((400, "ThrottlingException"), StoreUnavailable),
-        ((503, "Whatever"), StoreUnavailable),
+        pytest.param((503, "Whatever"), StoreUnavailable, marks=pytest.mark.faults),
     ],
 )
 def test_what_kms_says_has_its_kind_of_error(

@@ -22,6 +22,7 @@ from bilten_orchestration.backups.manifest import Manifest
 from bilten_orchestration.backups.opened import Opened, key_file
 from bilten_orchestration.backups.postgres import logical, logical_restore
 from bilten_orchestration.backups.postgres.restore import restore as restore_directory
+from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.local import postgres as embedded
@@ -284,8 +285,8 @@ def test_everything_that_forbids_it_is_told_at_once(stock: Shop, taken: Manifest
     ]
     with pytest.raises(Refused, match="the database bilten is not empty"):
         restored(stock, taken, "bilten")
-    with pytest.raises(Refused, match=r"restore logical --backup .* --into DATABASE"):
-        restore_directory(stock.settings, taken.id, stock.base / "directory")
+    with pytest.raises(Refused, match="a logical one: bilten restore logical"):
+        restore_directory(stock.settings, Target("backup", taken.id), stock.base / "directory")
     with pytest.raises(UsageError, match="holds no database shop"):
         restored(stock, taken, "copy", database="shop")
     assert databases(stock) == before

@@ -198,7 +198,7 @@ take(load_settings())
 """
 
 
-@pytest.mark.parametrize("at", [1, 3])
+@pytest.mark.parametrize("at", [1, pytest.param(3, marks=pytest.mark.faults)])
 def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     shop: Shop, environment: Callable[[Settings], dict[str, str]], at: int
 ) -> None:
