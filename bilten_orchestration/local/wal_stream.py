@@ -67,4 +67,4 @@ def check(settings: Settings) -> str:
         raise StoreUnavailable(problems)
     assert found is not None  # noqa: S101
     until = found.buckets[0].reachable_until if found.buckets else None
-    return "no heartbeat stored yet" if until is None else f"restorable until {until:%H:%M:%S} UTC"
+    return "no heartbeat stored yet" if until is None else f"reaches {until:%H:%M:%S} UTC"
