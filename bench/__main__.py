@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import copying, loading, marts, report
+from bench import backups, copying, loading, marts, report
 from bench.harness import OURS, Comparison, Context
-from bench.servers import filled, load_clicks
+from bench.servers import filled, load_clicks, saved
 from bilten_orchestration.errors import BiltenError
 
 Bench = Callable[[Context], Comparison | list[Comparison]]
@@ -23,6 +23,14 @@ BENCHES: dict[str, Bench] = {
     "rebuild": marts.rebuild,
     "uniques": marts.uniques,
 }
+# on servers of their own, with rows that say nothing and compress as rows do
+BACKUPS: dict[str, Bench] = {
+    "backup-full": backups.full,
+    "backup-full-to-nothing": backups.full_to_nothing,
+    "restore": backups.restored,
+    "backup-incremental": backups.incremental,
+    "wal-shipping": backups.wal,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,26 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="amount of demo data (default 1)")
     parser.add_argument("--runs", type=int, default=3, help="turns of each contestant (default 3)")
     parser.add_argument(
-        "--only", nargs="+", choices=BENCHES, default=list(BENCHES), help="some benches alone"
+        "--only", nargs="+", choices=[*BENCHES, *BACKUPS], default=[*BENCHES, *BACKUPS], help="some alone"
     )
     parser.add_argument("--no-save", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args(arguments)
     found: list[Comparison] = []
     try:
-        say(f"servers and demo data at scale {options.scale:g}")
-        with filled(options.scale, say) as settings:
-            context = Context(settings, options.scale, options.runs, say)
-            clicks = False
-            for name in BENCHES:
-                if name in options.only:
+        if wanted := [name for name in BENCHES if name in options.only]:
+            say(f"servers and demo data at scale {options.scale:g}")
+            with filled(options.scale, say) as settings:
+                context = Context(settings, options.scale, options.runs, say)
+                clicks = False
+                for name in wanted:
                     if name in ON_CLICKS and not clicks:
                         load_clicks(settings, options.scale, say)
                         clicks = True
-                    say(name)
-                    result = BENCHES[name](context)
-                    found += result if isinstance(result, list) else [result]
-                    for comparison in found[-len(result) if isinstance(result, list) else -1 :]:
-                        say(_line(comparison))
+                    found += _run(name, BENCHES[name], context)
+        if wanted := [name for name in BACKUPS if name in options.only]:
+            say("servers, and rows to be backed up")
+            with saved(options.scale, say) as settings:
+                for name in wanted:
+                    found += _run(name, BACKUPS[name], Context(settings, options.scale, options.runs, say))
     except BiltenError as error:
         say(str(error))
         return error.exit_code
@@ -57,6 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if found and not options.no_save:
             report.save(found)
     return 0 if all(comparison.met for comparison in found) else 1
+
+
+def _run(name: str, bench: Bench, context: Context) -> list[Comparison]:
+    say(name)
+    result = bench(context)
+    found = result if isinstance(result, list) else [result]
+    for comparison in found:
+        say(_line(comparison))
+    return found
 
 
 def _line(comparison: Comparison) -> str:

@@ -10,6 +10,8 @@ from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from tests import stack
 
+ROWS_TO_SAVE = 12_000_000
+
 
 @contextmanager
 def filled(scale: float, progress: Progress) -> Iterator[Settings]:
@@ -33,6 +35,37 @@ def filled(scale: float, progress: Progress) -> Iterator[Settings]:
             runner.up(settings)
             premake(settings)
             _load(settings, scale, progress)
+            yield settings
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@contextmanager
+def saved(scale: float, progress: Progress) -> Iterator[Settings]:
+    """PostgreSQL with 1.6 GiB of rows at scale 1, and an object store."""
+    from bilten_orchestration.migrations import runner
+    from bilten_orchestration.stores import postgres as clients
+
+    base = stack.make_base()
+    try:
+        with stack.stopping() as running:
+            postgres = stack.start_postgres(base)
+            running.append(postgres)
+            store, objects = stack.start_object_store(base)
+            running.append(store)
+            settings = Settings(
+                home=base / "home", environment="test", postgres=postgres.settings(), object_store=objects
+            )
+            runner.up(settings, store="postgres")
+            progress("writing rows")
+            with clients.connect(settings.postgres, autocommit=True) as connection:
+                connection.execute(
+                    "create table bench_rows as select n as id, md5(n::text) as a, md5((n * 7)::text) as b,"
+                    " timestamptz '2026-01-01' + n * interval '1 s' as happened, n % 1000 as k,"
+                    f" 'organization ' || n % 57 as w from generate_series(1, {int(ROWS_TO_SAVE * scale)}) n"
+                )
+                connection.execute("vacuum bench_rows")
+                connection.execute("checkpoint")
             yield settings
     finally:
         shutil.rmtree(base, ignore_errors=True)

@@ -60,6 +60,8 @@ def _asset(planned: Planned) -> dg.AssetsDefinition:
             "key": manifest.key_id,
             **manifest.details,
         }
+        if (rate := _success_rate(context.instance, planned)) is not None:
+            metadata["success_rate_30_days"] = rate
         if manifest.counts:
             metadata["counted"] = sum(manifest.counts.values())
         if manifest.wal is not None:
@@ -68,6 +70,21 @@ def _asset(planned: Planned) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=metadata)
 
     return backup
+
+
+def _success_rate(instance: dg.DagsterInstance, planned: Planned) -> float | None:
+    """Of the runs of its job in the last 30 days that have ended; None before the first."""
+    from datetime import UTC, datetime, timedelta
+
+    since = datetime.now(UTC) - timedelta(days=30)
+
+    def ended(status: dg.DagsterRunStatus) -> int:
+        return instance.get_runs_count(
+            dg.RunsFilter(job_name=planned.job, statuses=[status], created_after=since)
+        )
+
+    good, bad = ended(dg.DagsterRunStatus.SUCCESS), ended(dg.DagsterRunStatus.FAILURE)
+    return round(good / (good + bad), 4) if good + bad else None
 
 
 ASSETS = {(planned.store, planned.kind): _asset(planned) for planned in PLANNED}

@@ -37,6 +37,11 @@ class Planned:
         return self.every + _GRACE
 
     @property
+    def job(self) -> str:
+        """The name of its job, and of its schedule."""
+        return f"{self.store}_{self.kind}_backup"
+
+    @property
     def command(self) -> str:
         """What does the same from a shell."""
         return f"bilten backup create {self.store} --kind {self.kind}"

@@ -11,7 +11,7 @@ from bilten_orchestration.backups.plan import PLANNED, Planned
 
 def _job(planned: Planned) -> dg.UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
-        f"{planned.store}_{planned.kind}_backup",
+        planned.job,
         selection=dg.AssetSelection.assets(ASSETS[planned.store, planned.kind]),
         owners=[face.DATA_PLATFORM],
         description=f"Takes a {planned.kind} backup of {planned.store}, and checks that the repository lists"

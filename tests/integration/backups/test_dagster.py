@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import dagster as dg
 import pytest
 
@@ -37,6 +39,21 @@ def test_a_run_takes_backups_and_checks_the_repository(shop: Shop) -> None:  # n
     assert found["incremental"]["parent"] == found["full"]["backup"]
     evaluations = result.get_asset_check_evaluations()
     assert [evaluation.passed for evaluation in evaluations] == [True, True]
+
+
+def test_how_many_runs_of_a_month_were_good(shop: Shop) -> None:  # noqa: F811
+    with dg.instance_for_test() as instance:
+        for status in (dg.DagsterRunStatus.SUCCESS,) * 3 + (dg.DagsterRunStatus.FAILURE,):
+            instance.add_run(
+                dg.DagsterRun(job_name="postgres_full_backup", run_id=str(uuid4()), status=status)
+            )
+        result = dg.materialize(
+            [assets.ASSETS["postgres", "full"]],
+            resources={"platform": Platform(shop.settings)},
+            instance=instance,
+        )
+    (event,) = result.asset_materializations_for_node("backups__postgres__full")
+    assert event.metadata["success_rate_30_days"].value == 0.75
 
 
 def test_what_cannot_pass_by_itself_is_not_tried_again(shop: Shop) -> None:  # noqa: F811

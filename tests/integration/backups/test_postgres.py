@@ -219,7 +219,54 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     report = take(patient)
     assert shop.listed() == [report.manifest.id]
     shop.restored(report.manifest.id)
-    assert not [
+    assert not _basebackups(shop)
+
+
+CANCELLED = """
+import os, signal
+from dagster._core.errors import raise_execution_interrupts
+from bilten_orchestration.backups import repository
+from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.settings_loading import load_settings
+write, written = repository.Repository.write, []
+def then_cancelled(self, name, chunks):
+    def until_the_middle():
+        for number, chunk in enumerate(chunks):
+            if len(written) == 1 and number == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield chunk
+    written.append(write(self, name, until_the_middle()))
+    return written[-1]
+repository.Repository.write = then_cancelled
+with raise_execution_interrupts():
+    take(load_settings())
+"""
+
+
+def test_a_run_that_is_cancelled_leaves_nothing_at_work(
+    shop: Shop, environment: Callable[[Settings], dict[str, str]]
+) -> None:
+    """As the run worker is told by "Terminate" in the UI: the programs end, no upload stays open."""
+    cancelled = subprocess.run(
+        [sys.executable, "-c", CANCELLED],
+        env=environment(shop.settings) | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert cancelled.returncode == 1, cancelled.stderr
+    assert "DagsterExecutionInterruptedError" in cancelled.stderr
+    assert shop.listed() == []
+    assert not _basebackups(shop)
+    with Opened.of(shop.settings) as opened:
+        assert list(opened.repository.unfinished()) == []
+    assert take(shop.settings).manifest.id in shop.listed()
+
+
+def _basebackups(shop: Shop) -> list[psutil.Process]:
+    """pg_basebackup at work on this server."""
+    return [
         process
         for process in psutil.process_iter(["name", "cmdline"])
         if process.info["name"] == "pg_basebackup"
