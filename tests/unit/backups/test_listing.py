@@ -38,9 +38,9 @@ def test_chains_stand_together_within_80_columns(capsys: pytest.CaptureFixture[s
     below = [backup(hours, "incremental", first, store="clickhouse") for hours in (1, 3)]
     orphan = backup(4, "incremental", backup(-9, "full"))
     by_start = (first, below[0], second, below[1], orphan)
-    _show(by_start)
+    _show(by_start, frozenset(backup.manifest.id for backup in by_start))
     heading, *lines = capsys.readouterr().out.splitlines()
-    assert heading.split() == ["ID", "STATE", "AGE", "RAW", "STORED", "RATIO"]
+    assert heading.split() == ["ID", "STATE", "AGE", "STORED", "RATIO", "COPY"]
     assert [line[: line.index(" complete")].rstrip() for line in lines] == [
         first.manifest.id,
         f" {below[0].manifest.id}",
@@ -48,5 +48,5 @@ def test_chains_stand_together_within_80_columns(capsys: pytest.CaptureFixture[s
         second.manifest.id,
         orphan.manifest.id,
     ]
-    assert all(line.endswith(" 3.0") for line in lines)
+    assert all(line.endswith(" 3.0 yes") for line in lines)
     assert max(map(len, (heading, *lines))) <= 80
