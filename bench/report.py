@@ -68,7 +68,9 @@ def _lines(result: dict[str, Any]) -> str:
         ratio = comparison.ratio(rival) if rival else None
         met = ratio >= aim if aim and ratio else comparison.met
         judged = aim is not None or comparison.bound_seconds is not None
-        wanted = f"{aim:g}x" if aim else f"{comparison.bound_seconds:g} s" if comparison.bound_seconds else ""
+        wanted = (
+            f"{aim:.2g}x" if aim else f"{comparison.bound_seconds:g} s" if comparison.bound_seconds else ""
+        )
         cells = (
             comparison.bench,
             f"{comparison.scale:g}",
