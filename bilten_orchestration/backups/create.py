@@ -22,21 +22,20 @@ def create(
     """
     planned = plan.find(store, kind)
     # an engine is imported where its store is asked for: none needs the libraries of the others
-    match planned.store, planned.kind:
-        case "postgres", ("full" | "incremental") as kind_of_base:
-            from bilten_orchestration.backups.postgres.base import take
-
-            return take(settings, kind_of_base, run=run, progress=progress)
-        case "postgres", "logical":
+    match planned.store:
+        case "postgres" if planned.kind == "logical":
             from bilten_orchestration.backups.postgres import logical
 
             return logical.take(settings, run=run, progress=progress)
-        case "redis", _:
-            from bilten_orchestration.backups.redis.dump import take as dump
+        case "postgres":
+            from bilten_orchestration.backups.postgres import base as of_postgres
 
-            return dump(settings, run=run, progress=progress)
-        case "clickhouse", ("full" | "incremental") as kind_of_clickhouse:
-            from bilten_orchestration.backups.clickhouse.base import take as take_clickhouse
+            return of_postgres.take(settings, planned.base, run=run, progress=progress)
+        case "clickhouse":
+            from bilten_orchestration.backups.clickhouse import base as of_clickhouse
 
-            return take_clickhouse(settings, kind_of_clickhouse, run=run, progress=progress)
-    raise NotImplementedError(f"{planned.store} {planned.kind} is planned and has no engine")
+            return of_clickhouse.take(settings, planned.base, run=run, progress=progress)
+        case "redis":
+            from bilten_orchestration.backups.redis import dump
+
+            return dump.take(settings, run=run, progress=progress)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 from bilten_orchestration.backups.manifest import Kind, Store
 from bilten_orchestration.errors import UsageError
@@ -35,6 +36,11 @@ class Planned:
     def within(self) -> timedelta:
         """How old the newest may be."""
         return self.every + _GRACE
+
+    @property
+    def base(self) -> Literal["full", "incremental"]:
+        """What an engine that knows only these two is asked for."""
+        return "incremental" if self.kind == "incremental" else "full"
 
     @property
     def job(self) -> str:

@@ -49,8 +49,7 @@ def examine(settings: Settings, store: str, *, progress: Progress = silent) -> P
     Raises UsageError for a store that is not backed up, StoreUnavailable and AccessRefused when the server
     cannot be asked.
     """
-    plan.find(store, None)
-    match store:
+    match plan.find(store, None).store:
         case "postgres":
             from bilten_orchestration.backups.postgres.preflight import requirements
 
@@ -63,4 +62,3 @@ def examine(settings: Settings, store: str, *, progress: Progress = silent) -> P
             from bilten_orchestration.backups.clickhouse.preflight import requirements as of_clickhouse
 
             return PreflightReport(store, of_clickhouse(settings))
-    raise NotImplementedError(f"{store} is planned and has no preflight")

@@ -7,7 +7,9 @@ slots.py       the slots `stream` and `shipped`
 receiver.py    pg_receivewal, into the spool
 heartbeat.py   a commit every few seconds, so that WAL tells until when it reaches
 ship.py        from the spool into the buckets
-stream.py      the service that does all of it
+source.py      the thread that asks PostgreSQL
+shared.py      what it and the other one tell each other
+stream.py      the service: the thread that asks the buckets
 status.py      what the service says of itself
 audit.py       whether every segment that is needed is there, and whole
 reach.py       what can be restored, and from where
