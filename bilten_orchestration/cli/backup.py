@@ -239,7 +239,7 @@ def _show_taken(report: BackupReport) -> None:
         f"{size(manifest.raw_bytes)} in {report.seconds:.1f} s ({report.bytes_per_second / 1e6:.0f} MB/s), "
         f"stored as {size(manifest.stored_bytes)} in {len(manifest.objects)} objects"
     )
-    if manifest.counts:
+    if manifest.counts and manifest.store != "redis":
         print(f"{sum(manifest.counts.values()):,} rows in {len(manifest.counts)} tables")
     if manifest.wal is not None:
         wal = manifest.wal

@@ -133,7 +133,7 @@ def _show_reach(report: ReachReport) -> None:
         print("nothing can be restored yet; take a backup: bilten backup create postgres")
         return
     width = max(len(each.bucket) for each in report.spans)
-    print(f"{'BUCKET':<{width}}  {'TL':>2}  {'FROM (UTC)':<19}  {'TO (UTC)':<19}")
+    print(f"{'BUCKET':<{width}}  {'TL':>2}  {'FROM (UTC)':<19}  {'TO (UTC)':<19}  IS")
     for each in report.spans:
         proven = "proven" if each.proven else "assumed"
         print(f"{each.bucket:<{width}}  {each.timeline:>2}  {each.begin:%F %T}  {each.to:%F %T}  {proven}")

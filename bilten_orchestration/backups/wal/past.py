@@ -89,7 +89,7 @@ class Past:
                         f"{opened.repository.bucket} holds no base backup of PostgreSQL",
                         expected="one or more",
                         found="none",
-                        next="bilten backup create postgres",
+                        next="bilten backup create postgres; into the second bucket: bilten backup copy",
                     ),
                 ]
             )
