@@ -15,14 +15,14 @@ from pathlib import Path
 import psutil
 
 from bench.harness import OURS, Comparison, Context, take_turns
-from bilten_orchestration.backups import keys, objects
-from bilten_orchestration.backups.encryption import Cipher
-from bilten_orchestration.backups.opened import key_file
 from bilten_orchestration.backups.postgres import base, programs
 from bilten_orchestration.backups.postgres.restore import restore
 from bilten_orchestration.backups.postgres.targets import Target
-from bilten_orchestration.backups.repository import Repository, Stored
-from bilten_orchestration.backups.tar_slices import Slicer
+from bilten_orchestration.backups.repository import keys, objects
+from bilten_orchestration.backups.repository.bucket import Repository, Stored
+from bilten_orchestration.backups.repository.encryption import Cipher
+from bilten_orchestration.backups.repository.opened import key_file
+from bilten_orchestration.backups.repository.tar_slices import Slicer
 from bilten_orchestration.backups.wal import status as statuses
 from bilten_orchestration.errors import Refused
 from bilten_orchestration.settings_loading import as_environment

@@ -108,7 +108,7 @@ ASSETS = {(planned.store, planned.kind): _asset(planned) for planned in PLANNED}
 def copies(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.MaterializeResult[None]:
-    from bilten_orchestration.backups.copies import copy
+    from bilten_orchestration.backups.copies.copy import copy
 
     with face.failures():
         report = copy(platform.settings, progress=context.log.info)
@@ -156,7 +156,7 @@ def retention(
 ) -> dg.MaterializeResult[None]:
     from dataclasses import asdict
 
-    from bilten_orchestration.backups.prune import prune
+    from bilten_orchestration.backups.retention.prune import prune
 
     with face.failures():
         report = prune(platform.settings, execute=True, by=f"run {context.run_id}", progress=context.log.info)

@@ -24,8 +24,8 @@ def _listed_and_recent(planned: Planned) -> dg.AssetChecksDefinition:
         ),
     )
     def check(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-        from bilten_orchestration.backups import catalogue
-        from bilten_orchestration.backups.opened import Opened
+        from bilten_orchestration.backups.repository import catalogue
+        from bilten_orchestration.backups.repository.opened import Opened
 
         with face.failures(), Opened.of(platform.settings, new=False) as opened:
             found = catalogue.read(opened.repository, opened.ring, planned.store)
@@ -68,7 +68,7 @@ def copy_complete(
     context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.AssetCheckResult:
     """Both buckets are listed anew: what a run said of itself counts for its problems alone."""
-    from bilten_orchestration.backups.copies import examine
+    from bilten_orchestration.backups.copies.copy import examine
 
     with face.failures():
         found = examine(platform.settings)

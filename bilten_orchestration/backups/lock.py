@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Literal
 
-from bilten_orchestration.backups.manifest import Store
+from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.errors import StoreUnavailable
 from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.progress import Progress

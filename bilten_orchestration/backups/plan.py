@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
-from bilten_orchestration.backups.manifest import Kind, Store
+from bilten_orchestration.backups.repository.manifest import Kind, Store
 from bilten_orchestration.errors import UsageError
 
 # what a schedule may be late, and a backup may take, before it counts as missing

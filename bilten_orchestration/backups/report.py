@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilten_orchestration.backups.manifest import Manifest
+from bilten_orchestration.backups.repository.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

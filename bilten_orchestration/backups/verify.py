@@ -11,9 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from bilten_orchestration.backups import catalogue, verify_deep
-from bilten_orchestration.backups.manifest import BackupObject, Manifest, Mark
-from bilten_orchestration.backups.opened import Bucket, Opened
+from bilten_orchestration.backups import verify_deep
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest, Mark
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings

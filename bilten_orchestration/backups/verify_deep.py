@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bilten_orchestration.backups.manifest import Manifest
-from bilten_orchestration.backups.opened import Bucket, Opened
+from bilten_orchestration.backups.repository.manifest import Manifest
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.progress import Progress

@@ -49,7 +49,7 @@ def postgres_wal(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     from datetime import UTC, datetime
 
-    from bilten_orchestration.backups.opened import BUCKETS
+    from bilten_orchestration.backups.repository.opened import BUCKETS
     from bilten_orchestration.backups.wal import audit
 
     with face.failures():

@@ -12,9 +12,9 @@ import typer
 from bilten_orchestration.cli import output
 
 if TYPE_CHECKING:
-    from bilten_orchestration.backups.catalogue import Backup
     from bilten_orchestration.backups.preflight import PreflightReport
     from bilten_orchestration.backups.report import BackupReport
+    from bilten_orchestration.backups.repository.catalogue import Backup
     from bilten_orchestration.backups.verify import VerifyReport
     from bilten_orchestration.settings import Settings
 
@@ -87,8 +87,8 @@ def create(
     told. A logical one is pg_dump of each of the platform's databases, with the roles.
     """
     with output.errors("backup create", as_json=as_json):
-        from bilten_orchestration.backups.catalogue import Backup
         from bilten_orchestration.backups.create import create as take
+        from bilten_orchestration.backups.repository.catalogue import Backup
         from bilten_orchestration.settings_loading import load_settings
 
         report = take(load_settings(), store, kind, progress=output.say)
@@ -112,8 +112,9 @@ def list_(
     key that is lost.
     """
     with output.errors("backup list", as_json=as_json):
-        from bilten_orchestration.backups import catalogue, plan
-        from bilten_orchestration.backups.opened import Opened
+        from bilten_orchestration.backups import plan
+        from bilten_orchestration.backups.repository import catalogue
+        from bilten_orchestration.backups.repository.opened import Opened
         from bilten_orchestration.settings_loading import load_settings
 
         # raises for a store that is not backed up
@@ -133,7 +134,7 @@ def list_(
 
 def _copied(settings: Settings) -> frozenset[str] | None:
     """None where the second bucket cannot be asked: what is in the first one is listed all the same."""
-    from bilten_orchestration.backups.copies import copied
+    from bilten_orchestration.backups.copies.copy import copied
     from bilten_orchestration.errors import BiltenError
 
     try:

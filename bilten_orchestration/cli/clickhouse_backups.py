@@ -81,9 +81,9 @@ def disks_file(
     rotation of the keys. The embedded one gets it from `bilten up`. Nothing of it is printed.
     """
     with output.errors("backup clickhouse-disks", as_json=as_json):
-        from bilten_orchestration.backups import keys
         from bilten_orchestration.backups.clickhouse import disks
-        from bilten_orchestration.backups.opened import key_file
+        from bilten_orchestration.backups.repository import keys
+        from bilten_orchestration.backups.repository.opened import key_file
         from bilten_orchestration.errors import Refused
         from bilten_orchestration.local.privileges import server_file
         from bilten_orchestration.settings_loading import load_settings

@@ -11,9 +11,9 @@ from bilten_orchestration.cli import output
 from bilten_orchestration.cli.backup import age, size
 
 if TYPE_CHECKING:
-    from bilten_orchestration.backups.copies import CopyReport
-    from bilten_orchestration.backups.key_usage import KeyReport
-    from bilten_orchestration.backups.prune import PruneReport
+    from bilten_orchestration.backups.copies.copy import CopyReport
+    from bilten_orchestration.backups.repository.key_usage import KeyReport
+    from bilten_orchestration.backups.retention.prune import PruneReport
 
 
 def copy(
@@ -27,7 +27,7 @@ def copy(
     Exits 1 when something cannot be copied, or lies there with other bytes.
     """
     with output.errors("backup copy", as_json=as_json):
-        from bilten_orchestration.backups.copies import copy as bring
+        from bilten_orchestration.backups.copies.copy import copy as bring
         from bilten_orchestration.settings_loading import load_settings
 
         report = bring(load_settings(), deep=deep, progress=output.say)
@@ -68,7 +68,7 @@ def prune(
     the exit code is 1.
     """
     with output.errors("backup prune", as_json=as_json):
-        from bilten_orchestration.backups.prune import prune as decide
+        from bilten_orchestration.backups.retention.prune import prune as decide
         from bilten_orchestration.settings_loading import load_settings
 
         report = decide(load_settings(), execute=execute, by="bilten backup prune", progress=output.say)
@@ -105,7 +105,7 @@ def keys(
     Exits 1 when backups are under a key that is not in the file: they are lost until it is found.
     """
     with output.errors("backup keys", as_json=as_json):
-        from bilten_orchestration.backups.key_usage import examine
+        from bilten_orchestration.backups.repository.key_usage import examine
         from bilten_orchestration.settings_loading import load_settings
 
         report = examine(load_settings(), rotate=rotate)

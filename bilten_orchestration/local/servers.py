@@ -271,9 +271,9 @@ def _prepare_stores(
 
 def _backup_disks(settings: Settings, progress: Progress) -> str:
     """The disks that ClickHouse writes backups to; their keys are made here where there are none yet."""
-    from bilten_orchestration.backups import keys
     from bilten_orchestration.backups.clickhouse import disks
-    from bilten_orchestration.backups.opened import key_file
+    from bilten_orchestration.backups.repository import keys
+    from bilten_orchestration.backups.repository.opened import key_file
 
     place = key_file(settings)
     if not place.exists():

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 
-from bilten_orchestration.backups.opened import key_file
+from bilten_orchestration.backups.repository.opened import key_file
 from bilten_orchestration.errors import BiltenError, Problem, Refused
 from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.local import (

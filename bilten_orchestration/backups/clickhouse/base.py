@@ -27,13 +27,14 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from bilten_orchestration.backups import catalogue, lock
+from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.clickhouse import digests, operations, parents, preflight, sealed, server
 from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
 from bilten_orchestration.backups.clickhouse.operations import quoted
-from bilten_orchestration.backups.manifest import Manifest, new_id
-from bilten_orchestration.backups.opened import Opened
 from bilten_orchestration.backups.report import BackupReport
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.manifest import Manifest, new_id
+from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings

@@ -12,9 +12,9 @@ from contextlib import closing
 from typing import TypeVar
 
 from bilten_orchestration.backups.clickhouse import sealed
-from bilten_orchestration.backups.manifest import BackupObject
-from bilten_orchestration.backups.objects import checked
-from bilten_orchestration.backups.repository import Listed, Repository
+from bilten_orchestration.backups.repository.bucket import Listed, Repository
+from bilten_orchestration.backups.repository.manifest import BackupObject
+from bilten_orchestration.backups.repository.objects import checked
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.progress import Progress
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from bilten_orchestration.backups.keys import KEY_BYTES, KeyRing
-from bilten_orchestration.backups.opened import Bucket
+from bilten_orchestration.backups.repository.keys import KEY_BYTES, KeyRing
+from bilten_orchestration.backups.repository.opened import Bucket
 from bilten_orchestration.errors import Refused
 from bilten_orchestration.settings import ObjectStoreSettings
 

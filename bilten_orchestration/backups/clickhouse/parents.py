@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bilten_orchestration.backups.catalogue import Backup
 from bilten_orchestration.backups.clickhouse.server import Server, release
-from bilten_orchestration.backups.manifest import Manifest
+from bilten_orchestration.backups.repository.catalogue import Backup
+from bilten_orchestration.backups.repository.manifest import Manifest
 
 
 def choose(backups: Iterable[Backup], server: Server) -> Manifest | str:

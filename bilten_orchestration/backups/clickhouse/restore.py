@@ -24,14 +24,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.backups import catalogue, lock
-from bilten_orchestration.backups.catalogue import Backup, Catalogue
+from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.clickhouse import digests, operations, preflight, sealed, server
 from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
 from bilten_orchestration.backups.clickhouse.selection import Selection, Table, select, tables_in
-from bilten_orchestration.backups.manifest import Manifest, Mark
-from bilten_orchestration.backups.objects import checked
-from bilten_orchestration.backups.opened import Bucket, Opened
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.catalogue import Backup, Catalogue
+from bilten_orchestration.backups.repository.manifest import Manifest, Mark
+from bilten_orchestration.backups.repository.objects import checked
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import ClickHouseSettings, Settings

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from bilten_orchestration.backups.clickhouse.disks import disk_key
-from bilten_orchestration.backups.keys import KeyRing
+from bilten_orchestration.backups.repository.keys import KeyRing
 from bilten_orchestration.errors import Mismatch
 
 HEADER_BYTES = 64

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from bilten_orchestration.backups.chunks import as_file
 from bilten_orchestration.backups.clickhouse.operations import quoted
+from bilten_orchestration.backups.repository.chunks import as_file
 from bilten_orchestration.errors import Problem, UsageError
 
 _METADATA = "metadata/"

@@ -26,12 +26,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from bilten_orchestration.backups import catalogue, lock, objects
-from bilten_orchestration.backups.manifest import Manifest, WalRange, new_id
-from bilten_orchestration.backups.opened import Opened, key_file
+from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.postgres import parents, programs, server
 from bilten_orchestration.backups.report import BackupReport
-from bilten_orchestration.backups.tar_slices import Slicer
+from bilten_orchestration.backups.repository import catalogue, objects
+from bilten_orchestration.backups.repository.manifest import Manifest, WalRange, new_id
+from bilten_orchestration.backups.repository.opened import Opened, key_file
+from bilten_orchestration.backups.repository.tar_slices import Slicer
 from bilten_orchestration.backups.told import Told
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress, silent

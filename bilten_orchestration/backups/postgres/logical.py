@@ -24,12 +24,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-from bilten_orchestration.backups import catalogue, lock, objects
-from bilten_orchestration.backups.chunks import ahead, cut
-from bilten_orchestration.backups.manifest import BackupObject, Manifest, new_id
-from bilten_orchestration.backups.opened import Opened, key_file
+from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.postgres import databases, dump_rows, programs, server
 from bilten_orchestration.backups.report import BackupReport
+from bilten_orchestration.backups.repository import catalogue, objects
+from bilten_orchestration.backups.repository.chunks import ahead, cut
+from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest, new_id
+from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.backups.told import Told
 from bilten_orchestration.errors import LockHeld, Mismatch
 from bilten_orchestration.progress import Progress, silent

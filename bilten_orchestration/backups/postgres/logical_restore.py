@@ -24,12 +24,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bilten_orchestration.backups import catalogue
-from bilten_orchestration.backups.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.opened import Opened
 from bilten_orchestration.backups.postgres import databases, dump_contents, globals, pg_restore, programs
 from bilten_orchestration.backups.postgres.logical import DATABASES, GLOBALS, counted_as, objects_of
 from bilten_orchestration.backups.postgres.logical_target import NAME, Target, connect, count
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
+from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import PostgresSettings, Settings

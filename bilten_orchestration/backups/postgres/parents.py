@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from bilten_orchestration.backups.catalogue import Backup
-from bilten_orchestration.backups.manifest import Manifest
 from bilten_orchestration.backups.postgres.server import Server
+from bilten_orchestration.backups.repository.catalogue import Backup
+from bilten_orchestration.backups.repository.manifest import Manifest
 
 INCREMENTAL_MAJOR = 17
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from bilten_orchestration.backups.chunks import ahead
+from bilten_orchestration.backups.repository.chunks import ahead
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.settings import PostgresSettings
 from bilten_orchestration.stores.postgres import PROGRAMS, Role, package, parameters

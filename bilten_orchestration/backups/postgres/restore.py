@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from bilten_orchestration.backups.keys import KeyRing
-from bilten_orchestration.backups.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.opened import Bucket, Opened
 from bilten_orchestration.backups.postgres import private, programs, recovery, targets
 from bilten_orchestration.backups.postgres.targets import Chosen, Target
-from bilten_orchestration.backups.tar_slices import unpack
+from bilten_orchestration.backups.repository.keys import KeyRing
+from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
+from bilten_orchestration.backups.repository.tar_slices import unpack
 from bilten_orchestration.backups.wal.archive import Archive, Piece
 from bilten_orchestration.backups.wal.past import Past
 from bilten_orchestration.errors import Mismatch, Problem, Refused

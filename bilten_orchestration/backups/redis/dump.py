@@ -22,11 +22,12 @@ from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import IO
 
-from bilten_orchestration.backups import catalogue, lock, objects
-from bilten_orchestration.backups.manifest import Manifest, new_id
-from bilten_orchestration.backups.opened import Opened, key_file
+from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.redis import programs, rdb, server, spool, stream
 from bilten_orchestration.backups.report import BackupReport
+from bilten_orchestration.backups.repository import catalogue, objects
+from bilten_orchestration.backups.repository.manifest import Manifest, new_id
+from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.backups.told import Told
 from bilten_orchestration.errors import Problem, StoreUnavailable
 from bilten_orchestration.progress import Progress, silent

@@ -31,11 +31,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from bilten_orchestration.backups import catalogue
-from bilten_orchestration.backups.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.opened import Bucket, Opened
 from bilten_orchestration.backups.redis import programs, rdb, scratch, server
 from bilten_orchestration.backups.redis import target as place
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.told import Told
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.local.privileges import ServerUser

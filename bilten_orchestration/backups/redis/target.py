@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from bilten_orchestration.backups.manifest import Manifest
 from bilten_orchestration.backups.redis import programs, scratch, server
+from bilten_orchestration.backups.repository.manifest import Manifest
 from bilten_orchestration.errors import LockHeld, Problem, Refused
 from bilten_orchestration.local.privileges import ServerUser, reachable, server_directory
 from bilten_orchestration.progress import Progress

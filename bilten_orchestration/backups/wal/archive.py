@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from bilten_orchestration.backups.compression import BROKEN, compress, decompress
-from bilten_orchestration.backups.encryption import Cipher
-from bilten_orchestration.backups.repository import Repository
+from bilten_orchestration.backups.repository.bucket import Repository
+from bilten_orchestration.backups.repository.compression import BROKEN, compress, decompress
+from bilten_orchestration.backups.repository.encryption import Cipher
 from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.errors import Mismatch, Problem
 

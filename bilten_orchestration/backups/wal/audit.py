@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bilten_orchestration.backups.opened import Bucket, Opened
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.wal import coverage, positions
 from bilten_orchestration.backups.wal.archive import Archive, Piece
 from bilten_orchestration.backups.wal.coverage import Gap

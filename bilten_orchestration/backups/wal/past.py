@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bilten_orchestration.backups import catalogue
-from bilten_orchestration.backups.catalogue import Backup
-from bilten_orchestration.backups.manifest import Manifest
-from bilten_orchestration.backups.opened import Opened
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.catalogue import Backup
+from bilten_orchestration.backups.repository.manifest import Manifest
+from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal import archive, coverage, positions
 from bilten_orchestration.backups.wal.archive import Archive, Piece
 from bilten_orchestration.backups.wal.coverage import Run

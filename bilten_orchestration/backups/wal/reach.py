@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from bilten_orchestration.backups.opened import BUCKETS, Opened
+from bilten_orchestration.backups.repository.opened import BUCKETS, Opened
 from bilten_orchestration.backups.wal.past import Past
 from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.settings import Settings

@@ -20,7 +20,7 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from bilten_orchestration.backups.opened import Opened
+from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.backups.wal import status as statuses
 from bilten_orchestration.backups.wal.archive import Archive, Piece, newest_beat

@@ -7,15 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from bilten_orchestration.settings import Settings
-from tests.integration.backups.conftest import buckets, depot  # noqa: F401 (fixtures)
 from tests.integration.backups.depot import Depot
-from tests.integration.backups.test_prune import killed_and_run_again
+from tests.integration.backups.retention.test_prune import killed_and_run_again
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("at", [*range(1, 13), *range(13, 88, 5)])
 def test_at_every_step(
-    depot: Depot,  # noqa: F811
+    depot: Depot,
     environment: Callable[[Settings], dict[str, str]],
     at: int,
 ) -> None:

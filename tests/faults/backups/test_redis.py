@@ -3,7 +3,6 @@
 After each: nothing good is lost, nothing bad is listed, no server of ours is left, and the same again works.
 """
 
-# ruff: noqa: F811 (fixtures that are imported)
 from __future__ import annotations
 
 import os
@@ -25,7 +24,7 @@ from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import BiltenError, LockHeld, Mismatch, Refused, StoreUnavailable
 from tests import stack
 from tests.conftest import Servers
-from tests.integration.backups.redis_cache import KEPT, Cache, cache, proxy, writer  # noqa: F401
+from tests.integration.backups.redis.cache import KEPT, Cache, proxy
 from tests.kills import killed_before_line
 
 pytestmark = pytest.mark.faults
@@ -153,21 +152,21 @@ def test_two_restores_to_one_directory_at_once(cache: Cache) -> None:
 
 
 def test_the_object_store_goes_away(cache: Cache, servers: Servers) -> None:
-    from bilten_orchestration.backups import repository
+    from bilten_orchestration.backups.repository.bucket import Repository
 
     store, settings = stack.start_object_store(servers.base, f"object-store-{next(servers.numbers)}")
     own = Cache(cache.server, cache.settings.model_copy(update={"object_store": settings}), cache.base)
     try:
         good = take(own.settings).manifest.id
-        write, written = repository.Repository.write, []
+        write, written = Repository.write, []
 
-        def then_it_goes(self: repository.Repository, name: str, chunks: object) -> object:
+        def then_it_goes(self: Repository, name: str, chunks: object) -> object:
             written.append(write(self, name, chunks))  # type: ignore[arg-type]
             store.kill()
             return written[-1]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(repository.Repository, "write", then_it_goes)
+            patch.setattr(Repository, "write", then_it_goes)
             with pytest.raises(StoreUnavailable, match="the object store does not serve"):
                 take(own.settings)
         with pytest.raises(StoreUnavailable):

@@ -8,25 +8,20 @@ import pytest
 
 from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.local import postgres as embedded
-from tests.integration.backups.wal.conftest import (
-    Source,
-    source,  # noqa: F401 - fixtures of the tests here
-    streaming,  # noqa: F401
-    until,
-)
+from tests.integration.backups.wal.conftest import Source, until
 from tests.integration.backups.wal.test_stream import no_gap
 
 pytestmark = pytest.mark.faults
 SEGMENT = positions.SEGMENT_BYTES
 
 
-def test_an_idle_server_stays_within_reach(streaming: Source) -> None:  # noqa: F811
+def test_an_idle_server_stays_within_reach(streaming: Source) -> None:
     """Heartbeats alone move it on."""
     for _ in range(2):
         streaming.await_reach(streaming.now())
 
 
-def test_the_slots_follow_what_each_is_for(streaming: Source) -> None:  # noqa: F811
+def test_the_slots_follow_what_each_is_for(streaming: Source) -> None:
     streaming.write(40)
     streaming.await_reach(streaming.now())
     shipped = max(piece.end for piece in streaming.pieces())
@@ -44,7 +39,7 @@ def test_the_slots_follow_what_each_is_for(streaming: Source) -> None:  # noqa: 
     assert until("the slot `shipped`", slots)["shipped"] > SEGMENT
 
 
-def test_the_server_is_killed_and_comes_back(streaming: Source) -> None:  # noqa: F811
+def test_the_server_is_killed_and_comes_back(streaming: Source) -> None:
     streaming.write(20)
     streaming.server.kill()
     until("the service to tell it", lambda: streaming.stream.status()[1])
@@ -55,7 +50,7 @@ def test_the_server_is_killed_and_comes_back(streaming: Source) -> None:  # noqa
     until("no problem left", lambda: streaming.stream.status()[1] == ())
 
 
-def test_a_lost_spool_is_received_anew(streaming: Source) -> None:  # noqa: F811
+def test_a_lost_spool_is_received_anew(streaming: Source) -> None:
     streaming.write(20)
     streaming.await_reach(streaming.now())
     streaming.stream.kill()
@@ -67,7 +62,7 @@ def test_a_lost_spool_is_received_anew(streaming: Source) -> None:  # noqa: F811
     assert streaming.stream.status()[1] == ()
 
 
-def test_a_lost_slot_is_told_as_a_gap_and_wal_goes_on(source: Source) -> None:  # noqa: F811
+def test_a_lost_slot_is_told_as_a_gap_and_wal_goes_on(source: Source) -> None:
     source.stream.start()
     source.await_reach(source.now())
     source.stream.kill()
@@ -89,7 +84,7 @@ def test_a_lost_slot_is_told_as_a_gap_and_wal_goes_on(source: Source) -> None:  
     assert source.execute(lost) == [("reserved",)]
 
 
-def test_a_full_spool_stops_taking_and_drops_nothing(source: Source) -> None:  # noqa: F811
+def test_a_full_spool_stops_taking_and_drops_nothing(source: Source) -> None:
     """The object store is away: the spool grows to its limit, PostgreSQL keeps the rest, all of it comes."""
     source.stream.environment["BILTEN_BACKUPS__WAL_SPOOL_BYTES"] = str(64 << 20)
     address = source.stream.environment["BILTEN_OBJECT_STORE__ENDPOINT_URL"]
@@ -110,9 +105,9 @@ def test_a_full_spool_stops_taking_and_drops_nothing(source: Source) -> None:  #
     assert len({piece.file for piece in pieces}) >= 150 * 900_000 // SEGMENT
 
 
-def test_a_second_writer_stops_it(streaming: Source) -> None:  # noqa: F811
+def test_a_second_writer_stops_it(streaming: Source) -> None:
     """A copy of the server, on the same timeline, streams into the same bucket."""
-    from bilten_orchestration.backups.opened import Opened
+    from bilten_orchestration.backups.repository.opened import Opened
     from bilten_orchestration.backups.wal.archive import Archive
 
     streaming.write(5)
@@ -135,7 +130,7 @@ def test_a_second_writer_stops_it(streaming: Source) -> None:  # noqa: F811
         assert archive.contents(other) == b"other bytes"
 
 
-def test_the_store_is_away_and_comes_back(streaming: Source) -> None:  # noqa: F811
+def test_the_store_is_away_and_comes_back(streaming: Source) -> None:
     """Requests are refused for a while (its keys are wrong): nothing is lost, the server is not held up."""
     streaming.await_reach(streaming.now())
     streaming.stream.kill()
@@ -155,7 +150,7 @@ def test_the_store_is_away_and_comes_back(streaming: Source) -> None:  # noqa: F
     no_gap(streaming.pieces())
 
 
-def test_the_second_bucket_is_away_and_catches_up(source: Source) -> None:  # noqa: F811
+def test_the_second_bucket_is_away_and_catches_up(source: Source) -> None:
     """Nothing waits for it."""
     name = "BILTEN_OBJECT_STORE__BUCKET_BACKUPS_COPY"
     right = source.stream.environment[name]
@@ -173,7 +168,7 @@ def test_the_second_bucket_is_away_and_catches_up(source: Source) -> None:  # no
     until("no problem left", lambda: source.stream.status()[1] == ())
 
 
-def test_two_streams_of_one_server(streaming: Source) -> None:  # noqa: F811
+def test_two_streams_of_one_server(streaming: Source) -> None:
     """The second one takes nothing, and says who does."""
     import subprocess
     import sys

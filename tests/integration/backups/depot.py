@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bilten_orchestration.backups import catalogue, keys
-from bilten_orchestration.backups.encryption import Cipher
-from bilten_orchestration.backups.manifest import BackupObject, Manifest, Mark, WalRange, new_id
-from bilten_orchestration.backups.opened import Bucket, Opened, key_file
-from bilten_orchestration.backups.repository import Repository
+from bilten_orchestration.backups.repository import catalogue, keys
+from bilten_orchestration.backups.repository.bucket import Repository
+from bilten_orchestration.backups.repository.encryption import Cipher
+from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest, Mark, WalRange, new_id
+from bilten_orchestration.backups.repository.opened import Bucket, Opened, key_file
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.object_store import connect
 

@@ -2,53 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
-
-from bilten_orchestration.backups import keys
-from bilten_orchestration.backups.opened import key_file
-from bilten_orchestration.settings import Settings
-from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a fixture)
-
-Environment = Callable[[Settings], dict[str, str]]
+from bilten_orchestration.backups.repository import keys
+from bilten_orchestration.backups.repository.opened import key_file
+from tests.integration.backups.command import Environment, bilten, document
+from tests.integration.backups.shop import Shop
 
 
-class HasSettings(Protocol):
-    @property
-    def settings(self) -> Settings: ...
-
-
-def bilten(
-    shop: HasSettings,  # noqa: F811
-    environment: Environment,
-    *arguments: str,
-    **changed: str,
-) -> subprocess.CompletedProcess[str]:
-    found = subprocess.run(
-        [sys.executable, "-m", "bilten_orchestration.cli.main", *arguments],
-        env=environment(shop.settings)
-        | {"PYTHONPATH": str(Path(__file__).parents[3]), "COLUMNS": "80"}
-        | changed,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert "Traceback" not in found.stdout + found.stderr
-    for secret in (shop.settings.postgres.password, shop.settings.object_store.secret_access_key):
-        assert secret.get_secret_value() not in found.stdout + found.stderr
-    return found
-
-
-def document(found: subprocess.CompletedProcess[str]) -> Any:
-    return json.loads(found.stdout)
-
-
-def test_from_nothing_to_a_restored_directory(shop: Shop, environment: Environment) -> None:  # noqa: F811
+def test_from_nothing_to_a_restored_directory(shop: Shop, environment: Environment) -> None:
     empty = bilten(shop, environment, "backup", "list")
     assert empty.returncode == 1
     assert "there is no key file" in empty.stderr
@@ -82,7 +42,7 @@ def test_from_nothing_to_a_restored_directory(shop: Shop, environment: Environme
     assert (target / "PG_VERSION").read_text() == "18\n"
 
 
-def test_what_goes_wrong_has_its_exit_code(shop: Shop, environment: Environment) -> None:  # noqa: F811
+def test_what_goes_wrong_has_its_exit_code(shop: Shop, environment: Environment) -> None:
     assert bilten(shop, environment, "backup", "create", "mysql").returncode == 2
     assert bilten(shop, environment, "backup", "create", "postgres", "--kind", "half").returncode == 2
     away = bilten(shop, environment, "backup", "create", "postgres", "--json", BILTEN_POSTGRES__PORT="1")

@@ -10,7 +10,7 @@ import pytest
 from bilten_orchestration.backups import assets, checks
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.resources import Platform
-from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a fixture)
+from tests.integration.backups.shop import Shop
 
 
 def _run(settings: Settings) -> dg.ExecuteInProcessResult:
@@ -26,7 +26,7 @@ def _run(settings: Settings) -> dg.ExecuteInProcessResult:
     )
 
 
-def test_a_run_takes_backups_and_checks_the_repository(shop: Shop) -> None:  # noqa: F811
+def test_a_run_takes_backups_and_checks_the_repository(shop: Shop) -> None:
     result = _run(shop.settings)
     assert result.success
     found = {}
@@ -41,7 +41,7 @@ def test_a_run_takes_backups_and_checks_the_repository(shop: Shop) -> None:  # n
     assert [evaluation.passed for evaluation in evaluations] == [True, True]
 
 
-def test_how_many_runs_of_a_month_were_good(shop: Shop) -> None:  # noqa: F811
+def test_how_many_runs_of_a_month_were_good(shop: Shop) -> None:
     with dg.instance_for_test() as instance:
         for status in (dg.DagsterRunStatus.SUCCESS,) * 3 + (dg.DagsterRunStatus.FAILURE,):
             instance.add_run(
@@ -56,7 +56,7 @@ def test_how_many_runs_of_a_month_were_good(shop: Shop) -> None:  # noqa: F811
     assert event.metadata["success_rate_30_days"].value == 0.75
 
 
-def test_what_cannot_pass_by_itself_is_not_tried_again(shop: Shop) -> None:  # noqa: F811
+def test_what_cannot_pass_by_itself_is_not_tried_again(shop: Shop) -> None:
     """A wrong password: the run fails once, with the problem and the next step."""
     wrong = shop.settings.postgres.model_copy(
         update={"password": type(shop.settings.postgres.password)("wrong-password")}
@@ -72,9 +72,9 @@ def test_what_cannot_pass_by_itself_is_not_tried_again(shop: Shop) -> None:  # n
 
 
 @pytest.mark.parametrize("bad", ["none", "altered"])
-def test_the_check_goes_red(shop: Shop, bad: str) -> None:  # noqa: F811
-    from bilten_orchestration.backups import catalogue, keys
-    from bilten_orchestration.backups.opened import Opened, key_file
+def test_the_check_goes_red(shop: Shop, bad: str) -> None:
+    from bilten_orchestration.backups.repository import catalogue, keys
+    from bilten_orchestration.backups.repository.opened import Opened, key_file
     from bilten_orchestration.stores import object_store
 
     keys.ensure(key_file(shop.settings))

@@ -6,11 +6,11 @@ import json
 
 from bilten_orchestration.backups.preflight import examine
 from bilten_orchestration.local import postgres as embedded
-from tests.integration.backups.test_cli import Environment, bilten
-from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a fixture)
+from tests.integration.backups.command import Environment, bilten
+from tests.integration.backups.shop import Shop
 
 
-def test_the_embedded_server_meets_all_of_it(shop: Shop, environment: Environment) -> None:  # noqa: F811
+def test_the_embedded_server_meets_all_of_it(shop: Shop, environment: Environment) -> None:
     report = examine(shop.settings, "postgres")
     assert report.problems == ()
     assert len(report.requirements) >= 10
@@ -19,7 +19,7 @@ def test_the_embedded_server_meets_all_of_it(shop: Shop, environment: Environmen
     assert max(map(len, found.stdout.splitlines())) <= 80
 
 
-def test_what_is_missing_is_named_with_what_mends_it(shop: Shop, environment: Environment) -> None:  # noqa: F811
+def test_what_is_missing_is_named_with_what_mends_it(shop: Shop, environment: Environment) -> None:
     with embedded.superuser(shop.server.cluster) as connection:
         connection.execute("alter role bilten_owner noreplication")
         connection.execute("alter system set summarize_wal = off")

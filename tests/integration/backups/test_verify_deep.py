@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from bilten_orchestration.backups import catalogue
-from bilten_orchestration.backups.manifest import Manifest
-from bilten_orchestration.backups.opened import Opened
 from bilten_orchestration.backups.postgres import base, logical
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.manifest import Manifest
+from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Refused
 from bilten_orchestration.stores import object_store
-from tests.integration.backups.test_cli import Environment, bilten
-from tests.integration.backups.test_postgres import Shop, shop  # noqa: F401 (a fixture)
+from tests.integration.backups.command import Environment, bilten
+from tests.integration.backups.shop import Shop
 
 KILLED = """
 import os, signal, sys
@@ -31,7 +31,7 @@ verify(load_settings(), sys.argv[1], by="a test", deep=True, progress=progress)
 """
 
 
-def test_a_chain_is_restored_and_nothing_of_it_stays(shop: Shop, environment: Environment) -> None:  # noqa: F811
+def test_a_chain_is_restored_and_nothing_of_it_stays(shop: Shop, environment: Environment) -> None:
     base.take(shop.settings)
     backup = base.take(shop.settings, "incremental").manifest.id
     place = shop.settings.home / "verify"
@@ -69,7 +69,7 @@ def test_a_chain_is_restored_and_nothing_of_it_stays(shop: Shop, environment: En
     assert len(_marks(shop, backup)) == 1
 
 
-def test_a_dump_is_read_and_its_rows_are_counted(shop: Shop) -> None:  # noqa: F811
+def test_a_dump_is_read_and_its_rows_are_counted(shop: Shop) -> None:
     manifest = logical.take(shop.settings).manifest
     report = verify(shop.settings, manifest.id, by="a test", deep=True)
     assert report.problems == ()
@@ -87,7 +87,7 @@ def test_a_dump_is_read_and_its_rows_are_counted(shop: Shop) -> None:  # noqa: F
     assert (problem.expected, problem.found) == ("7", "200,000")
 
 
-def test_too_little_room_and_two_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_too_little_room_and_two_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     from bilten_orchestration.file_lock import exclusive
 
     backup = base.take(shop.settings).manifest
@@ -104,7 +104,7 @@ def test_too_little_room_and_two_at_once(shop: Shop, monkeypatch: pytest.MonkeyP
     assert not (shop.settings.home / "verify").exists()
 
 
-def _marks(shop: Shop, backup: str) -> list[dict[str, str]]:  # noqa: F811
+def _marks(shop: Shop, backup: str) -> list[dict[str, str]]:
     with Opened.of(shop.settings) as opened:
         found = catalogue.read(opened.repository, opened.ring).find(backup)
     return [dict(mark.details) for mark in found.marks if mark.name == "verified"]

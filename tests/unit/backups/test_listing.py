@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bilten_orchestration.backups.catalogue import Backup
-from bilten_orchestration.backups.manifest import BackupObject, Kind, Manifest, Store, new_id
+from bilten_orchestration.backups.repository.catalogue import Backup
+from bilten_orchestration.backups.repository.manifest import BackupObject, Kind, Manifest, Store, new_id
 from bilten_orchestration.cli.backup import _show
 
 BEGAN = datetime.now(UTC) - timedelta(days=120)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from bilten_orchestration.backups.opened import Opened
+from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal import status as statuses
 from bilten_orchestration.backups.wal.archive import Archive, Piece, servers
 from bilten_orchestration.settings import BackupSettings, Settings

@@ -195,7 +195,7 @@ def test_the_map_and_the_audit(past: History) -> None:
 
 def test_a_hole_in_the_middle_is_found(past: History, restored: Restored) -> None:
     """Audit, map and restore all tell of it. It is put back afterwards."""
-    from bilten_orchestration.backups.opened import Opened
+    from bilten_orchestration.backups.repository.opened import Opened
 
     whole = sorted((p for p in past.source.pieces() if p.whole), key=lambda piece: piece.begin)
     with Opened.of(past.source.settings) as opened:
@@ -215,7 +215,7 @@ def test_a_hole_in_the_middle_is_found(past: History, restored: Restored) -> Non
 
 @pytest.mark.parametrize("how", ["flipped", "cut"])
 def test_a_damaged_segment_is_found(past: History, restored: Restored, how: str) -> None:
-    from bilten_orchestration.backups.opened import Opened
+    from bilten_orchestration.backups.repository.opened import Opened
     from bilten_orchestration.stores import object_store
 
     whole = sorted((p for p in past.source.pieces() if p.whole), key=lambda piece: piece.begin)
@@ -237,8 +237,8 @@ def test_a_damaged_segment_is_found(past: History, restored: Restored, how: str)
 
 
 def _lsn_of(past: History, backup: str) -> int:
-    from bilten_orchestration.backups import catalogue
-    from bilten_orchestration.backups.opened import Opened
+    from bilten_orchestration.backups.repository import catalogue
+    from bilten_orchestration.backups.repository.opened import Opened
     from bilten_orchestration.backups.wal import positions
 
     with Opened.of(past.source.settings) as opened:

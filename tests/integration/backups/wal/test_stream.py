@@ -81,7 +81,7 @@ def _timeline(source: Source) -> int | None:
 
 
 def _history(source: Source) -> tuple[positions.Switch, ...]:
-    from bilten_orchestration.backups.opened import Opened
+    from bilten_orchestration.backups.repository.opened import Opened
     from bilten_orchestration.backups.wal.archive import Archive, servers
 
     with Opened.of(source.settings) as opened:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bilten_orchestration.backups.catalogue import Backup
-from bilten_orchestration.backups.manifest import Manifest, Mark, WalRange
 from bilten_orchestration.backups.postgres.targets import Target, choose
+from bilten_orchestration.backups.repository.catalogue import Backup
+from bilten_orchestration.backups.repository.manifest import Manifest, Mark, WalRange
 from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.backups.wal.archive import Piece, best
 from bilten_orchestration.backups.wal.past import Past

@@ -1,0 +1,74 @@
+"""The repository of a deployment, opened: a bucket, keys, and how objects are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bilten_orchestration.backups.repository import keys, memory, objects
+from bilten_orchestration.backups.repository.bucket import Repository
+from bilten_orchestration.backups.repository.encryption import Cipher
+from bilten_orchestration.backups.repository.kms import Kms
+from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
+from bilten_orchestration.backups.repository.tar_slices import Continues
+from bilten_orchestration.settings import BackupSettings, Settings
+from bilten_orchestration.stores.object_store import connect
+
+# which of the two
+Bucket = Literal["first", "copy"]
+BUCKETS: tuple[Bucket, ...] = ("first", "copy")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """`repository` is the bucket that backups are written to, or the one that they are copied to."""
+
+    repository: Repository
+    ring: keys.KeyRing
+    cipher: Cipher
+    settings: BackupSettings
+
+    @classmethod
+    @contextmanager
+    def of(cls, settings: Settings, *, new: bool = True, bucket: Bucket = "first") -> Iterator[Opened]:
+        """With `new` a missing key file is made; a restore must not make one."""
+        memory.bound()
+        place = key_file(settings)
+        wrapping = Kms(settings.backups)
+        ring = keys.ensure(place, wrapping) if new else keys.read(place, wrapping)
+        first = settings.object_store
+        name, store = (
+            (first.bucket_backups, first) if bucket == "first" else (first.bucket_backups_copy, first.of_copy)
+        )
+        client = connect(store, checked=bucket == "copy")
+        try:
+            yield cls(
+                Repository(client, name),
+                ring,
+                Cipher(ring),
+                settings.backups,
+            )
+        finally:
+            client.close()
+
+    def put(
+        self, backup_id: str, name: str, chunks: Iterable[bytes], *, continues: Continues | None = None
+    ) -> BackupObject:
+        return objects.put(
+            self.repository, self.cipher, self.settings, backup_id, name, chunks, continues=continues
+        )
+
+    def get(self, of: Manifest, wanted: BackupObject) -> Iterator[bytes]:
+        """Raises Mismatch where it is not the object that was written, or its key is lost."""
+        if of.sealing == "clickhouse":
+            self.ring.key(of.key_id)
+            return objects.checked(self.repository, wanted)
+        return objects.get(self.repository, self.cipher, of.id, wanted, of.codec)
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the keys lie."""
+    return settings.backups.key_file or settings.home / "backup-keys.json"
