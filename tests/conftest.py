@@ -17,6 +17,7 @@ import itertools
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -41,7 +42,13 @@ S = TypeVar("S", bound=stack.Server)
 
 
 def pytest_configure() -> None:
-    """SIGTERM (a CI that gives up, `timeout`) ends like Ctrl-C: fixtures tear down what they started."""
+    """SIGTERM (a CI that gives up, `timeout`) ends like Ctrl-C: fixtures tear down what they started.
+
+    Temporary files, those of child processes too, are in memory unless TMPDIR says where they shall be.
+    """
+    if "TMPDIR" not in os.environ and (memory := stack.temporary_directory()) is not None:
+        os.environ["TMPDIR"] = memory
+        tempfile.tempdir = None  # what was looked up before
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
