@@ -6,6 +6,8 @@
     empty_settings     function  the same before any migration
     own_postgres       function  a PostgreSQL of the test's own, which it may kill or restore
     own_clickhouse     function  a ClickHouse of the test's own, empty
+    stores             function  `settings`, with dbt's project parsed
+    parsed_project     session   a state directory with the parsed project
     environment        function  turns a Settings value into BILTEN_* variables, for child processes
 
 A server starts when the first test asks for it.
@@ -247,6 +249,25 @@ def settings(servers: Servers) -> Iterator[Settings]:
     _flush(value.redis)
     yield value
     servers.drop_database(database)
+
+
+@pytest.fixture(scope="session")
+def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state directory whose manifest is prepared: dbt parses for some seconds."""
+    from bilten_orchestration.metrics import manifest
+
+    home = tmp_path_factory.mktemp("parsed")
+    manifest.prepare(Settings(home=home))
+    return home
+
+
+@pytest.fixture
+def stores(settings: Settings, parsed_project: Path) -> Settings:
+    from bilten_orchestration.metrics import manifest
+
+    (settings.home / "dbt").mkdir(parents=True, exist_ok=True)
+    (settings.home / "dbt" / "manifest").symlink_to(manifest.directory(Settings(home=parsed_project)))
+    return settings
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ from bilten_orchestration.stores import clickhouse, postgres
 from bilten_orchestration.stores.locks import _HOLDERS
 from tests.conftest import Servers
 from tests.integration.ingestion.shop import owner
-from tests.integration.metrics.conftest import parsed_project, stores, world
+from tests.integration.metrics.conftest import world
 from tests.integration.metrics.test_dagster_jobs import execute, failed_checks, instance, newest, span
 from tests.integration.metrics.world import FIRST, World, later
 from tests.stack import ClickHouseServer
 
-__all__ = ["instance", "parsed_project", "stores", "world"]  # fixtures
+__all__ = ["instance", "world"]  # fixtures
 
 pytestmark = [
     pytest.mark.faults,

@@ -53,9 +53,9 @@ def bilten(environment: dict[str, str], *arguments: str) -> subprocess.Completed
     ],
 )
 def test_a_store_that_is_away_may_be_tried_again(
-    settings: Settings, environment: Environment, command: str, variable: str
+    stores: Settings, environment: Environment, command: str, variable: str
 ) -> None:
-    found = bilten(environment(settings) | {variable: str(ports.any_free())}, *COMMANDS[command], "--json")
+    found = bilten(environment(stores) | {variable: str(ports.any_free())}, *COMMANDS[command], "--json")
     assert found.returncode == 3
     document = json.loads(found.stdout)
     assert document["ok"] is False
@@ -75,9 +75,9 @@ def test_a_store_that_is_away_may_be_tried_again(
     ],
 )
 def test_a_wrong_password_is_named_by_its_variable_and_not_tried_again(
-    settings: Settings, environment: Environment, command: str, variable: str
+    stores: Settings, environment: Environment, command: str, variable: str
 ) -> None:
-    found = bilten(environment(settings) | {variable: "wrong-password-1234"}, *COMMANDS[command], "--json")
+    found = bilten(environment(stores) | {variable: "wrong-password-1234"}, *COMMANDS[command], "--json")
     assert found.returncode == 1
     [problem] = json.loads(found.stdout)["problems"]
     assert "does not accept" in problem["what"]

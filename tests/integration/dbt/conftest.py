@@ -1,4 +1,4 @@
-"""One ClickHouse with the analytics schema, emptied for each test; one parsed project for all of them."""
+"""One ClickHouse with the analytics schema, emptied for each test; dbt as its users run it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ def target_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("dbt")
 
 
-@pytest.fixture(scope="session")
-def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = Settings(home=tmp_path_factory.mktemp("parsed-dbt"))
-    manifest.prepare(home)
-    found = manifest.parsed(home)
+@pytest.fixture
+def parsed(parsed_project: Path) -> Path:
+    found = manifest.parsed(Settings(home=parsed_project))
     assert found is not None
     return found
 

@@ -135,8 +135,14 @@ def test_an_entry_under_another_id_does_not_unwrap(tmp_path: Path, kms: Kms) -> 
     ],
 )
 def test_what_kms_says_has_its_kind_of_error(
-    tmp_path: Path, fake: FakeKms, kms: Kms, answer: tuple[int, str], error: type[Exception]
+    tmp_path: Path,
+    fake: FakeKms,
+    kms: Kms,
+    answer: tuple[int, str],
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)  # between attempts
     path = tmp_path / "keys.json"
     keys.ensure(path, kms)
     before = path.read_text()

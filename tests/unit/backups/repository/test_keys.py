@@ -32,7 +32,7 @@ def test_made_once_for_its_owner_alone(path: Path) -> None:
 
 def test_who_makes_it_at_the_same_time_gets_the_same(path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from bilten_orchestration.backups import keys;"
+        "import sys; from pathlib import Path; from bilten_orchestration.backups.repository import keys;"
         "print('ready', flush=True); sys.stdin.readline(); print(keys.ensure(Path(sys.argv[1])).current)"
     )
     makers = [
