@@ -94,15 +94,17 @@ def take(
         progress(f"{backup_id}: {'changes of' if base else 'about'} {found.bytes >> 20:,} MiB to read")
         slicer = Slicer(stream, settings.backups.slice_bytes, frozenset({MANIFEST}))
         told = Told(progress, found.bytes)
-        stored = [
-            opened.put(
-                backup_id,
-                objects.name_of("postgres", backup_id, piece.number),
-                told.counting(piece.chunks),
-                continues=piece.continues,
-            )
-            for piece in slicer
-        ]
+        stored = opened.put_slices(
+            backup_id,
+            (
+                (
+                    objects.name_of("postgres", backup_id, piece.number),
+                    piece.continues,
+                    told.counting(piece.chunks),
+                )
+                for piece in slicer
+            ),
+        )
         consistent_at = postgres.clock(connection)
         manifest = bytes(slicer.kept.get(MANIFEST, b""))
         wal = _wal_range(manifest)

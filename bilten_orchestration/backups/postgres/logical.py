@@ -200,9 +200,14 @@ def _dump(
         )
         read = stack.enter_context(ahead(reader.through(told.counting(stream))))
         try:
-            for number, piece in enumerate(cut(read, settings.backups.slice_bytes)):
-                name = objects.name_of("postgres", backup_id, f"{_directory(database.name)}/{number:06}")
-                stored.append(opened.put(backup_id, name, piece))
+            place = f"{_directory(database.name)}/"
+            stored += opened.put_slices(
+                backup_id,
+                (
+                    (objects.name_of("postgres", backup_id, f"{place}{number:06}"), None, piece)
+                    for number, piece in enumerate(cut(read, settings.backups.slice_bytes))
+                ),
+            )
         except Mismatch as error:
             if any("timeout" in each.found and "LOCK TABLE" in each.found for each in error.problems):
                 raise _locked(settings, database, error) from None

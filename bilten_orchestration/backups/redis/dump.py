@@ -74,14 +74,14 @@ def take(settings: Settings, *, run: str | None = None, progress: Progress = sil
         size = file.seek(0, os.SEEK_END)
         progress(f"redis-check-rdb reads {size >> 20:,} MiB")
         counted = rdb.check(program, file)
-        stored = [
-            opened.put(
-                backup_id,
-                objects.name_of("redis", backup_id, number),
-                Told(progress, doing=f"stored of slice {number}").counting(chunks),
-            )
-            for number, chunks in enumerate(_cut(file, size, settings.backups.slice_bytes))
-        ]
+        told = Told(progress, size, doing="stored")
+        stored = opened.put_slices(
+            backup_id,
+            (
+                (objects.name_of("redis", backup_id, number), None, told.counting(chunks))
+                for number, chunks in enumerate(_cut(file, size, settings.backups.slice_bytes))
+            ),
+        )
         taken = Manifest(
             id=backup_id,
             store="redis",

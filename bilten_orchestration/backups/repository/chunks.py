@@ -5,9 +5,14 @@ from __future__ import annotations
 import io
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import IO, cast
+from typing import IO, TypeVar, cast
+
+Head = TypeVar("Head")
+Made = TypeVar("Made")
+_AHEAD = 8
 
 
 def as_file(chunks: Iterable[bytes]) -> IO[bytes]:
@@ -76,53 +81,118 @@ def cut(chunks: Iterable[bytes], at_bytes: int) -> Iterator[Iterator[bytes]]:
         yield piece(pending)
 
 
+class _Queue:
+    """Chunks on their way from one thread to another, a bounded number of them."""
+
+    def __init__(self, at_most: int) -> None:
+        self._at_most = at_most
+        self._made: deque[bytes] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._left = False
+        self._failed: BaseException | None = None
+
+    def give(self, chunk: bytes) -> bool:
+        """Waits for room. False when nobody takes any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._made) < self._at_most or self._left)
+            if not self._left:
+                self._made.append(chunk)
+                self._changed.notify_all()
+            return not self._left
+
+    def end(self, failed: BaseException | None = None) -> None:
+        """No more will come; with `failed` whoever takes gets that where the next chunk would have come."""
+        with self._changed:
+            self._failed, self._ended = failed, True
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        """Nobody takes any more."""
+        with self._changed:
+            self._left = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._made or self._ended)
+                if not self._made:
+                    break
+                chunk = self._made.popleft()
+                self._changed.notify_all()
+            yield chunk
+        if self._failed is not None:
+            raise self._failed
+
+
 @contextmanager
-def ahead(chunks: Iterable[bytes], at_most: int = 8) -> Iterator[Iterator[bytes]]:
+def ahead(chunks: Iterable[bytes], at_most: int = _AHEAD) -> Iterator[Iterator[bytes]]:
     """The same chunks, produced by a thread that is up to `at_most` of them ahead of who takes them.
 
     So the stages of a stream overlap. An error of the producer is raised where its chunk would have come.
     Leaving the block ends the producer after the chunk that it is at, and waits for it.
     """
-    made: deque[bytes] = deque()
-    changed = threading.Condition()
-    ended = left = False
-    failed: BaseException | None = None
+    queue = _Queue(at_most)
 
     def produce() -> None:
-        nonlocal ended, failed
+        failed: BaseException | None = None
         try:
             for chunk in chunks:
-                with changed:
-                    changed.wait_for(lambda: len(made) < at_most or left)
-                    if left:
-                        return
-                    made.append(chunk)
-                    changed.notify_all()
+                if not queue.give(chunk):
+                    return
         except BaseException as error:  # noqa: BLE001 raised again by who takes
             failed = error
         finally:
-            with changed:
-                ended = True
-                changed.notify_all()
-
-    def take() -> Iterator[bytes]:
-        while True:
-            with changed:
-                changed.wait_for(lambda: made or ended)
-                if not made:
-                    break
-                chunk = made.popleft()
-                changed.notify_all()
-            yield chunk
-        if failed is not None:
-            raise failed
+            queue.end(failed)
 
     thread = threading.Thread(target=produce, name="backup-stage")
     thread.start()
     try:
-        yield take()
+        yield iter(queue)
     finally:
-        with changed:
-            left = True
-            changed.notify_all()
+        queue.leave()
         thread.join()
+
+
+def overlapping(
+    pieces: Iterable[tuple[Head, Iterable[bytes]]], work: Callable[[Head, Iterable[bytes]], Made]
+) -> list[Made]:
+    """What `work` makes of each piece of one stream: while it ends one, the next is already read.
+
+    The caller's thread takes each piece to its end before it asks for the next one; two are in work at most.
+    Raises what `work` or the stream raises, after both have ended; what the stream raises, `work` gets too.
+    """
+    made: list[Made] = []
+    ending: Future[Made] | None = None
+
+    def worked(head: Head, queue: _Queue) -> Made:
+        try:
+            return work(head, queue)
+        finally:
+            queue.leave()
+
+    with ThreadPoolExecutor(2, thread_name_prefix="backup-piece") as pool:
+        for head, chunks in pieces:
+            queue = _Queue(_AHEAD)
+            begun = pool.submit(worked, head, queue)
+            taken = True
+            try:
+                for chunk in chunks:
+                    if not (taken := queue.give(chunk)):
+                        break
+                    if ending is not None and ending.done():
+                        made.append(ending.result())
+                        ending = None
+            except BaseException as error:
+                queue.end(error)
+                raise
+            queue.end()
+            if not taken:
+                begun.result()  # raises why
+                raise RuntimeError("a piece was not taken to its end")
+            if ending is not None:
+                made.append(ending.result())
+            ending = begun
+        if ending is not None:
+            made.append(ending.result())
+    return made

@@ -55,21 +55,20 @@ def test_under_writes_and_back(
 
 
 KILLED = """
-import os, signal, sys
+import itertools, os, signal, sys
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.settings_loading import load_settings
-left, write = int(sys.argv[1]), Repository.write
+at, writes, write = int(sys.argv[1]), itertools.count(1), Repository.write
 def counted(self, name, chunks):
-    global left
-    left -= 1
+    now = next(writes) == at
     def until_the_middle():
         for number, chunk in enumerate(chunks):
-            if left == 0 and number == 1:
+            if now and number == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             yield chunk
     stored = write(self, name, until_the_middle())
-    if left == 0:
+    if now:
         os.kill(os.getpid(), signal.SIGKILL)
     return stored
 Repository.write = counted
