@@ -204,10 +204,9 @@ class TroubledStore:
         with socket.create_connection(self._target) as server:
             with self._guard:
                 self._open.add(server)
+            up = threading.Thread(target=self._up, args=(client, server, _closing(head) + rest), daemon=True)
+            up.start()
             try:
-                server.sendall(_closing(head))
-                up = threading.Thread(target=self._up, args=(client, server, rest), daemon=True)
-                up.start()
                 self._down(server, client, request)
             finally:
                 _break(server)
