@@ -81,6 +81,10 @@ class Engine:
 
     def sweep(self) -> None:
         """Retention without its time of grace; then nothing is left of what is not listed."""
+        with Opened.of(self.direct) as opened:
+            newest = max(each.written_at for each in opened.repository.list("objects/"))
+            while opened.repository.clock() <= newest:  # which tells whole seconds
+                time.sleep(0.1)
         hasty = self.direct.backups.model_copy(update={"orphan_grace_hours": 0})
         report = prune(self.direct.model_copy(update={"backups": hasty}), execute=True, by="a test")
         assert report.problems == ()
