@@ -9,6 +9,7 @@
     `- TerminalError            exit 1   trying again changes nothing
        |- Refused                        a precondition does not hold; nothing was touched
        |- AccessRefused                  a store answers, and does not accept user or password
+       |- StoreFull                      a store answers, and has no room
        `- Mismatch                       evidence is missing or contradicts what was expected
 
 Retry policies follow the types. Every error carries `problems`, all that were found and not only
@@ -104,6 +105,10 @@ class Refused(TerminalError):
 
 class AccessRefused(TerminalError):
     """A store answers, and does not accept the user or the password."""
+
+
+class StoreFull(TerminalError):
+    """A store answers, and has no room: it will have some when somebody makes it."""
 
 
 class Mismatch(TerminalError):

@@ -192,6 +192,13 @@ class ObjectStoreSettings(Section):
     copy_secret_access_key: AccessKey = Field(
         SecretStr(""), description="Its secret; unset: SECRET_ACCESS_KEY. 10 or more characters."
     )
+    patience_seconds: int = Field(
+        120,
+        ge=0,
+        le=3600,
+        description="How long work under way (a backup, a copy, a restore) waits for a store that went away."
+        " One that does not answer at the beginning is given up after seconds.",
+    )
 
     @model_validator(mode="after")
     def _copy_keys_belong_together(self) -> Self:

@@ -285,6 +285,8 @@ def start_object_store(base: Path, name: str = "object-store") -> tuple[Server, 
         endpoint_url=f"http://{ports.LOOPBACK}:{store.port}",
         access_key_id=store.access_key_id,
         secret_access_key=store.secret_access_key,
+        # tests that take a store away for good wait as long
+        patience_seconds=2,
     )
     object_store.initialise(store, settings.buckets)
     running = Server(

@@ -51,7 +51,7 @@ def verify(
     nor bad.
     """
     began = time.monotonic()
-    with Opened.of(settings, new=False, bucket=bucket) as opened:
+    with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         manifest = catalogue.read(opened.repository, opened.ring).find(backup_id).manifest
         wanted = [*manifest.objects, *manifest.others.values()]
         if manifest.sealing == "clickhouse":

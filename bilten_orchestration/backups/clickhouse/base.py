@@ -65,7 +65,7 @@ def take(
         found = _look(client)
         operations.end_leftovers(client, progress)
         # a key that the server's disks do not know would encrypt nothing: none is made here
-        opened = stack.enter_context(Opened.of(settings, new=False))
+        opened = stack.enter_context(Opened.of(settings, new=False, progress=progress))
         parent = "" if kind == "full" else _parent(opened, found)
         if isinstance(parent, str) and parent:
             progress(f"a full backup instead of an incremental: {parent}")

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.backups.clickhouse.disks import DISK
-from bilten_orchestration.errors import BiltenError, LockHeld, Mismatch, StoreUnavailable, TransientError
+from bilten_orchestration.backups.repository.bucket import FULL
+from bilten_orchestration.errors import (
+    BiltenError,
+    LockHeld,
+    Mismatch,
+    StoreFull,
+    StoreUnavailable,
+    TransientError,
+)
 from bilten_orchestration.progress import Progress
 
 if TYPE_CHECKING:
@@ -34,6 +42,7 @@ _PASSING = {"210", "209", "159", "499", "394", "241"}
 _LASTING = re.compile(
     r"bucket does not exist|NoSuchBucket|Access ?Denied|Forbidden|InvalidAccessKey|Signature"
 )
+_FULL = re.compile("|".join(("HTTP response code: 507", *sorted(FULL - {"507"}))))
 
 _STATE = """
     select status, error, num_files, num_entries, total_size, uncompressed_size, compressed_size, bytes_read,
@@ -124,10 +133,12 @@ def run(
 ) -> Ended:
     """Run a BACKUP or RESTORE (without its ASYNC) that names `operation` as its id, to its end.
 
-    `ask_store` raises StoreUnavailable when the object store is away: it is called when nothing moves.
-    Whatever leaves this function before the end (an error, Ctrl-C, a cancelled run) ends the operation.
-    Raises StoreUnavailable (server or store went away), TransientError, Mismatch (it failed for good).
+    `ask_store` raises StoreUnavailable when the object store is away: it is called before, and when nothing
+    moves. Whatever leaves this function before the end (an error, Ctrl-C, a cancelled run) ends the
+    operation. Raises StoreUnavailable (server or store went away), StoreFull, TransientError, Mismatch (it
+    failed for good).
     """
+    ask_store()  # one that is away is found out before anything runs, and one that answered is waited for
     began = time.monotonic()
     try:
         client.command(f"{statement} async", settings={**settings, "query_id": operation})
@@ -205,6 +216,14 @@ def _forgotten(operation: str) -> StoreUnavailable:
 
 def _failure(operation: str, status: str, error: str) -> BiltenError:
     said = error.partition(", Stack trace")[0].strip()
+    if _FULL.search(said):
+        return StoreFull(
+            f"{operation} failed in ClickHouse: the object store has no room",
+            expected="room for another object",
+            found=f"{status}: {said[:600]}",
+            next="make a little room there, or raise the quota: bilten backup prune, which removes what is"
+            " expired, writes a few KiB first",
+        )
     code = _CODE.search(said)
     passing = code is not None and code[1] in _PASSING and not _LASTING.search(said)
     return (TransientError if passing else Mismatch)(

@@ -97,7 +97,7 @@ def restore(
     place = target or settings.clickhouse
     began = time.monotonic()
     with translated("the restore"), ExitStack() as stack:
-        opened = stack.enter_context(Opened.of(settings, new=False, bucket=wanted.bucket))
+        opened = stack.enter_context(Opened.of(settings, new=False, bucket=wanted.bucket, progress=progress))
         found = catalogue.read(opened.repository, opened.ring, "clickhouse")
         backup, chain = _chain(found, backup_id)
         chosen = select(

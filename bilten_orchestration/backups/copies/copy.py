@@ -71,8 +71,8 @@ def copy(settings: Settings, *, deep: bool = False, progress: Progress = silent)
     began = time.monotonic()
     with (
         lock.held(settings, "copies", progress),
-        Opened.of(settings, new=False) as first,
-        Opened.of(settings, new=False, bucket="copy") as second,
+        Opened.of(settings, new=False, progress=progress) as first,
+        Opened.of(settings, new=False, bucket="copy", progress=progress) as second,
     ):
         now = datetime.now(UTC)
         reread = Reread(settings.backups.copy_reread_days, now, deep)

@@ -64,7 +64,7 @@ def take(
         program = programs.directory(settings.postgres, found.major) / "pg_basebackup"
         if not key_file(settings).exists():
             progress(f"making {key_file(settings)}: no backup can be read without it, keep a copy elsewhere")
-        opened = stack.enter_context(Opened.of(settings))
+        opened = stack.enter_context(Opened.of(settings, progress=progress))
         parent = None if kind == "full" else stack.enter_context(_parent(opened, found))
         if isinstance(parent, str):
             progress(f"a full backup instead of an incremental: {parent}")

@@ -73,7 +73,7 @@ def take(settings: Settings, *, run: str | None = None, progress: Progress = sil
         dumped = [_look(settings, name, role) for name, role in databases.of(settings.postgres)]
         if not key_file(settings).exists():
             progress(f"making {key_file(settings)}: no backup can be read without it, keep a copy elsewhere")
-        opened = stack.enter_context(Opened.of(settings))
+        opened = stack.enter_context(Opened.of(settings, progress=progress))
         started_at = datetime.now(UTC)
         backup_id = new_id("postgres", "logical", started_at)
         # detach and drop of partitions are not MVCC

@@ -85,7 +85,7 @@ def restore(
     """
     place, server = scratch or settings.home, server or settings.postgres
     with translated("the restore"), ExitStack() as stack:
-        opened = stack.enter_context(Opened.of(settings, new=False))
+        opened = stack.enter_context(Opened.of(settings, new=False, progress=progress))
         manifest = logical_backup(opened, backup_id)
         source = _source(opened, manifest, database)
         wanted = None if table is None else _table(source, table)

@@ -94,7 +94,7 @@ def reached(running: Running, target: Target, chosen: Chosen) -> Reached:
         ).fetchone()
         assert row is not None  # noqa: S101
         at, replayed, timeline, beats = row
-        newest = chosen.start.run.beat_at
+        newest = chosen.start.run.last_beat_at
         if target.kind == "latest" and newest is not None and beats:
             found = connection.execute(
                 "select beat_at from system.heartbeats where source = %s", (heartbeat.SOURCE,)

@@ -89,7 +89,7 @@ def restore(
     """
     targets.check(target)
     began = time.monotonic()
-    with Opened.of(settings, new=False, bucket=bucket) as opened:
+    with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         past = Past.read(opened, target.value if target.kind == "backup" else target.backup)
         chosen = targets.choose(past, target)
         chain = past.chain(chosen.start.backup.manifest)

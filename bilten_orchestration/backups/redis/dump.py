@@ -59,7 +59,7 @@ def take(settings: Settings, *, run: str | None = None, progress: Progress = sil
             progress("Redis could not write its last snapshot on its own disk; this one may fail likewise")
         if not key_file(settings).exists():
             progress(f"making {key_file(settings)}: no backup can be read without it, keep a copy elsewhere")
-        opened = stack.enter_context(Opened.of(settings))
+        opened = stack.enter_context(Opened.of(settings, progress=progress))
         started_at = datetime.now(UTC)
         backup_id = new_id("redis", "full", started_at)
         progress(

@@ -96,7 +96,7 @@ def restore(
     """
     target = target.absolute()
     growing = place.growing(target)
-    with Opened.of(settings, new=False, bucket=bucket) as opened:
+    with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         backup = catalogue.read(opened.repository, opened.ring, "redis").find(backup_id).manifest
         program = programs.find(settings)
         place.refuse(backup, program, target)

@@ -23,7 +23,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.backups.repository.chunks import as_file
-from bilten_orchestration.errors import AccessRefused, Mismatch, StoreUnavailable
+from bilten_orchestration.errors import AccessRefused, Mismatch, StoreFull, StoreUnavailable, TerminalError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -36,6 +36,14 @@ READ_BYTES = 1 << 20
 _READ_ATTEMPTS = 5
 _GONE = {"404", "NoSuchKey", "NotFound", "NoSuchBucket"}
 _FORBIDDEN = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
+#: Of RFC 4918, Ceph and MinIO: AWS is never full.
+FULL = {
+    "507",
+    "InsufficientStorage",
+    "QuotaExceeded",
+    "XMinioAdminBucketQuotaExceeded",
+    "XMinioStorageFull",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,8 @@ class Unfinished:
 
 
 class Repository:
-    """A bucket. Every method raises StoreUnavailable or AccessRefused where the store does."""
+    """A bucket. Every method raises StoreUnavailable, AccessRefused or StoreFull where the store does; how
+    long it waits before that is the client's patience."""
 
     def __init__(self, client: S3Client, bucket: str) -> None:
         self._client = client
@@ -76,6 +85,7 @@ class Repository:
         Raises Mismatch when the name is taken, or the store keeps another size than it was sent.
         """
         from boto3.s3.transfer import TransferConfig
+        from botocore.exceptions import ClientError
 
         self._refuse_taken(name)
         counted = _Counted(chunks)
@@ -84,7 +94,12 @@ class Repository:
         )
         config.max_in_memory_upload_chunks = PARTS_AT_ONCE
         with self._told(name):
-            self._client.upload_fileobj(as_file(counted), self.bucket, name, Config=config)
+            try:
+                self._client.upload_fileobj(as_file(counted), self.bucket, name, Config=config)
+            except ClientError as error:
+                # the answer to its last step was lost, and the step was tried again: it is an object by now
+                if error.response["Error"]["Code"] != "NoSuchUpload" or self.find(name) is None:
+                    raise
             kept = self._client.head_object(Bucket=self.bucket, Key=name)["ContentLength"]
         if kept != counted.bytes:
             raise Mismatch(
@@ -110,16 +125,17 @@ class Repository:
     def read(self, name: str) -> Generator[bytes, None, None]:
         """The bytes of an object. A connection that breaks is taken up again where it broke.
 
-        Raises StoreUnavailable after five attempts that brought nothing.
+        Raises StoreUnavailable after five answers that brought nothing.
         """
         at, in_vain = 0, 0
         while True:
             before = at
+            # the client has been patient already when this raises
+            with self._told(name):
+                rest = {"Range": f"bytes={at}-"} if at else {}
+                answer = self._client.get_object(Bucket=self.bucket, Key=name, **rest)  # type: ignore[arg-type]
+                size = at + answer["ContentLength"]
             try:
-                with self._told(name):
-                    rest = {"Range": f"bytes={at}-"} if at else {}
-                    answer = self._client.get_object(Bucket=self.bucket, Key=name, **rest)  # type: ignore[arg-type]
-                    size = at + answer["ContentLength"]
                 with closing(answer["Body"]) as body:
                     while at < size:
                         with self._told(name):
@@ -137,8 +153,7 @@ class Repository:
 
     def read_small(self, name: str) -> bytes:
         """Raises Mismatch when there is no such object."""
-        with self._told(name):
-            return self._client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+        return b"".join(self.read(name))
 
     def find(self, name: str) -> Listed | None:
         """The object of that name; None only when the store says that there is none."""
@@ -235,6 +250,21 @@ class Repository:
                     expected="an object that the catalogue names",
                     found=code,
                     next="the second bucket may have it; bilten backup list shows other backups",
+                ) from None
+            if code in FULL:
+                raise StoreFull(
+                    f"the object store has no room for {place}",
+                    expected="room for another object",
+                    found=code,
+                    next="make a little room there, or raise the quota: bilten backup prune, which removes"
+                    " what is expired, writes a few KiB first",
+                ) from None
+            if code == "EntityTooLarge":
+                raise TerminalError(
+                    f"the object store does not take {place}",
+                    expected="objects of up to BILTEN_BACKUPS__SLICE_BYTES, in parts of 16 MiB",
+                    found=code,
+                    next="lower BILTEN_BACKUPS__SLICE_BYTES, or raise the store's limit",
                 ) from None
             if code in _FORBIDDEN:
                 raise AccessRefused(

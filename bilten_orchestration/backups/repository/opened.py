@@ -15,6 +15,7 @@ from bilten_orchestration.backups.repository.encryption import Cipher
 from bilten_orchestration.backups.repository.kms import Kms
 from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
 from bilten_orchestration.backups.repository.tar_slices import Continues
+from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import BackupSettings, Settings
 from bilten_orchestration.stores.object_store import connect
 
@@ -34,8 +35,17 @@ class Opened:
 
     @classmethod
     @contextmanager
-    def of(cls, settings: Settings, *, new: bool = True, bucket: Bucket = "first") -> Iterator[Opened]:
-        """With `new` a missing key file is made; a restore must not make one."""
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        new: bool = True,
+        bucket: Bucket = "first",
+        patience_seconds: float | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[Opened]:
+        """With `new` a missing key file is made; a restore must not make one. `patience_seconds` and
+        `progress` as of object_store.connect."""
         memory.bound()
         place = key_file(settings)
         wrapping = Kms(settings.backups)
@@ -44,7 +54,9 @@ class Opened:
         name, store = (
             (first.bucket_backups, first) if bucket == "first" else (first.bucket_backups_copy, first.of_copy)
         )
-        client = connect(store, checked=bucket == "copy")
+        client = connect(
+            store, checked=bucket == "copy", patience_seconds=patience_seconds, progress=progress
+        )
         try:
             yield cls(
                 Repository(client, name),

@@ -18,7 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.compression import BROKEN, compress, decompress
@@ -33,6 +33,8 @@ _NAME = re.compile(
     rf"\.(?P<sha256>[0-9a-f]{{{_DIGEST_DIGITS}}})\.(?P<beat>[0-9a-f]{{1,13}})\.(?P<bytes>\d+)"
 )
 _LEVEL, _THREADS = 1, 1
+#: A server further ahead of the object store's clock than S3 lets a client be is not believed.
+AHEAD = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,13 @@ class Piece:
     @property
     def timeline(self) -> int:
         return positions.timeline_of(self.file)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether its heartbeat is of a moment that had not come yet when it was stored: the server's clock
+        was wrong."""
+        beat_at, written_at = self.beat_at, self.written_at
+        return beat_at is not None and written_at is not None and beat_at > written_at + AHEAD
 
     @property
     def whole(self) -> bool:
@@ -238,8 +247,11 @@ def best(pieces: Iterable[Piece]) -> dict[str, Piece]:
 
 
 def newest_beat(pieces: Iterable[Piece]) -> datetime | None:
-    """Until when the WAL of these reaches, by the server's clock; None when no heartbeat is in it."""
-    return max((piece.beat_at for piece in pieces if piece.beat_at is not None), default=None)
+    """Until when the WAL of these reaches, by the server's clock; None when no heartbeat is in it that can be
+    believed."""
+    return max(
+        (piece.beat_at for piece in pieces if piece.beat_at is not None and not piece.ahead), default=None
+    )
 
 
 def _encoded(file: str) -> str:

@@ -64,7 +64,7 @@ def audit(
     good nor bad.
     """
     moment = now or datetime.now(UTC)
-    with Opened.of(settings, new=False, bucket=bucket) as opened:
+    with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         past = Past.read(opened)
         problems = list(past.problems)
         timeline = past.timeline
@@ -82,7 +82,7 @@ def audit(
             end = max(begin, past.end(timeline))
             gaps = coverage.gaps(past.best, path, begin, end, past.segment_bytes)
             segments = -(-(end - begin) // past.segment_bytes)
-        to = max((start.until for start in starts), default=None)
+        to = max((start.until for start in starts if not start.ahead), default=None)
         problems += [_gap(gap) for gap in gaps] or own
         if not starts:
             problems.append(_no_start(past))

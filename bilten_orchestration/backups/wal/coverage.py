@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import accumulate
 
 from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.backups.wal.archive import Piece
 from bilten_orchestration.backups.wal.positions import Span
+
+#: Clocks are set right by as much without a word: a server that took over, a step of NTP.
+STEP = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Gap:
 @dataclass(frozen=True, slots=True)
 class Run:
     """WAL without a gap, from `begin` to `end`; `pieces` in their order, each as much as there is of its
-    segment. `beat_at` is the newest heartbeat in it: a restore can stop at any moment until then."""
+    segment."""
 
     begin: int
     end: int
@@ -38,7 +42,22 @@ class Run:
 
     @property
     def beat_at(self) -> datetime | None:
-        return max((piece.beat_at for piece in self.pieces if piece.beat_at is not None), default=None)
+        """A restore can stop at any moment until this heartbeat; None when there is none.
+
+        Recovery stops at the first commit behind its target. Where the server's clock was ahead, and was set
+        back, it stops there for every later moment: none behind the step can be reached from before it.
+        """
+        beats = [(piece.beat_at, piece.ahead) for piece in self.pieces if piece.beat_at is not None]
+        lowest_behind = list(accumulate((at for at, _ in reversed(beats)), min))[::-1]
+        for number, (at, ahead) in enumerate(beats):
+            if ahead or at > lowest_behind[number] + STEP:
+                return max((at for at, _ in beats[:number]), default=None)
+        return max((at for at, _ in beats), default=None)
+
+    @property
+    def last_beat_at(self) -> datetime | None:
+        """Of the heartbeat that recovery to its end replays last, whatever clock it was of."""
+        return next((piece.beat_at for piece in reversed(self.pieces) if piece.beat_at is not None), None)
 
 
 def needed(path: Sequence[Span], begin: int, segment_bytes: int) -> Iterator[tuple[str, int]]:

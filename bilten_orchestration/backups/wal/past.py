@@ -15,7 +15,7 @@ from bilten_orchestration.backups.repository.catalogue import Backup
 from bilten_orchestration.backups.repository.manifest import Manifest
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal import archive, coverage, positions
-from bilten_orchestration.backups.wal.archive import Archive, Piece
+from bilten_orchestration.backups.wal.archive import AHEAD, Archive, Piece
 from bilten_orchestration.backups.wal.coverage import Run
 from bilten_orchestration.backups.wal.positions import Span, Switch
 from bilten_orchestration.errors import Mismatch, Problem
@@ -32,6 +32,11 @@ class Start:
     end: int
     consistent_at: datetime
     run: Run
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it ended at a moment that had not come yet: the server's clock was wrong."""
+        return self.consistent_at > self.backup.manifest.finished_at + AHEAD
 
     @property
     def until(self) -> datetime:
@@ -109,7 +114,7 @@ class Past:
             histories,
             history_pieces,
             tuple(damaged),
-            (*problems, *damaged),
+            (*problems, *damaged, *_wrong_clock(pieces)),
         )
 
     @property
@@ -122,7 +127,7 @@ class Past:
     def timeline(self) -> int:
         """The one that production is on: of the newest heartbeat, or of the newest backup without one."""
         newest = max(
-            (piece for piece in self.best.values() if piece.beat_at is not None),
+            (piece for piece in self.best.values() if piece.beat_at is not None and not piece.ahead),
             key=lambda piece: (piece.beat_at, piece.end),
             default=None,
         )
@@ -165,9 +170,11 @@ class Past:
         return tuple(found)
 
     def spans(self, timeline: int) -> tuple[ReachSpan, ...]:
-        """What can be restored of a timeline, oldest first; those that meet are one."""
+        """The moments that can be restored of a timeline, oldest first; those that meet are one."""
         found: list[ReachSpan] = []
         for start in self.starts(timeline):
+            if start.ahead:
+                continue
             span = ReachSpan(
                 start.consistent_at,
                 start.until,
@@ -213,6 +220,23 @@ class Past:
     def _keys(self, start: Start) -> tuple[str, ...]:
         of_chain = (manifest.key_id for manifest in self.chain(start.backup.manifest))
         return tuple(dict.fromkeys((*of_chain, *(piece.key_id for piece in start.run.pieces))))
+
+
+def _wrong_clock(pieces: Sequence[Piece]) -> tuple[Problem, ...]:
+    ahead = [piece for piece in pieces if piece.ahead]
+    if not ahead:
+        return ()
+    worst = max(ahead, key=lambda piece: piece.beat_at or datetime.min)
+    return (
+        Problem(
+            f"{len(ahead)} pieces of WAL are of a server whose clock was ahead: no moment behind the first of"
+            " them can be restored from a backup before it",
+            expected=f"heartbeats at most {AHEAD.total_seconds() / 60:.0f} minutes ahead of the object store",
+            found=f"{worst.beat_at:%F %T} UTC in {worst.file}, stored at {worst.written_at:%F %T} UTC",
+            next="set the server's clock right (NTP), then bilten backup create postgres --kind full: moments"
+            " count from its end on; before, --target-lsn and latest still work",
+        ),
+    )
 
 
 def _histories(

@@ -20,6 +20,7 @@ from bilten_orchestration.stores.locks import advisory_lock
 LOCK = "wal:stream"
 _RECONNECT_SECONDS = 5.0
 _SAMPLES_KEPT_DAYS = 35
+_CLOCKS_APART_SECONDS = 60.0
 
 _SAMPLE = """
     insert into system.rpo_samples (sampled_at, bucket, reachable_until, rpo_seconds)
@@ -130,7 +131,9 @@ class SourceThread(threading.Thread):
             return
         beat = heartbeat.beat(connection)
         self._last_beat = now
-        self._shared.clock_ahead_seconds = (beat.at - datetime.now(UTC)).total_seconds()
+        ahead = (beat.at - datetime.now(UTC)).total_seconds()
+        self._shared.clock_ahead_seconds = ahead
+        self._shared.tell("clock", _clocks_apart(ahead) if abs(ahead) > _CLOCKS_APART_SECONDS else None)
         self._shared.beats.add(beat)
 
     def _advance(self, connection: postgres.Connection) -> None:
@@ -152,6 +155,16 @@ class SourceThread(threading.Thread):
                 "delete from system.rpo_samples where sampled_at < now() - make_interval(days => %s)",
                 (_SAMPLES_KEPT_DAYS,),
             )
+
+
+def _clocks_apart(ahead_seconds: float) -> Problem:
+    return Problem(
+        "the clocks of PostgreSQL and of this machine are apart: moments in WAL are not what they seem",
+        expected=f"at most {_CLOCKS_APART_SECONDS:.0f} s",
+        found=f"PostgreSQL {abs(ahead_seconds):,.0f} s {'ahead' if ahead_seconds > 0 else 'behind'}",
+        next="set them right (NTP); after PostgreSQL's was set back: bilten backup create postgres --kind"
+        " full, from whose end on moments count again",
+    )
 
 
 def _removed() -> Problem:

@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal import positions
@@ -33,21 +33,26 @@ from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
 SAMPLE_SECONDS = 60.0
+_PATIENCE_SECONDS = 1.0
+# of a server's clock and ours
+_CLOCKS_APART = timedelta(minutes=1)
 
 
 def stream(settings: Settings, stop: threading.Event, *, progress: Progress = silent) -> None:
     """Take WAL until `stop` is set.
 
     Raises LockHeld when another one is at work in this state directory, Refused for a key file that cannot be
-    read. Everything else passes or is told: see status.py.
+    read. Everything else passes or is told: see status.py. Nothing in it counts attempts: whatever fails is
+    tried again with the next turn, a second later, for as long as the service runs.
     """
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(
             exclusive(settings.home / "wal-stream.lock", "wal stream", progress, wait_seconds=0)
         )
-        first = stack.enter_context(Opened.of(settings))
-        copy = stack.enter_context(Opened.of(settings, bucket="copy"))
+        # what fails longer is told at once, and the next turn tries again
+        first = stack.enter_context(Opened.of(settings, patience_seconds=_PATIENCE_SECONDS))
+        copy = stack.enter_context(Opened.of(settings, bucket="copy", patience_seconds=_PATIENCE_SECONDS))
         shared = Shared()
         source = SourceThread(settings, shared, stop, progress)
         source.start()
@@ -139,7 +144,10 @@ class _Ships:
         bucket = archive.repository.bucket
         newest = newest_beat(pieces)
         if newest is not None and not (archive is self._archives[1] and self._behind):
-            self._until[bucket] = max(self._until.get(bucket) or newest, newest)
+            before = self._until.get(bucket)
+            # what was shipped anew is no news; a moment that has not come yet is of a clock that was set back
+            ahead = before is None or before > self._server_now() + _CLOCKS_APART
+            self._until[bucket] = newest if before is None or ahead else max(before, newest)
 
     def _catch_up(self) -> None:
         """Bring to the second bucket what it misses, and learn until when both reach."""
@@ -182,14 +190,18 @@ class _Ships:
             )
 
     def _buckets(self) -> tuple[statuses.BucketStatus, ...]:
-        now = datetime.now(UTC).timestamp() + self._shared.clock_ahead_seconds
+        now = self._server_now()
         return tuple(
             statuses.BucketStatus(
-                bucket, until, None if until is None else round(max(0.0, now - until.timestamp()), 3)
+                bucket, until, None if until is None else round(max(0.0, (now - until).total_seconds()), 3)
             )
             for bucket in (opened.repository.bucket for opened in self._opened)
             for until in (self._until.get(bucket),)
         )
+
+    def _server_now(self) -> datetime:
+        """By the clock that heartbeats are of."""
+        return datetime.now(UTC) + timedelta(seconds=self._shared.clock_ahead_seconds)
 
     def _sample(self) -> None:
         now = time.monotonic()

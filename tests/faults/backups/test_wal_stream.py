@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 
 import pytest
 
 from bilten_orchestration.backups.wal import positions
+from bilten_orchestration.backups.wal.status import BucketStatus
 from bilten_orchestration.local import postgres as embedded
 from tests.integration.backups.wal.conftest import Source, until
 from tests.integration.backups.wal.test_stream import no_gap
 
 pytestmark = pytest.mark.faults
 SEGMENT = positions.SEGMENT_BYTES
+DAY = timedelta(days=1)
 
 
 def test_an_idle_server_stays_within_reach(streaming: Source) -> None:
@@ -184,3 +187,64 @@ def test_two_streams_of_one_server(streaming: Source) -> None:
     assert second.returncode == 3
     assert "another command is at work" in second.stderr
     assert str(streaming.stream.process.pid if streaming.stream.process else "") in second.stderr
+
+
+CLOCK = """
+    create schema wrong;
+    create table wrong.clock (ahead interval not null);
+    insert into wrong.clock values ('0');
+    create function wrong.clock_timestamp() returns timestamptz language sql volatile
+        as 'select pg_catalog.clock_timestamp() + (select ahead from wrong.clock)';
+"""
+
+
+def test_a_clock_a_year_ahead_and_back(source: Source) -> None:
+    """Heartbeats as a server makes them whose clock jumps: they are believed nowhere, and told."""
+    from bilten_orchestration.backups.postgres.base import take
+    from bilten_orchestration.backups.wal.audit import audit
+    from bilten_orchestration.backups.wal.reach import reach
+
+    def jump(ahead: str) -> None:
+        source.execute(f"update wrong.clock set ahead = '{ahead}'")
+
+    def first() -> BucketStatus:
+        found, _ = source.stream.status()
+        assert found is not None
+        return found.buckets[0]
+
+    source.execute(CLOCK)
+    role = source.settings.postgres.user
+    with embedded.superuser(source.server.cluster) as connection:
+        connection.execute(f"alter role {role} set search_path = wrong, pg_catalog, public")
+    take(source.settings)
+    source.stream.start()
+    source.write(5)
+    before = source.await_reach(source.now())
+    jump("1 year")
+    source.write(5)
+    until("it is told", lambda: "clocks" in " ".join(source.stream.status()[1]))
+    source.await_reach(before + timedelta(days=364))
+    # a segment of its own: what the jump left is the newest heartbeat in the ones before
+    source.write(40)
+    (span,) = reach(source.settings).spans[:1]
+    assert span.to < before + timedelta(minutes=5), "the map does not reach into next year"
+    report = audit(source.settings)
+    assert any("clock was ahead" in problem.what for problem in report.problems)
+
+    jump("0")
+    until("the status to be of now", lambda: (at := first().reachable_until) and at < before + DAY)
+    source.write(40)
+    source.await_reach(source.now())
+    until("clocks that agree", lambda: "clocks" not in " ".join(source.stream.status()[1]))
+    found = first().rpo_seconds
+    assert found is not None
+    assert found < 30
+    # silence is seen again: the jump is no reserve of a year
+    moment = source.now()
+    (still,) = reach(source.settings).spans[:1]
+    assert still.to < moment
+    taken = take(source.settings)
+    source.await_reach(source.now())
+    last = [span for span in reach(source.settings).spans if span.bucket == still.bucket][-1]
+    assert last.backups == (taken.manifest.id,)
+    assert still.to < moment < last.begin < last.to < source.now()

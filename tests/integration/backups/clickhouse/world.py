@@ -16,7 +16,7 @@ from bilten_orchestration.backups.repository import catalogue, keys
 from bilten_orchestration.backups.repository.catalogue import Backup
 from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.local import ports
-from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
+from bilten_orchestration.settings import BackupSettings, ObjectStoreSettings, PostgresSettings, Settings
 from bilten_orchestration.stores import clickhouse, object_store
 from tests import stack
 from tests.conftest import Servers
@@ -125,16 +125,18 @@ def fill(client: Client) -> None:
 
 
 @contextmanager
-def made(servers: Servers, *, own_store: bool = False) -> Iterator[World]:
+def made(
+    servers: Servers, *, own_store: bool = False, store: ObjectStoreSettings | None = None
+) -> Iterator[World]:
     """PostgreSQL is away there: locks hold on this machine. With `own_store` the object store is the last of
-    `running`, for tests that stop it."""
+    `running`, for tests that stop it; `store` is one that is there."""
     base = servers.base / f"clickhouse-world-{next(servers.numbers)}"
     base.mkdir(mode=0o755)
     running: list[stack.Server] = []
     if own_store:
         server_of_store, store = stack.start_object_store(base)
         running.append(server_of_store)
-    else:
+    elif store is None:
         store = servers.buckets()
     home = base / "home"
     ring = keys.ensure(home / "backup-keys.json")

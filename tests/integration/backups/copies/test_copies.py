@@ -7,10 +7,8 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,11 +26,12 @@ from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, StoreUnavailable
 from bilten_orchestration.local import ports
-from bilten_orchestration.settings import ObjectStoreSettings, Settings
+from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import object_store, postgres
 from bilten_orchestration.stores.resources import Platform
 from tests import stack
 from tests.conftest import Servers
+from tests.integration.backups import troubled_store
 from tests.integration.backups.command import Environment, bilten
 from tests.integration.backups.depot import Depot
 from tests.integration.backups.shop import DIGEST, Shop
@@ -163,10 +162,6 @@ def test_a_killed_run_lists_nothing_incomplete_and_the_next_one_goes_on(
     depot.assert_whole("copy")
 
 
-def _at(port: int, store: ObjectStoreSettings) -> ObjectStoreSettings:
-    return store.model_copy(update={"copy_endpoint_url": f"http://{ports.LOOPBACK}:{port}"})
-
-
 @pytest.fixture
 def second(depot: Depot, servers: Servers) -> Iterator[stack.Server]:
     """Another address, other keys; the depot's settings name it."""
@@ -223,61 +218,22 @@ def test_a_second_store_that_dies_in_the_middle(
     depot.assert_whole("copy")
 
 
-class _Flipping:
-    """A proxy that changes one byte of the first body of more than `after` bytes."""
-
-    def __init__(self, port: int, after: int) -> None:
-        self._port, self._after = port, after
-        self.flipped = 0
-        self._listener = socket.create_server((ports.LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection((ports.LOOPBACK, self._port))
-            threading.Thread(target=self._copy, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._copy, args=(server, client, False), daemon=True).start()
-
-    def _copy(self, source: socket.socket, target: socket.socket, up: bool) -> None:
-        passed = 0
-        try:
-            while chunk := source.recv(65_536):
-                passed += len(chunk)
-                if up and not self.flipped and passed > self._after:
-                    self.flipped += 1
-                    chunk = chunk[:-1] + bytes([chunk[-1] ^ 1])
-                target.sendall(chunk)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-    def close(self) -> None:
-        self._listener.close()
-
-
 @pytest.mark.parametrize("size", [1 << 20, pytest.param(BIG, marks=pytest.mark.faults)])
 def test_bytes_changed_on_the_way_never_become_an_object(depot: Depot, size: int) -> None:
     """The store compares digests of what it was sent: a present object needs no second reading."""
     store = depot.settings.object_store
-    assert store.endpoint_url is not None
-    proxy = _Flipping(int(store.endpoint_url.rsplit(":", 1)[1]), after=size // 4)
     direct = depot.settings
     depot.add(objects=1, size=size)
-    depot.settings = direct.model_copy(update={"object_store": _at(proxy.port, store)})
-    try:
+    with troubled_store.before(store) as troubled:
+        through = store.model_copy(update={"copy_endpoint_url": troubled.address})
+        depot.settings = direct.model_copy(update={"object_store": through})
+        troubled.flips(size // 4)
         with pytest.raises(StoreUnavailable, match="BadDigest"):
             copies.copy(depot.settings)
         assert depot.listed("copy") == []
         assert depot.names("copy", "objects/") == []
         assert copies.copy(depot.settings).problems == ()
-    finally:
-        proxy.close()
-    assert proxy.flipped == 1
+        assert troubled.flipped == 1
     depot.settings = direct
     depot.assert_whole("copy")
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import random
-import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from bilten_orchestration.backups.repository.bucket import PART_BYTES, Repository
-from bilten_orchestration.errors import AccessRefused, Mismatch, StoreUnavailable
+from bilten_orchestration.errors import AccessRefused, Mismatch, StoreFull, StoreUnavailable
 from bilten_orchestration.local import ports
 from bilten_orchestration.settings import ObjectStoreSettings
 from bilten_orchestration.stores.object_store import connect
+from tests.integration.backups import troubled_store
 
 
 def _pieces(body: bytes) -> Iterator[bytes]:
@@ -84,60 +84,82 @@ def test_wrong_keys_and_a_dead_store_are_told_apart(buckets: ObjectStoreSettings
     client.close()
 
 
-class _Cutting:
-    """A proxy that breaks each of the first `cuts` connections after `after` bytes of answer."""
-
-    def __init__(self, target: tuple[str, int], *, after: int, cuts: int) -> None:
-        self._target, self._after, self.left = target, after, cuts
-        self._listener = socket.create_server((ports.LOOPBACK, 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._target)
-            cut = self.left > 0
-            self.left -= cut
-            threading.Thread(target=self._copy, args=(client, server, None), daemon=True).start()
-            limit = self._after if cut else None
-            threading.Thread(target=self._copy, args=(server, client, limit), daemon=True).start()
-
-    @staticmethod
-    def _copy(source: socket.socket, target: socket.socket, limit: int | None) -> None:
-        try:
-            while chunk := source.recv(65_536 if limit is None else min(65_536, limit)):
-                target.sendall(chunk)
-                if limit is not None:
-                    limit -= len(chunk)
-                    if limit <= 0:
-                        break
-        except OSError:
-            pass
-        for each in (source, target):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.mark.parametrize("cuts", [1, 4])
 def test_a_broken_connection_is_taken_up_where_it_broke(
     repository: Repository, buckets: ObjectStoreSettings, cuts: int
 ) -> None:
     body = random.Random(cuts).randbytes(12_000_000)
     repository.write("objects/one", [body])
-    assert buckets.endpoint_url is not None
-    port = int(buckets.endpoint_url.rsplit(":", 1)[1])
-    proxy = _Cutting((ports.LOOPBACK, port), after=2_500_000, cuts=cuts)
-    client = connect(buckets.model_copy(update={"endpoint_url": f"http://{ports.LOOPBACK}:{proxy.port}"}))
-    try:
+    with troubled_store.before(buckets) as troubled:
+        client = connect(troubled.settings)
+        troubled.cuts(2_500_000, times=cuts)
         assert b"".join(Repository(client, buckets.bucket_backups).read("objects/one")) == body
-        assert proxy.left == 0, "the proxy has not cut as often as it should"
-    finally:
+        assert troubled.cuts_left == 0, "it has not cut as often as it should"
         client.close()
-        proxy.close()
+
+
+def test_a_step_whose_answer_is_lost_is_done_once(
+    buckets: ObjectStoreSettings, repository: Repository
+) -> None:
+    """The store has completed the upload; asked again it knows of no upload, and the object is there."""
+    size = 2 * PART_BYTES + 5
+    body = random.Random(size).randbytes(size)
+    with troubled_store.before(buckets) as troubled:
+        client = connect(troubled.settings)
+        troubled.loses(lambda request: request.completes)
+        stored = Repository(client, buckets.bucket_backups).write("objects/one", _pieces(body))
+        assert troubled.losses_left == 0, "no answer was lost"
+        client.close()
+    assert (stored.bytes, stored.sha256) == (size, hashlib.sha256(body).hexdigest())
+    assert b"".join(repository.read("objects/one")) == body
+    assert list(repository.unfinished()) == []
+
+
+@pytest.mark.parametrize(("status", "code"), [(507, "XMinioStorageFull"), (403, "QuotaExceeded")])
+@pytest.mark.parametrize("size", [10, PART_BYTES + 5])
+def test_a_full_store_is_told_at_once(
+    buckets: ObjectStoreSettings, repository: Repository, size: int, status: int, code: str
+) -> None:
+    with troubled_store.before(buckets) as troubled:
+        client = connect(troubled.settings)
+        through = Repository(client, buckets.bucket_backups)
+        assert through.find("objects/one") is None
+        troubled.full(status=status, code=code)
+        before = troubled.requests
+        with pytest.raises(StoreFull, match="no room for"):
+            through.write("objects/one", _pieces(bytes(size)))
+        assert troubled.requests - before <= 4, "it was asked again and again"
+        troubled.well()
+        assert through.write("objects/one", _pieces(bytes(size))).bytes == size
+        client.close()
+    assert list(repository.unfinished()) == []
+
+
+def test_work_waits_for_a_store_that_went_away_and_a_look_does_not(
+    buckets: ObjectStoreSettings, repository: Repository
+) -> None:
+    repository.write("objects/one", [b"first"])
+    told: list[str] = []
+    with troubled_store.before(buckets) as troubled:
+        troubled.away()
+        began = time.monotonic()
+        client = connect(troubled.settings, patience_seconds=60)
+        with pytest.raises(StoreUnavailable):
+            list(Repository(client, buckets.bucket_backups).list(""))
+        assert time.monotonic() - began < 10
+        client.close()
+
+        troubled.back()
+        client = connect(troubled.settings, patience_seconds=60, progress=told.append)
+        through = Repository(client, buckets.bucket_backups)
+        assert [listed.name for listed in through.list("")] == ["objects/one"]
+        troubled.away()
+        back = threading.Timer(3, troubled.back)
+        back.start()
+        assert through.read_small("objects/one") == b"first"
+        assert any("waiting for it" in text for text in told)
+        troubled.fails(5)
+        through.write("objects/two", _pieces(bytes(PART_BYTES + 5)))
+        back.join()
+        client.close()
+    assert {listed.name for listed in repository.list("")} == {"objects/one", "objects/two"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bilten_orchestration.backups.wal import coverage, positions
-from bilten_orchestration.backups.wal.archive import Piece, best
+from bilten_orchestration.backups.wal.archive import Piece, best, newest_beat
 from bilten_orchestration.backups.wal.coverage import Gap
 from bilten_orchestration.backups.wal.positions import Switch, path_to
 
@@ -34,6 +36,44 @@ def test_a_run_ends_where_a_segment_is_missing_or_begun() -> None:
 def test_nothing_at_the_beginning_is_an_empty_run() -> None:
     run = coverage.run_from(best([piece(1, 4)]), path_to(1, ()), 3 * SIZE, SIZE)
     assert (run.pieces, run.beat_at, run.begin, run.end) == ((), None, 3 * SIZE, 3 * SIZE)
+
+
+def _clocked(*minutes: float, stored: float | None = None) -> coverage.Run:
+    """Segments whose newest heartbeats are of these minutes; `stored` is when, by the store."""
+    written_at = None if stored is None else BEGAN + timedelta(minutes=stored)
+    pieces = tuple(
+        replace(piece(1, number), beat_at=BEGAN + timedelta(minutes=at), written_at=written_at)
+        for number, at in enumerate(minutes)
+    )
+    return coverage.Run(0, len(pieces) * SIZE, pieces)
+
+
+YEAR = 365 * 24 * 60
+
+
+@pytest.mark.parametrize(
+    ("minutes", "until"),
+    [
+        ((0, 1, 2), 2),
+        ((0, 1, 1 + YEAR, 2 + YEAR, 3), 1),  # a year ahead, and back
+        ((0, 1, 1 + YEAR, 4, 5 + YEAR), 1),
+        ((YEAR, 1, 2), None),
+        ((0, 5, 4.5, 6), 6),  # half a minute back is no jump
+    ],
+)
+def test_no_moment_behind_a_clock_that_was_set_back(minutes: tuple[float, ...], until: float | None) -> None:
+    """Recovery stops at the first commit behind its target: of the time that was not."""
+    run = _clocked(*minutes)
+    assert run.beat_at == (None if until is None else BEGAN + timedelta(minutes=until))
+    assert run.last_beat_at == BEGAN + timedelta(minutes=minutes[-1])
+
+
+def test_a_clock_that_is_still_ahead_is_not_believed() -> None:
+    """The object store's own time of each object tells."""
+    assert _clocked(0, 1, 1 + YEAR, stored=2).beat_at == BEGAN + timedelta(minutes=1)
+    assert _clocked(0, 1, 16, stored=2).beat_at == BEGAN + timedelta(minutes=16)
+    assert newest_beat(_clocked(0, 1, 1 + YEAR, stored=2).pieces) == BEGAN + timedelta(minutes=1)
+    assert newest_beat(_clocked(1 + YEAR, stored=2).pieces) is None
 
 
 def test_over_a_switch_the_newer_timeline_counts() -> None:

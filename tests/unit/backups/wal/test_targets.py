@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -149,3 +150,23 @@ def test_a_backup_needs_no_wal_and_no_history() -> None:
     assert (chosen.pieces, chosen.timeline) == ((), 4)
     with pytest.raises(Refused, match="no base backup that can be restored"):
         choose(past([backup(1, expired=True)], []), Target("backup", "backup-1"))
+
+
+def test_a_jump_of_the_clock_moves_neither_the_timeline_nor_the_map() -> None:
+    """Timeline 1 has heartbeats of next year, and a backup that ended then; production is on 2."""
+    year = timedelta(days=365)
+    wrong = backup(3)
+    wrong = replace(wrong, manifest=replace(wrong.manifest, consistent_at=at(3.5) + year))
+    pieces = [
+        replace(piece(1, number), written_at=at(number + 1), beat_at=at(number + 0.9) + ahead)
+        for number, ahead in ((1, 0 * year), (2, year), (3, year))
+    ]
+    pieces += [replace(piece(2, number), written_at=at(number + 1)) for number in (4, 5)]
+    switch = Switch(1, 4 * SIZE)
+    found = past([backup(1), wrong, backup(5, timeline=2)], pieces, {2: (switch,)})
+    assert found.timeline == 2
+    assert [(span.begin, span.to) for span in found.spans(2)] == [(at(1.5), at(1.9)), (at(5.5), at(5.9))]
+    with pytest.raises(Refused):
+        choose(found, Target("moment", str(at(4.5))))
+    assert choose(found, Target("moment", str(at(5.6)))).start.backup.manifest.id == "backup-5"
+    assert choose(found, Target("latest")).start.run.end == 6 * SIZE
