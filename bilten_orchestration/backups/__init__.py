@@ -6,6 +6,7 @@ create.py      take one, of whatever store
 lock.py        one backup of a store at a time
 report.py      what taking one tells
 verify.py      whether all objects of a backup are whole; verify_deep.py restores it
+scratch.py     a place for servers that prove something, and are gone afterwards
 repository/    what lies in a bucket: objects, keys, manifests, the catalogue
 postgres/      how its backups are taken and restored
 wal/           its WAL: streamed, shipped, audited, and what can be reached

@@ -6,6 +6,9 @@ import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.backups.plan import PLANNED, Planned
+from bilten_orchestration.ingestion.assets import CLICKS, OPERATIONAL, SYNCED
+from bilten_orchestration.metrics.assets import MART_DAYS
+from bilten_orchestration.partitions.assets import OPERATIONAL as PARTITIONED
 from bilten_orchestration.stores.resources import Platform
 
 GROUP = "backups"
@@ -17,11 +20,25 @@ def key(store: str, kind: str) -> dg.AssetKey:
     return dg.AssetKey(["backups", store, kind])
 
 
+def upstream(planned: Planned) -> list[dg.AssetKey]:
+    """What is in it, by few edges: an incremental builds on the newest full backup, which has those of its
+    store. ClickHouse's marts stand behind the one table that says of each of their days which build published
+    it; Redis holds nothing that an asset describes."""
+    if planned.kind == "incremental":
+        return [key(planned.store, "full")]
+    match planned.store:
+        case "postgres":
+            return [spec.key for spec in (*OPERATIONAL, *PARTITIONED)]
+        case "clickhouse":
+            return [spec.key for spec in (*SYNCED, CLICKS, MART_DAYS)]
+        case "redis":
+            return []
+
+
 def _asset(planned: Planned) -> dg.AssetsDefinition:
     @dg.asset(
         key=key(planned.store, planned.kind),
-        # an incremental is one on the newest full backup
-        deps=[key(planned.store, "full")] if planned.kind == "incremental" else [],
+        deps=upstream(planned),
         group_name=GROUP,
         description=planned.description,
         owners=[face.DATA_PLATFORM],
@@ -138,7 +155,7 @@ def copies(
 
 @dg.asset(
     key=dg.AssetKey(["backups", "retention"]),
-    deps=[*ASSETS.values(), copies],
+    deps=[*ASSETS.values(), copies, key("postgres", "wal")],
     group_name=GROUP,
     description=(
         "Both buckets without what nobody was promised any more: expired backups, WAL before the window of"

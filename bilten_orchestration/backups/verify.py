@@ -1,7 +1,7 @@
 """Whether every object of a backup is there, is the one that was written, and decrypts.
 
-Reads all of it and writes nothing but the mark `verified`, when nothing is wrong. What the database inside
-is worth only a restore can tell: with `deep` it is used as well (verify_deep.py), and the mark says so.
+Reads all of it and writes nothing but the mark `verified`, when nothing is wrong. What the data inside are
+worth only a restore can tell: with `deep` it is used as well (verify_deep.py), and the mark says so.
 """
 
 from __future__ import annotations
@@ -54,14 +54,6 @@ def verify(
     with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         manifest = catalogue.read(opened.repository, opened.ring).find(backup_id).manifest
         wanted = [*manifest.objects, *manifest.others.values()]
-        if manifest.sealing == "clickhouse":
-            from bilten_orchestration.backups.clickhouse import digests
-
-            damaged = digests.problems_of(opened.repository, wanted, progress)
-            # what ClickHouse encrypts is not authenticated: there a restore alone makes a backup verified
-            return VerifyReport(
-                backup_id, len(wanted), manifest.stored_bytes, time.monotonic() - began, damaged
-            )
 
         def one(each: BackupObject) -> tuple[Problem, ...]:
             try:
@@ -72,12 +64,19 @@ def verify(
             progress(f"{each.name}: whole")
             return ()
 
-        used, unusable = _use(settings, opened, bucket, manifest, progress) if deep else ("", ())
+        used, unusable = _use(settings, opened, bucket, manifest, by, progress) if deep else ("", ())
         # a restore has read the objects; when it failed, all that are damaged are told and not only the first
-        rest = tuple(manifest.others.values()) if used else wanted
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="verify") as pool:
-            problems = tuple(problem for found in pool.map(one, rest) for problem in found) or unusable
-        if not problems:
+        rest = list(manifest.others.values()) if used else wanted
+        theirs = manifest.sealing == "clickhouse"
+        if theirs:
+            from bilten_orchestration.backups.clickhouse import digests
+
+            problems = digests.problems_of(opened.repository, rest, progress) or unusable
+        else:
+            with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="verify") as pool:
+                problems = tuple(problem for found in pool.map(one, rest) for problem in found) or unusable
+        # what ClickHouse encrypts is not authenticated: there a restore alone makes a backup verified
+        if not problems and not theirs:
             details = {"deep": used} if used else {}
             found = Mark(backup_id, "verified", datetime.now(UTC), by, details)
             catalogue.mark(opened.repository, opened.ring, manifest, found)
@@ -87,9 +86,9 @@ def verify(
 
 
 def _use(
-    settings: Settings, opened: Opened, bucket: Bucket, manifest: Manifest, progress: Progress
+    settings: Settings, opened: Opened, bucket: Bucket, manifest: Manifest, by: str, progress: Progress
 ) -> tuple[str, tuple[Problem, ...]]:
     try:
-        return verify_deep.use(settings, opened, bucket, manifest, progress), ()
+        return verify_deep.use(settings, opened, bucket, manifest, by, progress), ()
     except Mismatch as error:
         return "", error.problems

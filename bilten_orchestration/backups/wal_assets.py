@@ -50,40 +50,50 @@ def postgres_wal(
     from datetime import UTC, datetime
 
     from bilten_orchestration.backups.repository.opened import BUCKETS
-    from bilten_orchestration.backups.wal import audit
+    from bilten_orchestration.backups.wal import audit, first_day
 
-    with face.failures():
-        first, copy = (
-            audit.audit(platform.settings, bucket=bucket, progress=context.log.info) for bucket in BUCKETS
-        )
     now = datetime.now(UTC)
-    rpo = None if first.to is None else max(0.0, (now - first.to).total_seconds())
-    hours = (
-        None if first.begin is None or first.to is None else (first.to - first.begin).total_seconds() / 3600
-    )
-    yield dg.MaterializeResult(
-        metadata={
-            "segments": first.segments,
-            "gaps": len(first.gaps),
-            "gaps_of_copy": len(copy.gaps),
-            "objects_read": first.read + copy.read,
-            "timeline": first.timeline,
-            **({} if rpo is None else {"rpo_seconds": round(rpo, 1)}),
-            **({} if hours is None else {"reach_hours": round(hours, 2)}),
+    with face.failures():
+        waits = {bucket: first_day.waits_for(platform.settings, bucket, now) for bucket in BUCKETS}
+        reports = {
+            bucket: audit.audit(platform.settings, bucket=bucket, progress=context.log.info)
+            for bucket in BUCKETS
+            if waits[bucket] is None
         }
-    )
-    problems = (*first.problems, *copy.problems)
+    now = datetime.now(UTC)
+    first, copy = reports.get("first"), reports.get("copy")
+    waiting = "\n".join(reason for reason in waits.values() if reason)
+    metadata: dict[str, str | int | float] = {
+        "objects_read": sum(report.read for report in reports.values()),
+        **({"waits_for": waiting} if waiting else {}),
+        **({} if copy is None else {"gaps_of_copy": len(copy.gaps)}),
+    }
+    rpo = None
+    if first is not None:
+        metadata |= {"segments": first.segments, "gaps": len(first.gaps), "timeline": first.timeline}
+        if first.to is not None:
+            rpo = max(0.0, (now - first.to).total_seconds())
+            metadata["rpo_seconds"] = round(rpo, 1)
+            if first.begin is not None:
+                metadata["reach_hours"] = round((first.to - first.begin).total_seconds() / 3600, 2)
+    yield dg.MaterializeResult(metadata=metadata)
+    problems = [problem for report in reports.values() for problem in report.problems]
+    told = [str(problem) for problem in problems[: face.TOLD_PROBLEMS]]
     yield dg.AssetCheckResult(
         check_name=CLEAN,
-        passed=not problems,
-        description="\n".join(str(problem) for problem in problems[: face.TOLD_PROBLEMS]) or None,
+        passed=not problems and not waiting,
+        # what is only not there yet is no error; what is damaged is one beside it
+        severity=dg.AssetCheckSeverity.ERROR if problems else dg.AssetCheckSeverity.WARN,
+        description="\n".join([*told, *([waiting] if waiting else [])]) or None,
         metadata={"problems": face.table(problems)} if problems else {},
     )
     limit = audit.RPO.total_seconds()
+    good = rpo is not None and rpo <= limit
     yield dg.AssetCheckResult(
         check_name=RPO,
-        passed=rpo is not None and rpo <= limit,
-        description=None if rpo is not None and rpo <= limit else "next: bilten wal status",
+        passed=good,
+        severity=dg.AssetCheckSeverity.WARN if waits["first"] else dg.AssetCheckSeverity.ERROR,
+        description=None if good else waits["first"] or "next: bilten wal status",
         metadata={} if rpo is None else {"rpo_seconds": round(rpo, 1)},
     )
 

@@ -146,17 +146,15 @@ def _copied(settings: Settings) -> frozenset[str] | None:
 
 def verify(
     backup: Annotated[str, typer.Argument(help="Its id, as `bilten backup list` shows it.", metavar="ID")],
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Restore it into a scratch directory; read a dump to its end.")
-    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Restore it into a scratch server too.")] = False,
     bucket: FromBucket = BucketChoice.first,
     as_json: output.Json = False,
 ) -> None:
     """Read every object of a backup: it is there, it is the one that was written, and it decrypts.
 
-    With --deep a base backup is restored with what it builds on and checked by pg_verifybackup, and removed
-    again; a dump is read by pg_restore, and its rows are counted. Exits 1 with one line for each object that
-    is not what it was.
+    With --deep it is restored too, never onto a live server, and removed again: pg_verifybackup checks a base
+    backup, rows of a dump and keys of Redis are counted, CHECK TABLE reads ClickHouse's parts. Exits 1 with
+    one line for each object that is not what it was.
     """
     with output.errors("backup verify", as_json=as_json):
         from bilten_orchestration.backups.verify import verify as read_all

@@ -57,6 +57,8 @@ def clickhouse(
 
 
 def _show_clickhouse(report: RestoredTables) -> None:
+    from bilten_orchestration.backups.clickhouse.restore import SYNC_AGAIN
+
     print(report.backup_id)
     print(f"{len(report.tables)} tables and views on {report.server}, {size(report.bytes)}")
     if report.preview:
@@ -69,6 +71,9 @@ def _show_clickhouse(report: RestoredTables) -> None:
         f"proved in {report.prove_seconds:.1f} s"
     )
     print(f"{sum(report.rows.values()):,} rows in {len(report.rows)} tables{'; verified' * report.verified}")
+    if report.sync_refuses:
+        print("the sync refuses until every row was read again; next, where it is the")
+        print(f"platform's server: {SYNC_AGAIN}")
 
 
 def disks_file(

@@ -133,7 +133,9 @@ def disagreements(
             Problem(
                 "ClickHouse holds another batch than PostgreSQL remembers",
                 expected=_batches(state),
-                found=f"batch {applied.number}" if applied.number else "no batch",
+                found=f"batch {applied.number}"
+                if applied.number
+                else "no batch, as after a restore of its raw tables",
             )
         )
     if applied.number == 0 and state.applying_batch is None and state.batch == 0 and not raw_is_empty:
@@ -155,6 +157,21 @@ def disagreements(
                 )
             )
     return problems
+
+
+def published_before(connection: Connection, client: Client) -> set[date]:
+    """Days that were built again after what ClickHouse shows of them: those of marts that were restored.
+
+    Builds take what they have built off PostgreSQL's list of dirty days, and that does not go back.
+    """
+    rows = client.query(
+        "select day, min(batch) from analytics.mart_days final where batch > 0 group by day"
+    ).result_rows
+    shown: dict[date, int] = {day: batch for day, batch in rows}
+    built = connection.execute(
+        "select day, batch from system.metric_dirty_days where generation <= built_generation"
+    ).fetchall()
+    return {day for day, batch in built if shown.get(day, 0) < batch}
 
 
 def begin_applying(

@@ -192,6 +192,9 @@ class _Batch:
                 whole=whole,
                 at_once=self.settings.ingestion.parallel_ranges,
             )
+            if accepted and not applied.number:  # restored: its marts may be as old as its rows were
+                older = state.published_before(self.connection, self.client)
+                days |= {day: "marts were restored" for day in sorted(older) if day not in days}
             self.progress(f"{len(days)} days touched")
 
             wanted = self._control_days(days, control_days, snapshot, whole)

@@ -70,6 +70,22 @@ def layout(home: Path) -> Layout:
     them that matters is the owner's alone.
     """
     user = server_user()
+    data = for_servers(home, user) / "data"
+    data.mkdir(mode=0o711, exist_ok=True)
+    sockets = home / "run"
+    if len(os.fsencode(sockets)) + len("/supervisor/socket") > SOCKET_PATH_BYTES or not reachable(home, user):
+        digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
+        sockets = SHORT / f"bilten-{os.geteuid()}-{digest}"
+    _own_directory(sockets, 0o711)
+    found = Layout(home, data, sockets, user)
+    for private in (found.logs, found.programs, found.dagster_home, found.supervisor_socket.parent):
+        _own_directory(private, 0o700)
+    return found
+
+
+def for_servers(home: Path, user: ServerUser | None) -> Path:
+    """The state directory, made, or the one that stands in for it where the servers' user cannot walk to
+    it."""
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,21 +97,11 @@ def layout(home: Path) -> Layout:
         ) from None
     _own_directory(home, 0o711)
     if reachable(home, user):
-        data = home / "data"
-    else:
-        data = outside_directory(home) / "data"
-        data.parent.parent.mkdir(mode=0o755, exist_ok=True)
-        data.parent.mkdir(mode=0o711, exist_ok=True)
-    data.mkdir(mode=0o711, exist_ok=True)
-    sockets = home / "run"
-    if len(os.fsencode(sockets)) + len("/supervisor/socket") > SOCKET_PATH_BYTES or not reachable(home, user):
-        digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
-        sockets = SHORT / f"bilten-{os.geteuid()}-{digest}"
-    _own_directory(sockets, 0o711)
-    found = Layout(home, data, sockets, user)
-    for private in (found.logs, found.programs, found.dagster_home, found.supervisor_socket.parent):
-        _own_directory(private, 0o700)
-    return found
+        return home
+    outside = outside_directory(home)
+    outside.parent.mkdir(mode=0o755, exist_ok=True)
+    outside.mkdir(mode=0o711, exist_ok=True)
+    return outside
 
 
 def _own_directory(path: Path, mode: int) -> None:

@@ -40,6 +40,12 @@ MART_DAYS = dg.AssetSpec(
     metadata={"dagster/table_name": "analytics.mart_days"},
 )
 
+
+def mart_days(marts: Sequence[Mart]) -> dg.AssetSpec:
+    """Below the marts whose swaps write it."""
+    return MART_DAYS.replace_attributes(deps=[dg.AssetKey(mart.table.split(".")) for mart in marts])
+
+
 Events = Iterator[dg.Output[Any] | dg.AssetCheckResult | dg.AssetCheckEvaluation]
 
 

@@ -23,7 +23,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     freshness = checks.freshness_checks(marts)
     jobs = schedules.build_jobs(daily, whole, [freshness])
     return dg.Definitions(
-        assets=[assets.MART_DAYS, daily, whole],
+        assets=[assets.mart_days(marts), daily, whole],
         asset_checks=[freshness, checks.published_days_equal_postgres],
         jobs=[*jobs],
         schedules=schedules.build_schedules(jobs),

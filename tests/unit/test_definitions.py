@@ -177,6 +177,26 @@ def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
     assert not [key for key in assets if "__build" in key]
 
 
+def test_the_graph_reads_from_table_and_mart_to_backup_to_retention(loaded: dict[str, Any]) -> None:
+    assets = loaded["assets"]
+    of = {key: set(asset["parents"]) for key, asset in assets.items()}
+    operational = {key for key in assets if key.startswith("operational/")}
+    raw = {key for key in assets if key.startswith("raw/")}
+    assert (len(operational), len(raw)) == (18, 14)
+    assert of["backups/postgres/full"] == of["backups/postgres/logical"] == operational
+    assert of["backups/postgres/incremental"] == {"backups/postgres/full"}
+    assert of["backups/clickhouse/full"] == raw | {
+        "analytics/control_days",
+        "analytics/control_totals",
+        "analytics/events",
+        "analytics/mart_days",
+    }
+    assert of["analytics/mart_days"] == {key for key, asset in assets.items() if asset["partitioned"]}
+    backups = {key for key in assets if key.startswith("backups/")}
+    assert of["backups/retention"] == backups - {"backups/retention"}
+    assert of["backups/copies"] == backups - {"backups/retention", "backups/copies", "backups/postgres/wal"}
+
+
 def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
     assert loaded["jobs"] == [
         "backup_copies",

@@ -10,5 +10,7 @@ base.py        full and incremental backups
 parents.py     what an incremental is taken on, or why there is none
 selection.py   which tables a restore makes, and under which names
 target.py      another server, by its address
+scratch.py     an empty engine of our own, for a backup to be proven in
+merges.py      merges of restored tables, off while their rows are counted
 restore.py     tables from a backup, on this server or another one
 """

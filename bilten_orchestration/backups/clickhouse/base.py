@@ -5,7 +5,8 @@ order, and what a kill in between leaves:
 
     1. the locks of lock.py are taken                     nothing
     2. the server is looked at; what a killed process     nothing
-       left running in it is ended
+       left running in it is ended, and merges that one
+       left off are on again
     3. BACKUP ... ASYNC, followed to its end              objects without a manifest, and a BACKUP that goes
                                                           on in the server: the next call ends it (step 2)
     4. every object is read once, for its SHA-256         objects without a manifest: swept later
@@ -28,7 +29,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from bilten_orchestration.backups import lock
-from bilten_orchestration.backups.clickhouse import digests, operations, parents, preflight, sealed, server
+from bilten_orchestration.backups.clickhouse import (
+    digests,
+    merges,
+    operations,
+    parents,
+    preflight,
+    sealed,
+    server,
+)
 from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
 from bilten_orchestration.backups.clickhouse.operations import quoted
 from bilten_orchestration.backups.report import BackupReport
@@ -64,6 +73,7 @@ def take(
         stack.enter_context(lock.held(settings, "clickhouse", progress))
         found = _look(client)
         operations.end_leftovers(client, progress)
+        merges.mend(client, progress)
         # a key that the server's disks do not know would encrypt nothing: none is made here
         opened = stack.enter_context(Opened.of(settings, new=False, progress=progress))
         parent = "" if kind == "full" else _parent(opened, found)
@@ -74,7 +84,7 @@ def take(
         backup_id = new_id("clickhouse", "incremental" if base else "full", started_at)
         prefix = f"{PREFIX}/{backup_id}/"
         progress(f"{backup_id}: {'changes of' if base else 'about'} {found.bytes >> 20:,} MiB to read")
-        before = server.rows_and_parts(client)
+        before, batch = server.rows_and_parts(client), server.newest_batch(client)
         ended = operations.run(
             client,
             statement(backup_id, base.id if base else None, access=found.keeps_users),
@@ -106,7 +116,9 @@ def take(
             parent=base.id if base else None,
             run=run,
             counts=unchanged(before, after),
-            details=_details(ended, parent if isinstance(parent, str) else "", access=found.keeps_users),
+            details=_details(
+                ended, parent if isinstance(parent, str) else "", batch, access=found.keeps_users
+            ),
             sealing="clickhouse",
         )
         catalogue.add(opened.repository, opened.ring, taken)
@@ -140,8 +152,11 @@ def unchanged(before: Mapping[str, tuple[int, str]], after: Mapping[str, tuple[i
     return {table: rows for table, (rows, _) in sorted(before.items()) if after.get(table) == before[table]}
 
 
-def _details(ended: operations.Ended, instead: str, *, access: bool) -> dict[str, str]:
+def _details(ended: operations.Ended, instead: str, batch: int, *, access: bool) -> dict[str, str]:
+    """`batch` was whole in ClickHouse when BACKUP began: every table holds it, and some may hold a later
+    one."""
     return {
+        "batch": str(batch),
         "databases": ",".join(server.DATABASES),
         "files": str(ended.files),
         "server_seconds": f"{ended.seconds:.1f}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.backups.clickhouse import server
+from bilten_orchestration.backups.clickhouse import merges, server
 from bilten_orchestration.backups.clickhouse.disks import DISK
 from bilten_orchestration.backups.preflight import Requirement
 from bilten_orchestration.settings import Settings
@@ -55,6 +55,7 @@ def requirements(settings: Settings) -> tuple[Requirement, ...]:
                     if not each.what.endswith("too old")
                 ),
                 *(each for disk in DISK.values() for each in disk_requirements(client, disk)),
+                _merging(client),
                 *(_granted(client, found.user, right, what) for right, what in _GRANTS),
             )
         finally:
@@ -111,6 +112,18 @@ def _asked_for_nothing(client: Client, disk: str) -> tuple[str, str]:
         code = _CODE.search(text)
         return (code[1] or code[2]) if code else "", text.partition(" (for url")[0][-300:]
     return "", f"a backup of the name {_NO_BACKUP}"
+
+
+def _merging(client: Client) -> Requirement:
+    off = merges.left(client)
+    return Requirement(
+        "merges",
+        not off,
+        "on in every table",
+        f"off in {', '.join(map(str, off))}: a restore is at work, or was killed" if off else "on",
+        "; ".join(merges.statement(table) for table in off) or "",
+        "tables that take inserts for long",
+    )
 
 
 def _granted(client: Client, user: str, right: str, what: str) -> Requirement:

@@ -4,14 +4,22 @@
        is wrong is told at once                                  nothing is written
     2. every object of the backup, and of its parent, is read and compared with the manifest: RESTORE itself
        does not notice a changed count.txt                       nothing is written
-    3. RESTORE of the structure; merges of these tables off      a kill leaves empty tables, and from here on
-    4. RESTORE of the rows into them, by parts: no materialized  some rows. The next call refuses and names
-       view fires                                                the tables: drop them. Their merges are off
-    5. rows are counted, CHECK TABLE reads every part, the rows  until they are dropped or the server starts
+    3. RESTORE of the structure; what the sync says it has       a kill leaves empty tables, and from here on
+       applied is forgotten where raw tables come back; merges   some rows. The next call refuses and names
+       of these tables off                                       the tables: drop them. Their merges are off
+    4. RESTORE of the rows into them, by parts: no materialized  until then, or until the next backup or
+       view fires                                                restore puts them on (merges.py)
+    5. rows are counted, CHECK TABLE reads every part, the rows
        are compared with what is known of the backup
     6. merges on; the backup is marked verified, with its rows, when all of it was restored
 
 Rows are those of the parts, before any merge: a ReplacingMergeTree has fewer a moment later.
+
+PostgreSQL's mark does not go back with ClickHouse: what was synced since the backup would be missing for
+ever. So analytics.sync_batches is empty after raw tables were restored, and from before their first row on:
+the sync, which compares its state with that, refuses until `bilten sync --accept-epoch` has read every row
+again, and builds refuse as long; no sync runs beside a restore of them. It does not matter which tables
+came back, of which moment each of them is, or where it was killed.
 """
 
 from __future__ import annotations
@@ -25,19 +33,27 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.backups import lock
-from bilten_orchestration.backups.clickhouse import digests, operations, preflight, sealed, server
+from bilten_orchestration.backups.clickhouse import digests, merges, operations, preflight, sealed, server
 from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
-from bilten_orchestration.backups.clickhouse.selection import Selection, Table, select, tables_in
+from bilten_orchestration.backups.clickhouse.selection import (
+    BATCHES,
+    Selection,
+    Table,
+    select,
+    tables_in,
+)
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.catalogue import Backup, Catalogue
 from bilten_orchestration.backups.repository.manifest import Manifest, Mark
 from bilten_orchestration.backups.repository.objects import checked
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
-from bilten_orchestration.errors import Mismatch, Problem, Refused
+from bilten_orchestration.errors import Mismatch, Problem, Refused, StoreUnavailable
+from bilten_orchestration.ingestion.tables import RAW
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import ClickHouseSettings, Settings
-from bilten_orchestration.stores import clickhouse
+from bilten_orchestration.stores import clickhouse, postgres
 from bilten_orchestration.stores.driver_errors import translated
+from bilten_orchestration.stores.locks import advisory_lock
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -46,6 +62,7 @@ _ROOM = 1.05
 _ROWS = "rows of "
 _INNER_BY_ID = ".inner_id."
 _CHECKED = ("MergeTree", "Log")
+SYNC_AGAIN = "bilten sync --accept-epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +80,8 @@ class Wanted:
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
     """`rows` by table as it is called now; tables without rows and views are in `tables` alone. A preview has
-    no rows and no seconds. `verified` says that the backup counts as verified from now on."""
+    no rows and no seconds. `verified` says that the backup counts as verified from now on, `sync_refuses`
+    that raw tables came back: the next sync has to be told to read every row again (`SYNC_AGAIN`)."""
 
     backup_id: str
     server: str
@@ -73,6 +91,7 @@ class RestoreReport:
     objects: int
     preview: bool = False
     verified: bool = False
+    sync_refuses: bool = False
     check_seconds: float = 0.0
     restore_seconds: float = 0.0
     prove_seconds: float = 0.0
@@ -114,12 +133,16 @@ def restore(
             sum(each.stored_bytes for each in chain),
             sum(len(each.objects) for each in chain),
             preview=preview,
+            sync_refuses=_raw_comes(chosen),
         )
         client = clickhouse.connect(place)
         stack.callback(client.close)
         stack.enter_context(lock.held(settings, "clickhouse", progress))
+        if report.sync_refuses and not preview and _same_server(place, settings.clickhouse):
+            stack.enter_context(_no_sync(settings, progress))
         if not preview:
             operations.end_leftovers(client, progress)
+            merges.mend(client, progress)
         _refuse(client, chain, chosen, wanted)
         if preview:
             return report
@@ -144,6 +167,32 @@ def restore(
             restore_seconds=seconds,
             prove_seconds=time.monotonic() - compared - seconds,
         )
+
+
+def _same_server(one: ClickHouseSettings, other: ClickHouseSettings) -> bool:
+    return (one.host, one.port) == (other.host, other.port)
+
+
+@contextmanager
+def _no_sync(settings: Settings, progress: Progress) -> Iterator[None]:
+    """None is at work: it would say at its end that the raw tables hold its batch."""
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(
+                postgres.connect(settings.postgres, application_name="bilten restore", autocommit=True)
+            )
+        except StoreUnavailable:
+            progress("PostgreSQL does not answer, so that no sync runs")
+        else:
+            stack.enter_context(
+                advisory_lock(
+                    connection,
+                    "sync-run",
+                    wait_seconds=settings.ingestion.lock_wait_seconds,
+                    on_wait=lambda holders: progress(f"waiting for the sync: {holders}"),
+                )
+            )
+        yield
 
 
 def _chain(found: Catalogue, backup_id: str) -> tuple[Backup, list[Manifest]]:
@@ -251,23 +300,29 @@ def _restored(
 
     progress("tables and views")
     run("structure", chosen.elements, "structure_only = 1")
-    with _merges_off(client, chosen):
+    if _raw_comes(chosen):
+        _forget_batches(client)
+    with merges.off(client, _merging(client, chosen)):
         progress("rows")
-        access = "".join(f", table system.{name}" for name in server.ACCESS) if wanted.users else ""
-        run("rows", chosen.elements + access)
+        access = [f"table system.{name}" for name in server.ACCESS] if wanted.users else []
+        if elements := [*access, *([chosen.rows] if chosen.rows else [])]:
+            run("rows", ", ".join(elements))
         yield time.monotonic() - began
 
 
-@contextmanager
-def _merges_off(client: Client, chosen: Selection) -> Iterator[None]:
-    tables = [each.place for each in _holding(client, chosen) if each.engine.endswith("MergeTree")]
-    try:
-        for table in tables:
-            client.command(f"system stop merges {table.sql}")
-        yield
-    finally:
-        for table in tables:
-            client.command(f"system start merges {table.sql}")
+def _raw_comes(chosen: Selection) -> bool:
+    return any(table.database == RAW for table in chosen.targets)
+
+
+def _forget_batches(client: Client) -> None:
+    """See the module's docstring."""
+    batches = Table(*BATCHES)
+    if client.query(f"exists table {batches.sql}").result_rows[0][0]:
+        client.command(f"truncate table {batches.sql} sync")
+
+
+def _merging(client: Client, chosen: Selection) -> list[Table]:
+    return [each.place for each in _holding(client, chosen) if each.engine.endswith("MergeTree")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +411,7 @@ def _compare(backup: Backup, chosen: Selection, rows: Mapping[Table, int]) -> No
     if of_first:
         known = first
     found = {str(table): count for table, count in rows.items() if table in wanted}
-    names = {str(table) for table in wanted}
+    names = {str(table) for table in wanted if chosen.target(table) != Table(*BATCHES)}
     # what the first restore did not list had no rows; before it nothing is known of what changed
     compared = known.keys() | (found.keys() if of_first else set())
     problems = [

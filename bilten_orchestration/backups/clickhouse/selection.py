@@ -13,6 +13,10 @@ from bilten_orchestration.errors import Problem, UsageError
 
 _METADATA = "metadata/"
 _ENDING = ".sql"
+# the record of what the sync has applied. Under its own name its rows are never restored: nobody could say of
+# which batch the raw tables are (BACKUP is no snapshot), so that sync and builds refuse until it was
+# reconciled
+BATCHES = ("analytics", "sync_batches")
 # a table behind a materialized view: RESTORE makes it with its view, under a new name
 _INNER = ".inner"
 
@@ -32,11 +36,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """`tables` of the backup, as they are called there. `elements` is how RESTORE names them; `renamed` the
-    database each one gets, where it gets another one. `whole` says that nothing is left out or renamed."""
+    """`tables` of the backup, as they are called there. `elements` is how RESTORE names them, `rows` how it
+    names those whose rows come back (none: empty); `renamed` the database each one gets, where it gets
+    another one. `whole` says that no table is left out or renamed."""
 
     tables: tuple[Table, ...]
     elements: str
+    rows: str
     renamed: dict[str, str]
     whole: bool
 
@@ -99,12 +105,20 @@ def select(
         (chosen,) = (each for each in there if str(each) == table)
         renamed = {chosen.database: rename} if rename else {}
         as_ = f" as {Table(rename, chosen.name).sql}" if rename else ""
-        return Selection((chosen,), f"table {chosen.sql}{as_}", renamed, whole=False)
+        element = f"table {chosen.sql}{as_}"
+        rows = "" if chosen == Table(*BATCHES) and not rename else element
+        return Selection((chosen,), element, rows, renamed, whole=False)
     names = (database,) if database else databases
     renamed = {names[0]: rename} if rename else {}
-    elements = ", ".join(
+    elements = [
         f"database {quoted(name)}" + (f" as {quoted(renamed[name])}" if name in renamed else "")
         for name in names
-    )
+    ]
+    rows = ", ".join(elements)
+    if Table(*BATCHES) in there and BATCHES[0] in names and not rename:
+        # last: behind EXCEPT a comma goes on with tables
+        others = [each for each in elements if each != f"database {quoted(BATCHES[0])}"]
+        left_out = f"database {quoted(BATCHES[0])} except table {quoted(BATCHES[1])}"
+        rows = ", ".join([*others, left_out])
     chosen_tables = tuple(each for each in there if each.database in names)
-    return Selection(chosen_tables, elements, renamed, whole=not (database or rename))
+    return Selection(chosen_tables, ", ".join(elements), rows, renamed, whole=not (database or rename))

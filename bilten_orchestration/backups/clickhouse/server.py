@@ -91,3 +91,10 @@ def rows_and_parts(client: Client, databases: tuple[str, ...] = DATABASES) -> Ma
         table: (int(rows), parts)
         for table, rows, parts in client.query(_TABLES, {"databases": list(databases)}).result_rows
     }
+
+
+def newest_batch(client: Client) -> int:
+    """The newest batch of the sync that is whole here; 0 where there is none."""
+    if not client.query("exists table analytics.sync_batches").result_rows[0][0]:
+        return 0
+    return int(client.query("select max(batch) from analytics.sync_batches").result_rows[0][0])

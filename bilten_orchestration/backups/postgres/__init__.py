@@ -9,6 +9,7 @@ targets.py    where a restore is to stop, and what it starts from
 restore.py    a data directory as of a moment
 recovery.py   what it is told of its recovery, and what became of it
 private.py    a restored server on a private socket
+scratch.py    an empty one, for a dump to be proven in
 
 logical.py    logical backups: pg_dump of each database, and the roles
 databases.py  what restoring a database needs to know beside its dump

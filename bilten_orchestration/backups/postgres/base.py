@@ -134,10 +134,10 @@ def take(
 
 @dataclass(frozen=True, slots=True)
 class _Parent:
-    """`file` is a copy of the manifest that pg_basebackup made of it."""
+    """`file` is where pg_basebackup reads the manifest that it made of it."""
 
     manifest: Manifest
-    file: Path
+    file: str
 
 
 @contextmanager
@@ -153,10 +153,10 @@ def _parent(opened: Opened, found: server.Server) -> Iterator[_Parent | str]:
     except Mismatch as error:
         yield error.problems[0].what
         return
-    with tempfile.NamedTemporaryFile(prefix="bilten-backup-manifest-") as file:
+    with tempfile.TemporaryFile() as file:  # without a name: a kill leaves nothing of it
         file.write(body)
         file.flush()
-        yield _Parent(chosen, Path(file.name))
+        yield _Parent(chosen, programs.path_of(file))
 
 
 def _wal_range(manifest: bytes) -> WalRange:

@@ -29,7 +29,7 @@ from bilten_orchestration.backups.postgres.logical import DATABASES, GLOBALS, co
 from bilten_orchestration.backups.postgres.logical_target import NAME, Target, connect, count
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
-from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import PostgresSettings, Settings
@@ -72,20 +72,22 @@ def restore(
     owners: bool = True,
     jobs: int = 2,
     scratch: Path | None = None,
+    bucket: Bucket = "first",
     progress: Progress = silent,
 ) -> LogicalRestoreReport:
     """Restore a database of the backup (None: the operational one), or one `schema.table` of it.
 
     `into` is a new database of `server` (None: the configured one), or an empty one; for a table any that has
     none of that name. With `roles` those that are missing are made first; without `owners` everything is the
-    role's that restores. `scratch` (None: the state directory) has room for the dump.
+    role's that restores. `scratch` (None: the state directory) has room for the dump. `bucket`
+    copy reads the second one.
 
     Raises Refused or UsageError before anything is written, Mismatch (no such backup, lost key, damaged
     objects, errors of pg_restore, other rows than in the manifest), LockHeld, StoreUnavailable.
     """
     place, server = scratch or settings.home, server or settings.postgres
     with translated("the restore"), ExitStack() as stack:
-        opened = stack.enter_context(Opened.of(settings, new=False, progress=progress))
+        opened = stack.enter_context(Opened.of(settings, new=False, bucket=bucket, progress=progress))
         manifest = logical_backup(opened, backup_id)
         source = _source(opened, manifest, database)
         wanted = None if table is None else _table(source, table)

@@ -102,7 +102,7 @@ def arguments_of(parameters: Mapping[str, object]) -> Iterator[tuple[str, Mappin
         yield conninfo, environment | {"PGPASSFILE": path_of(file)}
 
 
-def path_of(file: IO[str]) -> str:
+def path_of(file: IO[str] | IO[bytes]) -> str:
     """A path by which our children open a file that has no name, for as long as we live (Linux)."""
     return f"/proc/{os.getpid()}/fd/{file.fileno()}"
 

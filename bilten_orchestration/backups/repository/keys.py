@@ -23,7 +23,7 @@ import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,6 +104,11 @@ def read(path: Path, wrapping: Wrapping | None = None) -> KeyRing:
     if ring is None or problems:
         raise Refused(problems)
     return ring
+
+
+def made_on(key_id: str) -> date:
+    """The day (UTC) on which a key was made: its id begins with it."""
+    return datetime.strptime(key_id[:8], "%Y%m%d").replace(tzinfo=UTC).date()
 
 
 def ensure(path: Path, wrapping: Wrapping | None = None) -> KeyRing:

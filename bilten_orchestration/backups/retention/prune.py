@@ -10,7 +10,8 @@ For each store and bucket, under the lock that keeps backups of the store (of th
     4. its manifest is removed                        no backup any more; the mark tells the next run that the
                                                       rest may go at once (case 14)
     5. its objects, its marks, that mark last         the same
-    6. WAL goes, oldest first; leftovers; uploads     less to do for the next run
+    6. WAL goes, oldest first; leftovers; old         less to do for the next run
+       journals; uploads
 
 The right-hand side is what a kill at that step leaves. Backups that build on others go before these. Right
 before a removal it is asked again whether what was decided on is still what is there.
@@ -34,18 +35,27 @@ from bilten_orchestration.backups.repository.manifest import Mark, Store, seal
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.retention import replayable
 from bilten_orchestration.backups.retention.orphans import Orphan, order, orphans
-from bilten_orchestration.backups.retention.rules import Decision, Rules, WalObject, chain_first, decide
+from bilten_orchestration.backups.retention.rules import (
+    Decision,
+    Rules,
+    WalObject,
+    chain_first,
+    decide,
+    decide_journals,
+)
 from bilten_orchestration.backups.wal import archive, positions
 from bilten_orchestration.errors import Problem, TransientError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
 _TOLD_EVERY_SECONDS = 2
+_JOURNAL = "journal/prune"
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line for people: a backup, or the objects of WAL that share a reason. `number` of them."""
+    """One line for people: a backup, or the objects of WAL or journals that share a reason. `number` of
+    them."""
 
     bucket: str
     store: str
@@ -198,7 +208,11 @@ def _one(settings: Settings, opened: Opened, bucket: Bucket, store: Store, done:
         )
         return
     now, clock, applied = datetime.now(UTC), repository.clock(), rules(segment_bytes)
-    decisions = decide(found.backups, wal, applied, now, clock)
+    journals = list(repository.list(f"{_JOURNAL}/"))
+    decisions = (
+        *decide(found.backups, wal, applied, now, clock),
+        *decide_journals(store, journals, found.backups, applied, now, clock),
+    )
     if problem := _implausible(found.backups, now, clock, applied, repository.bucket, store):
         done.problems.append(problem)
     left: tuple[Orphan, ...] = ()
@@ -221,7 +235,7 @@ def _one(settings: Settings, opened: Opened, bucket: Bucket, store: Store, done:
         "removed": [asdict(each) for each in going],
         "left_behind": [asdict(each) for each in going_left],
     }
-    name = f"journal/prune/{now:%Y%m%dT%H%M%S%fZ}-{store}-{bucket}.json"
+    name = f"{_JOURNAL}/{now:%Y%m%dT%H%M%S%fZ}-{store}-{bucket}.json"
     repository.write_small(name, seal("prune", body, ring, ring.current))
     backups = {backup.manifest.id: backup for backup in found.backups}
     for decision in chain_first(going, {name: backup.manifest for name, backup in backups.items()}):
@@ -229,6 +243,8 @@ def _one(settings: Settings, opened: Opened, bucket: Bucket, store: Store, done:
     _remove_wal(repository, wal, {each.name for each in going if each.subject == "wal"}, done)
     for orphan in going_left:
         _sweep(repository, orphan, done)
+    old = {each.name for each in going if each.subject == "journal"}
+    _remove_all(repository, (each for each in journals if each.name in old), done)
 
 
 def _implausible(
@@ -276,19 +292,19 @@ def _orphans(
 def _lines(
     bucket: Bucket, store: Store, decisions: Iterable[Decision], left: Iterable[Orphan]
 ) -> Iterator[Line]:
-    wal: dict[tuple[str, bool, int, str], list[Decision]] = {}
+    objects: dict[tuple[str, str, bool, int, str], list[Decision]] = {}
     for each in decisions:
         if each.subject == "backup":
             action = "expire" if each.goes else "keep"
             yield Line(bucket, store, "backup", each.name, action, each.case, each.reason, 1, each.bytes)
         else:
             place = each.name.rpartition("/")[0]
-            wal.setdefault((place, each.goes, each.case, each.reason), []).append(each)
-    for (place, goes, case, reason), of_it in wal.items():
+            objects.setdefault((each.subject, place, each.goes, each.case, each.reason), []).append(each)
+    for (subject, place, goes, case, reason), of_it in objects.items():
         ends = [each.name.rpartition("/")[2].partition(".")[0] for each in of_it]
         name = f"{place}/{min(ends)}" + (f" to {max(ends)}" if len(set(ends)) > 1 else "")
         size = sum(each.bytes for each in of_it)
-        yield Line(bucket, store, "wal", name, "remove" if goes else "keep", case, reason, len(of_it), size)
+        yield Line(bucket, store, subject, name, "remove" if goes else "keep", case, reason, len(of_it), size)
     for orphan in left:
         action = "remove" if orphan.goes else "keep"
         yield Line(

@@ -33,6 +33,11 @@ Objects and documents of no listed backup,
     13. older: go
     14. of a backup that has the mark `expired` and no manifest: go at once; a prune was killed there
 
+A journal of a prune,
+
+    15. younger than 400 days, or than the longest time that a backup of its store is kept for: stays
+    16. older: goes. While nothing else may go (1), it stays too
+
 What cannot be believed (a store whose catalogue has problems) is kept with everything else of that store:
 prune.py asks nothing of it. Archives of partitions lie outside all of this.
 
@@ -48,11 +53,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from bilten_orchestration.backups.repository.bucket import Listed
 from bilten_orchestration.backups.repository.catalogue import Backup
 from bilten_orchestration.backups.repository.manifest import Manifest, Store
 from bilten_orchestration.backups.wal.positions import lsn, start_of
 
-Subject = Literal["backup", "wal"]
+Subject = Literal["backup", "wal", "journal"]
 WINDOW = timedelta(days=7)
 
 
@@ -77,13 +83,15 @@ class WalObject:
 class Rules:
     """`kept` by store and kind; `window` is the promise of PITR. `silence` is the longest time between two
     signs of life that counts, `apart` how far two clocks may differ, `superseded` how long a part of a
-    segment stays beside a longer one (somebody may be restoring from it)."""
+    segment stays beside a longer one (somebody may be restoring from it), `journal` how long at least is
+    known what a prune removed."""
 
     kept: Mapping[tuple[str, str], timedelta]
     window: timedelta = WINDOW
     silence: timedelta = timedelta(days=2)
     apart: timedelta = timedelta(minutes=15)
     superseded: timedelta = timedelta(hours=1)
+    journal: timedelta = timedelta(days=400)
     segment_bytes: int = 16 << 20
 
 
@@ -134,6 +142,35 @@ def decide(
     said += [each.decision for each in judged]
     said += _judge_wal(by_store["postgres"], wal, rules, now)
     return tuple(said)
+
+
+def decide_journals(
+    store: Store,
+    journals: Sequence[Listed],
+    backups: Sequence[Backup],
+    rules: Rules,
+    now: datetime,
+    store_clock: datetime,
+) -> tuple[Decision, ...]:
+    """Cases 15 and 16 for the journals of one store, by name; `journals` are those of all: in ages counts the
+    time in which there were any, or backups of the store."""
+    kept = max([rules.journal, *(time for (of, _), time in rules.kept.items() if of == store)])
+    manifests = [backup.manifest for backup in backups]
+    signs = [at for each in manifests for at in (each.started_at, each.finished_at)]
+    life = _Life([*signs, *(each.written_at for each in journals)], now, rules.silence)
+    apart = abs(now - store_clock) > rules.apart
+
+    def one(each: Listed) -> Decision:
+        if apart or life.silent:
+            why = "clocks differ" if apart else f"no sign of life for {_days(rules.silence)}"
+            return Decision("journal", store, each.name, each.bytes, False, 1, why)
+        if each.written_at > life.ago(kept):
+            return Decision("journal", store, each.name, each.bytes, False, 15, f"kept for {_days(kept)}")
+        return Decision("journal", store, each.name, each.bytes, True, 16, f"older than {_days(kept)}")
+
+    return tuple(
+        one(each) for each in sorted(journals, key=lambda each: each.name) if f"-{store}-" in each.name
+    )
 
 
 def segment_number(segment: str, segment_bytes: int) -> int:

@@ -11,6 +11,7 @@ source.py      the thread that asks PostgreSQL
 shared.py      what it and the other one tell each other
 stream.py      the service: the thread that asks the buckets
 status.py      what the service says of itself
+first_day.py   the first day, when there is nothing to audit yet
 audit.py       whether every segment that is needed is there, and whole
 reach.py       what can be restored, and from where
 """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import dagster as dg
 import pytest
 
-from bilten_orchestration.backups import assets, checks
+from bilten_orchestration.backups import assets, checks, wal_assets
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.resources import Platform
 from tests.integration.backups.shop import Shop
@@ -69,6 +70,35 @@ def test_what_cannot_pass_by_itself_is_not_tried_again(shop: Shop) -> None:
     assert "does not accept bilten_owner" in str(failed.user_failure_data.description)
     assert failed.user_failure_data.metadata["problems"]
     assert "wrong-password" not in str(failed)
+
+
+def test_the_first_day_is_calm_and_the_third_is_not(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bilten_orchestration.backups.repository import keys
+    from bilten_orchestration.backups.repository.opened import key_file
+
+    def audited() -> dg.ExecuteInProcessResult:
+        return dg.materialize(
+            [wal_assets.postgres_wal],
+            resources={"platform": Platform(shop.settings)},
+            raise_on_error=False,
+        )
+
+    keys.ensure(key_file(shop.settings))
+    result = audited()
+    assert result.success
+    checks_of = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    for each in checks_of.values():
+        assert not each.passed
+        assert each.severity == dg.AssetCheckSeverity.WARN
+        assert "no base backup yet: first one at 02:00 UTC" in str(each.description)
+    old = datetime.now(UTC).date() - timedelta(days=2)
+    monkeypatch.setattr(keys, "made_on", lambda key_id: old)
+    result = audited()
+    assert not result.success
+    failed = result.failure_data_for_node("backups__postgres__wal")
+    assert failed is not None
+    assert failed.user_failure_data is not None
+    assert "holds no base backup" in str(failed.user_failure_data.description)
 
 
 @pytest.mark.parametrize("bad", ["none", "altered"])

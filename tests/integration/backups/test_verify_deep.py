@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bilten_orchestration.backups.postgres import base, logical
@@ -25,7 +27,7 @@ import os, signal, sys
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.settings_loading import load_settings
 def progress(text):
-    if text == "verifying":
+    if text == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)
 verify(load_settings(), sys.argv[1], by="a test", deep=True, progress=progress)
 """
@@ -36,7 +38,7 @@ def test_a_chain_is_restored_and_nothing_of_it_stays(shop: Shop, environment: En
     backup = base.take(shop.settings, "incremental").manifest.id
     place = shop.settings.home / "verify"
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, backup],
+        [sys.executable, "-c", KILLED, backup, "verifying"],
         env=environment(shop.settings) | {"PYTHONPATH": str(Path(__file__).parents[3])},
         check=False,
         timeout=120,
@@ -45,7 +47,7 @@ def test_a_chain_is_restored_and_nothing_of_it_stays(shop: Shop, environment: En
     assert any(place.iterdir())
     found = bilten(shop, environment, "backup", "verify", backup, "--deep")
     assert found.returncode == 0, found.stderr
-    assert "a verification that was killed left" in found.stderr
+    assert "which a `bilten backup verify --deep` that was killed left" in found.stderr
     assert "accepted by pg_verifybackup" in found.stdout
     assert not place.exists()
     (mark,) = _marks(shop, backup)
@@ -69,11 +71,26 @@ def test_a_chain_is_restored_and_nothing_of_it_stays(shop: Shop, environment: En
     assert len(_marks(shop, backup)) == 1
 
 
-def test_a_dump_is_read_and_its_rows_are_counted(shop: Shop) -> None:
+def test_a_dump_is_restored_and_its_rows_are_counted(shop: Shop, environment: Environment) -> None:
     manifest = logical.take(shop.settings).manifest
+    place, sockets = shop.settings.home / "verify", shop.base / "tmp"
+    sockets.mkdir(mode=0o711)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, manifest.id, "counting rows"],
+        env=environment(shop.settings)
+        | {"PYTHONPATH": str(Path(__file__).parents[3]), "TMPDIR": str(sockets)},
+        check=False,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert _servers(place), "it outlives whoever started it"
+    assert list(sockets.glob("bilten-restore-*"))
     report = verify(shop.settings, manifest.id, by="a test", deep=True)
     assert report.problems == ()
-    assert report.deep == f"read whole by pg_restore: {sum(manifest.counts.values())} rows in 2 tables"
+    assert report.deep == f"restored into an empty server: {sum(manifest.counts.values())} rows in 2 tables"
+    assert not place.exists()
+    assert not _servers(place)
+    assert not list(sockets.iterdir())
 
     # a manifest that says otherwise, over the same objects
     other = replace(manifest, counts={**manifest.counts, "bilten.public.kept": 7})
@@ -85,6 +102,8 @@ def test_a_dump_is_read_and_its_rows_are_counted(shop: Shop) -> None:
         catalogue.add(opened.repository, opened.ring, other)
     (problem,) = verify(shop.settings, manifest.id, by="a test", deep=True).problems
     assert (problem.expected, problem.found) == ("7", "200,000")
+    assert not place.exists()
+    assert not _servers(place)
 
 
 def test_too_little_room_and_two_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +121,15 @@ def test_too_little_room_and_two_at_once(shop: Shop, monkeypatch: pytest.MonkeyP
     ):
         verify(shop.settings, backup.id, by="a test", deep=True)
     assert not (shop.settings.home / "verify").exists()
+
+
+def _servers(place: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if Path(process.cwd()).is_relative_to(place) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
 
 
 def _marks(shop: Shop, backup: str) -> list[dict[str, str]]:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from bilten_orchestration.backups.clickhouse import operations
+from bilten_orchestration.backups.clickhouse import merges, operations
 from bilten_orchestration.backups.clickhouse.base import take
 from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
+from bilten_orchestration.backups.clickhouse.preflight import requirements
 from bilten_orchestration.backups.clickhouse.restore import Wanted, restore
+from bilten_orchestration.backups.clickhouse.selection import Table
 from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.backups.repository.opened import key_file
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable
@@ -120,7 +123,7 @@ def test_a_killed_backup_is_none_and_does_not_block_the_next(
 
 RESTORE = """
 import os, signal, sys
-from bilten_orchestration.backups.clickhouse import operations
+from bilten_orchestration.backups.clickhouse import merges, operations
 from bilten_orchestration.backups.clickhouse.restore import Wanted, restore
 from bilten_orchestration.settings_loading import load_settings
 follow = operations._follow
@@ -133,7 +136,6 @@ restore(load_settings(), sys.argv[1], Wanted(database="marts", rename="killed"))
 """
 
 
-@pytest.mark.faults
 def test_a_killed_restore_is_told_and_never_gone_on_with(world: World, environment: Environment) -> None:
     taken = take(world.settings).manifest
     killed = subprocess.run(
@@ -148,8 +150,19 @@ def test_a_killed_restore_is_told_and_never_gone_on_with(world: World, environme
     _await(
         lambda: client.query("select count() from system.parts where database = 'killed'").result_rows[0][0]
     )
+    tables = merges.left(client)
+    assert Table("killed", "bulk") in tables
+    (asked,) = [each for each in requirements(world.settings) if each.name == "merges"]
+    assert not asked.met
+    assert "system start merges `killed`.`bulk`" in asked.next
+    with pytest.raises(ClickHouseError, match=r"(?i)cancelled|aborted"):
+        client.command("optimize table killed.bulk final")
+    told: list[str] = []
     with pytest.raises(Refused, match="holds rows"):
-        restore(world.settings, taken.id, target)
+        restore(world.settings, taken.id, target, progress=told.append)
+    assert any(text.startswith("merges on again in ") and "killed.bulk" in text for text in told)
+    assert merges.left(client) == ()
+    client.command("optimize table killed.bulk final")
     assert _under_way(world) == [], "what the dead one left running is ended"
     assert [backup.state for backup in world.listed() if backup.manifest.id == taken.id] == ["complete"]
     client.command("drop database killed sync")

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.postgres.base import Kind, take
 from bilten_orchestration.backups.postgres.restore import restore
 from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.repository import catalogue, keys
@@ -57,7 +57,7 @@ def test_under_writes_and_back(
 KILLED = """
 import itertools, os, signal, sys
 from bilten_orchestration.backups.repository.bucket import Repository
-from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.postgres.base import Kind, take
 from bilten_orchestration.settings_loading import load_settings
 at, writes, write = int(sys.argv[1]), itertools.count(1), Repository.write
 def counted(self, name, chunks):
@@ -72,30 +72,41 @@ def counted(self, name, chunks):
         os.kill(os.getpid(), signal.SIGKILL)
     return stored
 Repository.write = counted
-take(load_settings())
+take(load_settings(), sys.argv[2])
 """
 
 
-@pytest.mark.parametrize("at", [1, pytest.param(3, marks=pytest.mark.faults)])
+@pytest.mark.parametrize(
+    ("at", "kind"), [(1, "incremental"), pytest.param(3, "full", marks=pytest.mark.faults)]
+)
 def test_a_killed_backup_is_none_and_the_next_one_is_whole(
-    shop: Shop, environment: Callable[[Settings], dict[str, str]], at: int
+    shop: Shop, environment: Callable[[Settings], dict[str, str]], at: int, kind: Kind
 ) -> None:
+    before = [take(shop.settings).manifest.id] if kind == "incremental" else []
+    temporary = shop.base / "tmp"
+    temporary.mkdir()
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(at)],
+        [sys.executable, "-c", KILLED, str(at), kind],
         env=environment(shop.settings)
-        | {"PYTHONPATH": str(Path(__file__).parents[4]), "BILTEN_HOME": str(shop.settings.home)},
+        | {
+            "PYTHONPATH": str(Path(__file__).parents[4]),
+            "BILTEN_HOME": str(shop.settings.home),
+            "TMPDIR": str(temporary),
+        },
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert shop.listed() == []
+    assert list(temporary.iterdir()) == []
+    assert shop.listed() == before
     patient = shop.settings.model_copy(
         update={"backups": shop.settings.backups.model_copy(update={"lock_wait_seconds": 30})}
     )
-    report = take(patient)
-    assert shop.listed() == [report.manifest.id]
+    report = take(patient, kind)
+    assert report.manifest.kind == kind
+    assert shop.listed() == [*before, report.manifest.id]
     shop.restored(report.manifest.id)
     assert not _basebackups(shop)
 
@@ -104,7 +115,7 @@ CANCELLED = """
 import os, signal
 from dagster._core.errors import raise_execution_interrupts
 from bilten_orchestration.backups.repository.bucket import Repository
-from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.postgres.base import Kind, take
 from bilten_orchestration.settings_loading import load_settings
 write, written = Repository.write, []
 def then_cancelled(self, name, chunks):

@@ -588,3 +588,38 @@ def test_a_run_takes_a_backup_and_checks_the_repository(cache: Cache) -> None:
     assert cache.listed() == [event.metadata["backup"].value]
     assert event.metadata["counted"].value in (KEPT + 4, KEPT + 5)
     assert [each.passed for each in result.get_asset_check_evaluations()] == [True]
+
+
+DEEP = """
+import os, signal, sys
+from bilten_orchestration.backups.verify import verify
+from bilten_orchestration.backups.redis.scratch import Scratch
+from bilten_orchestration.settings_loading import load_settings
+Scratch.append = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+verify(load_settings(), sys.argv[1], by="a test", deep=True)
+"""
+
+
+def test_a_deep_verification_loads_it(cache: Cache, environment: Environment) -> None:
+    taken = take(cache.settings).manifest
+    place = cache.settings.home / "verify"
+    killed = subprocess.run(
+        [sys.executable, "-c", DEEP, taken.id],
+        env=environment(cache.settings) | {"PYTHONPATH": str(Path(__file__).parents[4])},
+        check=False,
+        timeout=120,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert any(place.iterdir())
+    told: list[str] = []
+    report = verify(cache.settings, taken.id, by="a test", deep=True, progress=told.append)
+    assert report.problems == ()
+    assert report.deep.startswith(f"loaded by Redis {programs.find(cache.settings).version}: ")
+    assert any("that was killed left" in text for text in told)
+    assert not place.exists()
+    assert cache.servers_of_ours() == []
+    with cache.client() as client:
+        assert client.dbsize() >= KEPT, "the live server is not asked"
+    with Opened.of(cache.settings) as opened:
+        found = catalogue.read(opened.repository, opened.ring, "redis").find(taken.id)
+    assert [mark.details["deep"] for mark in found.marks] == [report.deep]

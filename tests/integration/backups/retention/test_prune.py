@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from bilten_orchestration.backups.copies import copy as copies
 from bilten_orchestration.backups.repository.bucket import Listed, Repository
 from bilten_orchestration.backups.repository.manifest import Manifest, WalRange, unseal
 from bilten_orchestration.backups.repository.opened import Bucket
+from bilten_orchestration.backups.retention import prune
 from bilten_orchestration.backups.retention.prune import prune as run
+from bilten_orchestration.backups.retention.prune import rules
 from bilten_orchestration.errors import LockHeld, StoreUnavailable
 from bilten_orchestration.local import ports
 from bilten_orchestration.settings import Settings
@@ -130,6 +133,50 @@ def test_wal_before_the_window_goes(depot: Depot, monkeypatch: pytest.MonkeyPatc
     assert report.reach_minutes_lost > 1440
     lines = [line for line in report.lines if line.subject == "wal"]
     assert sum(line.number for line in lines) == 11
+
+
+def test_journals_have_an_end(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cases 15 and 16, in both buckets; ages are the listing's, and five days stand for 400."""
+    within = replace(rules(), journal=5 * DAY)
+    monkeypatch.setattr(prune, "rules", lambda *_: within)
+    for days in range(12, -1, -1):
+        depot.add(age=days * DAY + timedelta(hours=2), objects=0, store="redis")
+    ages = {f"journal/prune/{days}-redis-first.json": days * DAY for days in (8, 9, 4, 1)}
+    other = "journal/prune/500-clickhouse-first.json"
+    for name in (*ages, other):
+        depot.put(name, b"{}")
+    copies.copy(depot.settings)
+    listed = Repository.list
+
+    def aged(self: Repository, prefix: str) -> Any:
+        for each in listed(self, prefix):
+            at = each.written_at - ages.get(each.name, 500 * DAY if each.name == other else 0 * DAY)
+            yield Listed(each.name, each.bytes, at)
+
+    monkeypatch.setattr(Repository, "list", aged)
+    going = ["journal/prune/8-redis-first.json", "journal/prune/9-redis-first.json"]
+    before = depot.names(prefix="journal/")
+    preview = run(depot.settings, by="a test")
+    assert depot.names(prefix="journal/") == before
+    for bucket in BOTH:
+        lines = {
+            (line.case, line.action): line
+            for line in preview.lines
+            if (line.subject, line.bucket, line.store) == ("journal", bucket, "redis")
+        }
+        assert lines[16, "remove"].number == 2
+        assert lines[16, "remove"].reason == "older than 5 days"
+        assert lines[15, "keep"].number == 2
+    run(depot.settings, execute=True, by="a test")
+    for bucket in BOTH:
+        left = depot.names(bucket, prefix="journal/prune/")
+        assert not set(going) & set(left)
+        assert {"journal/prune/4-redis-first.json", "journal/prune/1-redis-first.json"} <= set(left)
+        assert other in left, "its store keeps backups for 90 days, and there were not as many of life"
+    (told,) = [name for name in depot.names(prefix="journal/prune/") if name not in {*ages, other}]
+    with depot.opened() as opened:
+        body = unseal(opened.repository.read_small(told), told, opened.ring, "prune")
+    assert going == [each["name"] for each in body["removed"] if each["subject"] == "journal"]
 
 
 def test_what_killed_backups_left(depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,14 @@ from bilten_orchestration.backups.repository.catalogue import Backup
 from bilten_orchestration.backups.repository.manifest import Manifest, Mark, WalRange
 from bilten_orchestration.backups.retention.orphans import order, orphans
 from bilten_orchestration.backups.retention.replayable import minutes
-from bilten_orchestration.backups.retention.rules import Decision, Rules, WalObject, chain_first, decide
+from bilten_orchestration.backups.retention.rules import (
+    Decision,
+    Rules,
+    WalObject,
+    chain_first,
+    decide,
+    decide_journals,
+)
 
 NOW = datetime(2026, 11, 21, 6, tzinfo=UTC)
 SEGMENT = 16 << 20
@@ -306,3 +313,24 @@ def test_12_to_14_what_belongs_to_no_backup() -> None:
         "catalogue/postgres/pruned/expired-1.json",
     )
     assert order("catalogue/a/b/manifest.json") < order("objects/a/b/0")
+
+
+def test_15_and_16_journals() -> None:
+    journals = [
+        Listed(f"journal/prune/{days:03}-{store}-first.json", 10, NOW - days * DAY)
+        for days in range(500)
+        for store in ("redis", "postgres")
+    ]
+
+    def of(rules: Rules = RULES, now: datetime = NOW, clock: datetime = NOW) -> dict[str, Decision]:
+        said = decide_journals("redis", journals, [backup(0, store="redis")], rules, now, clock)
+        return {each.name: each for each in said}
+
+    found = of()
+    assert len(found) == 500, "those of the store alone"
+    assert gone(found) == {name for name in found if int(name.split("/")[2][:3]) >= 400}
+    assert {each.case for each in found.values()} == {15, 16}
+    longer = replace(RULES, kept={**KEPT, ("redis", "full"): 450 * DAY})
+    assert gone(of(longer)) == {name for name in found if int(name.split("/")[2][:3]) >= 450}
+    assert gone(of(clock=NOW + DAY)) == set(), "clocks that differ"
+    assert gone(of(now=NOW + 365 * DAY, clock=NOW + 365 * DAY)) == set(), "no sign of life for a year"
