@@ -1,12 +1,12 @@
-"""Full backup and restore of an older PostgreSQL, beside pgBackRest (Debian 12 has its 2.45, and PostgreSQL 15).
+"""Full backup and restore of PostgreSQL 15, or 16, beside pgBackRest (Debian 12 has 15 and its 2.45).
 
 Both write zstd -1 and encrypt, on the same server, into the same store. pgBackRest speaks S3 over TLS alone,
 so that store has a certificate made for the run, and ours goes over TLS as well. A third contestant is
 pgBackRest into a directory of the local disk. It archives WAL all the while, as its backups need it.
 
-What differs: pgBackRest reads the files of the data directory itself, two at a time, and compares SHA-1 on the
-way back; ours asks the server for its stream, and pg_verifybackup reads all files at the end. A restore ends
-when its files are on disk (`sync`), for pgBackRest does that by itself.
+What differs: pgBackRest reads the files of the data directory itself, two at a time, and compares SHA-1 on
+the way back; ours asks the server for its stream, and pg_verifybackup reads all files at the end. A restore
+ends when its files are on disk (`sync`), for pgBackRest does that by itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A PostgreSQL of another major than the embedded one, where this machine has its programs.
 
 The programs are run where they lie (a package of the system, or PATH); the cluster is the test's own. It is
-set up as the platform asks of an outside server: data checksums, wal_level, slots, roles, extensions.
+set up as the platform asks of an outside server: data checksums, wal_level, slots, roles, extensions. Its
+configuration lies beside the data directory and not in it, as Debian has it: no base backup holds it.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bilten_orchestration.local import ports, privileges
 from bilten_orchestration.local import postgres as embedded
+from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import PostgresSettings
 from tests import stack
 
@@ -78,6 +80,10 @@ class OtherPostgres(stack.PostgresServer):
 
     major: int = field(kw_only=True)
 
+    def start(self) -> None:
+        self.program = _program(self.cluster)
+        stack.Server.start(self)
+
     def settings(
         self, database: str = "bilten", dagster_database: str = "bilten_dagster"
     ) -> PostgresSettings:
@@ -88,7 +94,7 @@ class OtherPostgres(stack.PostgresServer):
 def start(
     base: Path, name: str, programs: Programs, *, durable: bool = False, changed: Mapping[str, str] = {}
 ) -> OtherPostgres:
-    """A new cluster with roles, passwords, databases, extensions. `changed`: what postgresql.conf says more."""
+    """A new cluster with roles, passwords, databases and extensions; `changed`: more of postgresql.conf."""
     user = privileges.server_user()
     assert privileges.reachable(programs.directory, user), f"{user} cannot walk to {programs.directory}"
     directory = base / name
@@ -111,7 +117,7 @@ def start(
         return "ready"
 
     server = OtherPostgres(
-        program=embedded.program(cluster),
+        program=_program(cluster),
         ready=ready,
         log=directory / "log",
         user=user,
@@ -121,6 +127,15 @@ def start(
     server.start()
     embedded.provision(cluster, server.settings())
     return server
+
+
+def _configuration(cluster: embedded.Cluster) -> Path:
+    return cluster.data.with_name("etc")
+
+
+def _program(cluster: embedded.Cluster) -> Program:
+    argv = (str(cluster.bin / "postgres"), "-D", str(_configuration(cluster)))
+    return replace(embedded.program(cluster), argv=argv, files=())
 
 
 def _initialise(cluster: embedded.Cluster, changed: Mapping[str, str]) -> None:
@@ -149,6 +164,7 @@ def _initialise(cluster: embedded.Cluster, changed: Mapping[str, str]) -> None:
         ),
     )
     wanted = {
+        "data_directory": str(cluster.data),
         "listen_addresses": ports.LOOPBACK,
         "port": str(cluster.port),
         "unix_socket_directories": str(cluster.socket_directory),
@@ -163,13 +179,15 @@ def _initialise(cluster: embedded.Cluster, changed: Mapping[str, str]) -> None:
         **({} if cluster.durable else {"fsync": "off", "full_page_writes": "off"}),
         **changed,
     }
-    text = "".join(f"{setting} = '{value}'\n" for setting, value in wanted.items())
-    with (cluster.data / "postgresql.conf").open("a") as file:
-        file.write(text)
+    configuration = privileges.server_directory(_configuration(cluster), cluster.user)
     names = {embedded.pwd_name(os.geteuid())} | ({cluster.user.name} if cluster.user else set())
-    ident = "".join(f'setup "{name}" {embedded.SUPERUSER}\n' for name in sorted(names))
-    privileges.server_file(cluster.data / "pg_ident.conf", ident, cluster.user)
-    privileges.server_file(cluster.data / "pg_hba.conf", _HBA, cluster.user)
+    for name, text in (
+        ("postgresql.conf", "".join(f"{setting} = '{value}'\n" for setting, value in wanted.items())),
+        ("pg_hba.conf", _HBA),
+        ("pg_ident.conf", "".join(f'setup "{name}" {embedded.SUPERUSER}\n' for name in sorted(names))),
+    ):
+        privileges.server_file(configuration / name, text, cluster.user)
+        (cluster.data / name).unlink()
 
 
 _HBA = f"""\

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from bilten_orchestration.backups.postgres.restore import RestoreReport, restore
 from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal.audit import audit
-from bilten_orchestration.errors import Refused
+from bilten_orchestration.errors import Refused, StoreUnavailable
+from bilten_orchestration.local import ports, privileges
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.settings import BackupSettings, Settings
@@ -241,6 +243,59 @@ def test_by_the_command_to_a_running_server(lived: History, environment: Environ
     stopped = bilten(lived.source, environment, "restore", "stop", str(directory))
     assert stopped.returncode == 0, stopped.stderr
     shutil.rmtree(directory)
+
+
+@pytest.mark.faults
+def test_started_by_hand(lived: History) -> None:
+    """What a backup does not hold of this server's configuration is not missed."""
+    directory, socket = lived.base / "by-hand", lived.base / "by-hand-socket"
+    restore(lived.source.settings, Target("latest"), directory)
+    cluster = replace(
+        lived.source.server.cluster, data=directory, socket_directory=socket, port=ports.any_free()
+    )
+    privileges.server_directory(socket, cluster.user)
+    places = {"listen_addresses": "", "unix_socket_directories": socket, "port": cluster.port}
+
+    def out_of_recovery() -> str:
+        run = subprocess.run(
+            [cluster.bin / "pg_isready", "-h", socket, "-p", str(cluster.port)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode or not _out_of_recovery(directory, cluster.bin):
+            raise StoreUnavailable(run.stdout)
+        return "ready"
+
+    server = stack.Server(
+        program=replace(
+            embedded.program(cluster),
+            argv=(
+                *(str(cluster.bin / "postgres"), "-D", str(directory)),
+                *(part for name, value in places.items() for part in ("-c", f"{name}={value}")),
+            ),
+        ),
+        ready=out_of_recovery,
+        log=lived.base / "by-hand.log",
+        user=cluster.user,
+    )
+    try:
+        server.start()
+    finally:
+        server.kill()
+        shutil.rmtree(directory)
+
+
+def _out_of_recovery(directory: Path, programs: Path) -> bool:
+    """By the control file: nobody of this machine is let in."""
+    said = subprocess.run(
+        [programs / "pg_controldata", directory],
+        env={"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return "in production" in said
 
 
 @pytest.mark.faults
