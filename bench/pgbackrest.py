@@ -70,7 +70,10 @@ def _backup(context: Context, rival: _Rival) -> Comparison:
         raw, stored[OURS] = manifest.raw_bytes, manifest.stored_bytes
 
     def theirs(name: str) -> Callable[[], None]:
-        return lambda: rival.run("backup", "--type=full", f"--repo={_REPOSITORIES[name]}")
+        def run() -> None:
+            rival.run("backup", "--type=full", f"--repo={_REPOSITORIES[name]}")
+
+        return run
 
     seconds = take_turns(
         {OURS: ours, **{name: theirs(name) for name in _REPOSITORIES}},

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,7 @@ from bilten_orchestration.backups.postgres import private
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.restore import RestoreReport, restore
 from bilten_orchestration.backups.postgres.targets import Target
+from bilten_orchestration.backups.preflight import examine
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal.audit import audit
 from bilten_orchestration.errors import Refused, StoreUnavailable
@@ -28,157 +29,169 @@ from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.settings import BackupSettings, Settings
 from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.stores import postgres
 from tests import other_postgres, stack
 from tests.conftest import Servers
 from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.backups.wal.conftest import Source, Stream
 
-Restored = Callable[[Target], tuple[RestoreReport, list[int]]]
 FOUND = other_postgres.find()
 EACH = [pytest.param(found, id=str(found.major)) for found in FOUND] or [
     pytest.param(None, id="none", marks=pytest.mark.skip(reason=other_postgres.missing()))
 ]
 
 
+@pytest.fixture(scope="module", params=EACH)
+def server(servers: Servers, request: pytest.FixtureRequest) -> Iterator[other_postgres.OtherPostgres]:
+    programs: other_postgres.Programs = request.param
+    name = f"postgres-{programs.major}-{next(servers.numbers)}"
+    with stack.stopping() as running:
+        made = other_postgres.start(servers.base, name, programs)
+        running.append(made)
+        yield made
+    shutil.rmtree(servers.base / name)
+
+
 @dataclass
-class History:
-    """A migrated server with rows 1 to 7. `moments` are those right behind rows 1 to 5; the WAL that rows 6
-    and 7 are in is shipped."""
+class Outside:
+    """A server that is not the embedded one, and a repository of its own."""
+
+    server: other_postgres.OtherPostgres
+    settings: Settings
+    base: Path
+
+    def restored(self, target: Target) -> tuple[RestoreReport, list[int]]:
+        """Restores, starts, tells which rows are there, and ends it; the server is of the same major."""
+        directory = self.base / "restored"
+        report = restore(self.settings, target, directory, start=True)
+        assert report.dsn is not None
+        try:
+            with psycopg.connect(report.dsn) as connection:
+                assert connection.info.server_version // 10_000 == self.server.major
+                assert connection.execute("select pg_is_in_recovery()").fetchone() == (False,)
+                found = connection.execute("select id from rows order by id").fetchall()
+        finally:
+            private.stop(directory)
+            shutil.rmtree(directory)
+        return report, [number for (number,) in found]
+
+
+def _outside(servers: Servers, server: other_postgres.OtherPostgres) -> Outside:
+    base = servers.base / f"outside-{next(servers.numbers)}"
+    base.mkdir(mode=0o755)
+    settings = Settings(
+        home=base / "home",
+        environment="test",
+        postgres=server.settings(),
+        object_store=servers.buckets(),
+        backups=BackupSettings(
+            slice_bytes=8 << 20, lock_wait_seconds=0, wal_ship_seconds=1, heartbeat_seconds=1
+        ),
+    )
+    return Outside(server, settings, base)
+
+
+def test_a_backup_of_an_older_major_and_back(
+    servers: Servers, server: other_postgres.OtherPostgres, environment: Environment
+) -> None:
+    """With no WAL in the repository: it restores alone. What that major lacks is told beforehand."""
+    outside = _outside(servers, server)
+    (problem,) = examine(outside.settings, "postgres").problems
+    assert problem.what == "WAL summaries: needed for incremental backups"
+    assert (problem.expected, problem.found) == (
+        "PostgreSQL 17 or later",
+        f"PostgreSQL {server.major} has none",
+    )
+    found = bilten(outside, environment, "backup", "preflight", "postgres")
+    assert found.returncode == 1
+    assert f"NOT MET  WAL summaries: PostgreSQL {server.major} has none" in found.stdout
+    assert "a full backup is taken where an incremental is due" in " ".join(found.stderr.split())
+    assert max(map(len, found.stdout.splitlines())) <= 80
+
+    with postgres.connect(outside.settings.postgres) as connection:
+        connection.execute("create table rows as select 1 as id")
+    first = take(outside.settings, "incremental").manifest
+    assert first.details == {"instead_of_incremental": "the repository has no full backup of this server"}
+    told: list[str] = []
+    second = take(outside.settings, "incremental", progress=told.append).manifest
+    assert (second.kind, second.parent) == ("full", None)
+    why = f"PostgreSQL {server.major} has none; they came with 17"
+    assert second.details == {"instead_of_incremental": why}
+    assert f"a full backup instead of an incremental: {why}" in told
+    report, rows = outside.restored(Target("backup", second.id))
+    assert (report.segments, rows) == (0, [1])
+    with postgres.connect(outside.settings.postgres) as connection:
+        connection.execute("drop table rows")
+    shutil.rmtree(outside.base)
+
+
+@dataclass
+class History(Outside):
+    """A migrated server with rows 1 to 7, each a commit of its own, and WAL of all of them in the repository.
+
+    `moments` are right behind rows 1 to 5. `full` was taken behind row 1, `instead` behind row 3, where an
+    incremental was asked for.
+    """
 
     source: Source
-    major: int
-    base: Path
     full: str = ""
     instead: str = ""
-    why: str = ""
     xid: str = ""
     lsn: str = ""
     moments: dict[int, datetime] = field(default_factory=dict)
 
 
-@pytest.fixture(scope="module", params=EACH)
-def older(servers: Servers, request: pytest.FixtureRequest) -> Iterator[History]:
-    """Migrated, with an empty repository and no stream yet."""
-    programs: other_postgres.Programs = request.param
-    base = servers.base / f"other-{next(servers.numbers)}"
-    base.mkdir(mode=0o755)
-    with stack.stopping() as running:
-        server = other_postgres.start(base, f"postgres-{programs.major}", programs)
-        running.append(server)
-        settings = Settings(
-            home=base / "home",
-            environment="test",
-            postgres=server.settings(),
-            object_store=servers.buckets(),
-            backups=BackupSettings(
-                slice_bytes=8 << 20,
-                lock_wait_seconds=0,
-                wal_ship_seconds=1,
-                heartbeat_seconds=1,
-            ),
-        )
-        runner.up(settings, store="postgres")
-        outside = {name: text for name, text in os.environ.items() if not name.startswith("BILTEN_")}
-        stream = Stream(settings, outside | as_environment(settings), base / "stream.log")
-        source = Source(server, settings, stream, base)
-        source.execute("create table rows (id int primary key)")
-        source.execute("create table kept (id bigserial primary key, words text)")
-        yield History(source, programs.major, base)
-        stream.kill()
-    shutil.rmtree(base, ignore_errors=True)
-
-
 @pytest.fixture(scope="module")
-def lived(older: History) -> History:
-    """WAL taken from before row 1 on; a full backup behind row 1, one that should be incremental behind 3."""
-    source = older.source
-    source.stream.start()
+def lived(servers: Servers, server: other_postgres.OtherPostgres) -> Iterator[History]:
+    outside = _outside(servers, server)
+    runner.up(outside.settings, store="postgres")
+    variables = {name: text for name, text in os.environ.items() if not name.startswith("BILTEN_")}
+    stream = Stream(
+        outside.settings, variables | as_environment(outside.settings), outside.base / "stream.log"
+    )
+    source = Source(server, outside.settings, stream, outside.base)
+    made = History(server, outside.settings, outside.base, source)
+    source.execute("create table rows (id int primary key)")
+    source.execute("create table kept (id bigserial primary key, words text)")
+    stream.start()
+    try:
+        _live(made)
+        yield made
+    finally:
+        stream.kill()
+    shutil.rmtree(outside.base)
+
+
+def _live(made: History) -> None:
+    source = made.source
     for number in range(1, 6):
         source.execute(f"insert into rows (id) values ({number})")
         if number == 1:
-            older.full = take(source.settings, "full").manifest.id
+            made.full = take(made.settings, "full").manifest.id
         if number == 3:
-            manifest = take(source.settings, "incremental").manifest
-            older.instead, older.why = manifest.id, manifest.details["instead_of_incremental"]
+            manifest = take(made.settings, "incremental").manifest
             assert (manifest.kind, manifest.parent) == ("full", None)
-            with embedded.superuser(source.server.cluster) as connection:
+            made.instead = manifest.id
+            with embedded.superuser(made.server.cluster) as connection:
                 connection.execute("select pg_create_restore_point('third')")
-        older.moments[number] = source.now()
+        made.moments[number] = source.now()
         source.write(18)
-    ((older.xid, older.lsn),) = source.execute(
+    ((made.xid, made.lsn),) = source.execute(
         "with done as (insert into rows (id) values (6) returning 1)"
         " select pg_current_xact_id()::text, pg_current_wal_lsn()::text from done"
     )
     source.execute("insert into rows (id) values (7)")
     for number in (0, 1):
         source.await_reach(source.now(), number)
-    return older
-
-
-@pytest.fixture
-def restored(older: History) -> Iterator[Restored]:
-    """Restores, starts, and tells which rows are there; the server is of the same major."""
-    made: list[Path] = []
-
-    def run(target: Target) -> tuple[RestoreReport, list[int]]:
-        directory = older.base / f"restored-{len(made)}"
-        made.append(directory)
-        report = restore(older.source.settings, target, directory, start=True)
-        assert report.dsn is not None
-        with psycopg.connect(report.dsn) as connection:
-            assert connection.info.server_version // 10_000 == older.major
-            assert connection.execute("select pg_is_in_recovery()").fetchone() == (False,)
-            found = connection.execute("select id from rows order by id").fetchall()
-        return report, [number for (number,) in found]
-
-    yield run
-    for directory in made:
-        if (directory / private.RECORD).exists():
-            private.stop(directory)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def test_a_backup_of_an_older_major_and_back(
-    older: History, restored: Restored, environment: Environment
-) -> None:
-    """With no WAL in the repository: it restores alone. What that major lacks is told beforehand."""
-    source, major = older.source, older.major
-    source.execute("insert into rows (id) values (0)")
-    found = bilten(source, environment, "backup", "preflight", "postgres", "--json")
-    assert found.returncode == 1
-    (problem,) = document(found)["problems"]
-    assert problem["what"] == "WAL summaries: needed for incremental backups"
-    assert (problem["expected"], problem["found"]) == (
-        "PostgreSQL 17 or later",
-        f"PostgreSQL {major} has none",
-    )
-    assert "a full backup is taken" in problem["next"]
-    shown = bilten(source, environment, "backup", "preflight", "postgres")
-    assert max(map(len, shown.stdout.splitlines())) <= 80
-
-    first = take(source.settings, "incremental").manifest
-    assert first.details == {"instead_of_incremental": "the repository has no full backup of this server"}
-    told = bilten(source, environment, "backup", "create", "postgres", "--kind", "incremental")
-    assert told.returncode == 0, told.stderr
-    assert f"a full backup instead of an incremental: PostgreSQL {major} has none" in told.stderr
-    report, rows = restored(Target("backup", first.id))
-    assert rows == [0]
-    assert report.segments == 0
-    source.execute("delete from rows")
-
-
-@pytest.mark.faults
-def test_an_incremental_is_refused_politely(lived: History) -> None:
-    assert lived.why == f"PostgreSQL {lived.major} has none; they came with 17"
 
 
 @pytest.mark.faults
 def test_wal_is_whole_in_both_buckets(lived: History, environment: Environment) -> None:
-    settings = lived.source.settings
-    copied = bilten(lived.source, environment, "backup", "copy")
+    settings = lived.settings
+    copied = bilten(lived, environment, "backup", "copy")
     assert copied.returncode == 0, copied.stderr
     for bucket in ("first", "copy"):
-        found = bilten(lived.source, environment, "wal", "audit", "--deep", "--json", "--bucket", bucket)
+        found = bilten(lived, environment, "wal", "audit", "--deep", "--json", "--bucket", bucket)
         assert found.returncode == 0, found.stdout
         result = document(found)["result"]
         assert result["gaps"] == []
@@ -187,7 +200,7 @@ def test_wal_is_whole_in_both_buckets(lived: History, environment: Environment) 
     assert first <= {piece.name for piece in lived.source.pieces("copy")}
     assert lived.source.stream.status()[1] == ()
 
-    said = bilten(lived.source, environment, "reach", "--json")
+    said = bilten(lived, environment, "reach", "--json")
     assert said.returncode == 0, said.stdout
     for bucket in settings.object_store.buckets[:2]:
         spans = [span for span in document(said)["result"]["spans"] if span["bucket"] == bucket]
@@ -197,20 +210,20 @@ def test_wal_is_whole_in_both_buckets(lived: History, environment: Environment) 
 
 @pytest.mark.faults
 @pytest.mark.parametrize(("number", "start"), [(1, "full"), (2, "full"), (3, "instead"), (4, "instead")])
-def test_a_moment(lived: History, restored: Restored, number: int, start: str) -> None:
-    report, rows = restored(Target("moment", lived.moments[number].isoformat()))
+def test_a_moment(lived: History, number: int, start: str) -> None:
+    report, rows = lived.restored(Target("moment", lived.moments[number].isoformat()))
     assert rows == list(range(1, number + 1))
     assert report.backup_id == getattr(lived, start)
     assert report.timeline == 2
 
 
 @pytest.mark.faults
-def test_the_other_targets(lived: History, restored: Restored) -> None:
-    assert restored(Target("latest"))[1] == [1, 2, 3, 4, 5, 6, 7]
-    assert restored(Target("xid", lived.xid))[1] == [1, 2, 3, 4, 5, 6]
-    assert restored(Target("name", "third"))[1] == [1, 2, 3]
-    assert restored(Target("backup", lived.full))[1] == [1]
-    _, rows = restored(Target("lsn", lived.lsn))
+def test_the_other_targets(lived: History) -> None:
+    assert lived.restored(Target("latest"))[1] == [1, 2, 3, 4, 5, 6, 7]
+    assert lived.restored(Target("xid", lived.xid))[1] == [1, 2, 3, 4, 5, 6]
+    assert lived.restored(Target("name", "third"))[1] == [1, 2, 3]
+    assert lived.restored(Target("backup", lived.full))[1] == [1]
+    _, rows = lived.restored(Target("lsn", lived.lsn))
     assert set(rows) >= {1, 2, 3, 4, 5}
     assert 7 not in rows
 
@@ -219,18 +232,18 @@ def test_the_other_targets(lived: History, restored: Restored) -> None:
 def test_a_moment_that_cannot_be_reached(lived: History) -> None:
     before = min(lived.moments.values()) - timedelta(days=1)
     with pytest.raises(Refused, match="nearest after it"):
-        restore(lived.source.settings, Target("moment", before.isoformat()), lived.base / "unreached")
+        restore(lived.settings, Target("moment", before.isoformat()), lived.base / "unreached")
     assert not (lived.base / "unreached").exists()
 
 
 @pytest.mark.faults
 def test_by_the_command_to_a_running_server(lived: History, environment: Environment) -> None:
     """As the person on call does it, from the second bucket; and stopped again."""
-    copied = bilten(lived.source, environment, "backup", "copy")
+    copied = bilten(lived, environment, "backup", "copy")
     assert copied.returncode == 0, copied.stderr
     directory = lived.base / "called"
     found = bilten(
-        lived.source,
+        lived,
         environment,
         *("restore", "postgres", "--target-time", lived.moments[4].isoformat()),
         *("--to", str(directory), "--bucket", "copy", "--start", "--json"),
@@ -240,7 +253,7 @@ def test_by_the_command_to_a_running_server(lived: History, environment: Environ
     with psycopg.connect(result["dsn"]) as connection:
         assert connection.execute("select max(id) from rows").fetchone() == (4,)
     assert datetime.fromisoformat(result["reached_at"]) <= lived.moments[4]
-    stopped = bilten(lived.source, environment, "restore", "stop", str(directory))
+    stopped = bilten(lived, environment, "restore", "stop", str(directory))
     assert stopped.returncode == 0, stopped.stderr
     shutil.rmtree(directory)
 
@@ -249,10 +262,8 @@ def test_by_the_command_to_a_running_server(lived: History, environment: Environ
 def test_started_by_hand(lived: History) -> None:
     """What a backup does not hold of this server's configuration is not missed."""
     directory, socket = lived.base / "by-hand", lived.base / "by-hand-socket"
-    restore(lived.source.settings, Target("latest"), directory)
-    cluster = replace(
-        lived.source.server.cluster, data=directory, socket_directory=socket, port=ports.any_free()
-    )
+    restore(lived.settings, Target("latest"), directory)
+    cluster = replace(lived.server.cluster, data=directory, socket_directory=socket, port=ports.any_free())
     privileges.server_directory(socket, cluster.user)
     places = {"listen_addresses": "", "unix_socket_directories": socket, "port": cluster.port}
 
@@ -300,7 +311,7 @@ def _out_of_recovery(directory: Path, programs: Path) -> bool:
 
 @pytest.mark.faults
 def test_verified_deeply(lived: History, environment: Environment) -> None:
-    found = bilten(lived.source, environment, "backup", "verify", lived.instead, "--deep")
+    found = bilten(lived, environment, "backup", "verify", lived.instead, "--deep")
     assert found.returncode == 0, found.stderr
     assert "accepted by pg_verifybackup" in found.stdout
 
@@ -308,13 +319,13 @@ def test_verified_deeply(lived: History, environment: Environment) -> None:
 @pytest.mark.faults
 def test_the_embedded_programs_are_refused(lived: History, tmp_path: Path) -> None:
     """Those of 18 do not do for an older server: said before anything is taken or written."""
-    settings = lived.source.settings
+    settings = lived.settings
     without = settings.model_copy(update={"postgres": settings.postgres.model_copy(update={"pg_bin": None})})
     with Opened.of(settings) as opened:
         before = sorted(each.name for each in opened.repository.list("objects/"))
     with pytest.raises(Refused, match="are not of the version that is needed") as told:
         take(without)
-    assert told.value.problems[0].next.endswith(f"the programs of PostgreSQL {lived.major}")
+    assert told.value.problems[0].next.endswith(f"the programs of PostgreSQL {lived.server.major}")
     with pytest.raises(Refused, match="are not of the version that is needed"):
         restore(without, Target("backup", lived.full), tmp_path / "restored")
     with Opened.of(settings) as opened:
