@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import backups, copying, loading, marts, report
+from bench import backups, copying, loading, marts, pgbackrest, report
 from bench.harness import OURS, Comparison, Context
-from bench.servers import filled, load_clicks, saved
+from bench.servers import filled, load_clicks, saved, saved_on_older
 from bilten_orchestration.errors import BiltenError
 
 Bench = Callable[[Context], Comparison | list[Comparison]]
@@ -31,6 +31,8 @@ BACKUPS: dict[str, Bench] = {
     "backup-incremental": backups.incremental,
     "wal-shipping": backups.wal,
 }
+# on an older PostgreSQL, where that and the rival are installed
+BESIDE = "pgbackrest"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,13 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="amount of demo data (default 1)")
     parser.add_argument("--runs", type=int, default=3, help="turns of each contestant (default 3)")
     parser.add_argument(
-        "--only", nargs="+", choices=[*BENCHES, *BACKUPS], default=[*BENCHES, *BACKUPS], help="some alone"
+        "--only", nargs="+", choices=[*BENCHES, *BACKUPS, BESIDE], help="some alone (default: all)"
     )
     parser.add_argument("--no-save", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args(arguments)
+    only = options.only or [*BENCHES, *BACKUPS, BESIDE]
     found: list[Comparison] = []
     try:
-        if wanted := [name for name in BENCHES if name in options.only]:
+        if wanted := [name for name in BENCHES if name in only]:
             say(f"servers and demo data at scale {options.scale:g}")
             with filled(options.scale, say) as settings:
                 context = Context(settings, options.scale, options.runs, say)
@@ -54,11 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         load_clicks(settings, options.scale, say)
                         clicks = True
                     found += _run(name, BENCHES[name], context)
-        if wanted := [name for name in BACKUPS if name in options.only]:
+        if wanted := [name for name in BACKUPS if name in only]:
             say("servers, and rows to be backed up")
             with saved(options.scale, say) as settings:
                 for name in wanted:
                     found += _run(name, BACKUPS[name], Context(settings, options.scale, options.runs, say))
+        if BESIDE in only and (lacking := pgbackrest.lacking()):
+            say(f"{BESIDE} is left out: {lacking}")
+        elif BESIDE in only:
+            say("an older PostgreSQL, and rows to be backed up")
+            with saved_on_older(options.scale, say) as (settings, server):
+                found += _run(
+                    BESIDE,
+                    lambda context: pgbackrest.side_by_side(context, server),
+                    Context(settings, options.scale, options.runs, say),
+                )
     except BiltenError as error:
         say(str(error))
         return error.exit_code

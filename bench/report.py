@@ -24,7 +24,8 @@ _HEAD = """# Benchmarks
 Written by `make bench`; what is compared, and how, stands in `bench/`. Contestants take turns in one run on
 servers of their own; seconds are medians, so a ratio does not depend on the machine, the seconds do. Scale 1
 is 120,000 orders, 300,000 tickets and 3 million clicks, scale 10 ten times that
-(`make bench ARGS="--scale 10"`, which takes an hour).
+(`make bench ARGS="--scale 10"`, which takes an hour). What stands beside pgBackRest needs that and PostgreSQL
+15 or 16 (Debian 12: `apt-get install pgbackrest postgresql-15`), and is left out where they are not.
 
 | bench | scale | worked on | seconds | against | seconds | ratio | aim | |
 |---|---:|---|---:|---|---:|---:|---:|---|

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+from bilten_orchestration.local import ports
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
-from tests import stack
+from tests import other_postgres, stack
 
 ROWS_TO_SAVE = 12_000_000
+# read by botocore when a client is made
+_TRUST = "AWS_CA_BUNDLE"
 
 
 @contextmanager
@@ -44,7 +50,6 @@ def filled(scale: float, progress: Progress) -> Iterator[Settings]:
 def saved(scale: float, progress: Progress) -> Iterator[Settings]:
     """PostgreSQL with 1.6 GiB of rows at scale 1, and an object store."""
     from bilten_orchestration.migrations import runner
-    from bilten_orchestration.stores import postgres as clients
 
     base = stack.make_base()
     try:
@@ -57,18 +62,60 @@ def saved(scale: float, progress: Progress) -> Iterator[Settings]:
                 home=base / "home", environment="test", postgres=postgres.settings(), object_store=objects
             )
             runner.up(settings, store="postgres")
-            progress("writing rows")
-            with clients.connect(settings.postgres, autocommit=True) as connection:
-                connection.execute(
-                    "create table bench_rows as select n as id, md5(n::text) as a, md5((n * 7)::text) as b,"
-                    " timestamptz '2026-01-01' + n * interval '1 s' as happened, n % 1000 as k,"
-                    f" 'organization ' || n % 57 as w from generate_series(1, {int(ROWS_TO_SAVE * scale)}) n"
-                )
-                connection.execute("vacuum bench_rows")
-                connection.execute("checkpoint")
+            _write_rows(settings, scale, progress)
             yield settings
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+@contextmanager
+def saved_on_older(
+    scale: float, progress: Progress
+) -> Iterator[tuple[Settings, other_postgres.OtherPostgres]]:
+    """The same rows on an older PostgreSQL that is ready to archive; the object store speaks TLS."""
+    base = stack.make_base()
+    try:
+        with stack.stopping() as running, _trusted(base) as certificate:
+            store, objects = stack.start_object_store(base, certificate=certificate)
+            running.append(store)
+            postgres = other_postgres.start(
+                base,
+                "postgres",
+                other_postgres.find()[0],
+                # what is archived is said later: rows are written faster without
+                changed={"archive_mode": "on", "archive_command": "true", "max_wal_size": "2GB"},
+            )
+            running.append(postgres)
+            settings = Settings(
+                home=base / "home", environment="test", postgres=postgres.settings(), object_store=objects
+            )
+            _write_rows(settings, scale, progress)
+            yield settings, postgres
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@contextmanager
+def _trusted(base: Path) -> Iterator[stack.Certificate]:
+    """A certificate for this machine's own address, which our clients trust meanwhile."""
+    made = stack.Certificate(base / "certificate.pem", base / "certificate.key")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=bench"),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-addext", f"subjectAltName=IP:{ports.LOOPBACK}", "-out", made.file, "-keyout", made.key),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    before = os.environ.get(_TRUST)
+    os.environ[_TRUST] = str(made.file)
+    try:
+        yield made
+    finally:
+        del os.environ[_TRUST]
+        if before is not None:
+            os.environ[_TRUST] = before
 
 
 def load_clicks(settings: Settings, scale: float, progress: Progress) -> None:
@@ -80,3 +127,17 @@ def _load(settings: Settings, scale: float, progress: Progress, *parts: str) -> 
     from bilten_orchestration.demo.load import load
 
     load(settings, scale=scale, parts=parts, progress=progress)
+
+
+def _write_rows(settings: Settings, scale: float, progress: Progress) -> None:
+    from bilten_orchestration.stores import postgres as clients
+
+    progress("writing rows")
+    with clients.connect(settings.postgres, autocommit=True) as connection:
+        connection.execute(
+            "create table bench_rows as select n as id, md5(n::text) as a, md5((n * 7)::text) as b,"
+            " timestamptz '2026-01-01' + n * interval '1 s' as happened, n % 1000 as k,"
+            f" 'organization ' || n % 57 as w from generate_series(1, {int(ROWS_TO_SAVE * scale)}) n"
+        )
+        connection.execute("vacuum bench_rows")
+        connection.execute("checkpoint")

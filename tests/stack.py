@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -269,7 +269,18 @@ def start_redis(base: Path, name: str = "redis") -> tuple[Server, RedisSettings]
     return running, settings
 
 
-def start_object_store(base: Path, name: str = "object-store") -> tuple[Server, ObjectStoreSettings]:
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Of a server that speaks TLS, in PEM."""
+
+    file: Path
+    key: Path
+
+
+def start_object_store(
+    base: Path, name: str = "object-store", *, certificate: Certificate | None = None
+) -> tuple[Server, ObjectStoreSettings]:
+    """With a certificate it speaks TLS alone."""
     user = privileges.server_user()
     directory = base / name
     directory.mkdir()
@@ -282,15 +293,22 @@ def start_object_store(base: Path, name: str = "object-store") -> tuple[Server, 
         secret_access_key=SecretStr("testsecretkey"),
     )
     settings = ObjectStoreSettings(
-        endpoint_url=f"http://{ports.LOOPBACK}:{store.port}",
+        endpoint_url=f"{'https' if certificate else 'http'}://{ports.LOOPBACK}:{store.port}",
         access_key_id=store.access_key_id,
         secret_access_key=store.secret_access_key,
         # tests that take a store away for good wait as long
         patience_seconds=2,
     )
     object_store.initialise(store, settings.buckets)
+    program = object_store.program(store)
+    if certificate is not None:
+        shutil.copy(certificate.key, directory / "key.pem")
+        if user is not None:
+            os.chown(directory / "key.pem", user.uid, user.gid)
+        told = (f"--cert={certificate.file}", f"--key={directory / 'key.pem'}")
+        program = replace(program, argv=(*program.argv, *told))
     running = Server(
-        program=object_store.program(store),
+        program=program,
         ready=lambda: health.object_store(Settings(home=base, object_store=settings)),
         log=directory / "log",
         user=user,

@@ -154,8 +154,10 @@ comment on column system.slow_queries.plan is 'Plan, where it could be had safel
 comment on column system.slow_queries."timestamp" is 'When it was sampled (UTC)';
 comment on column system.slow_queries.created_at is 'When the row was made (UTC); decides the partition';
 
+-- last_idx_scan came with PostgreSQL 16; on 15 it is null
 create view system.index_usage as
-select schemaname, relname as tablename, indexrelname as indexname, idx_scan, idx_tup_read, idx_tup_fetch, last_idx_scan,
+select schemaname, relname as tablename, indexrelname as indexname, idx_scan, idx_tup_read, idx_tup_fetch,
+       (to_jsonb(pg_stat_user_indexes) ->> 'last_idx_scan')::timestamptz as last_idx_scan,
        pg_relation_size(indexrelid) as index_bytes,
        case when idx_scan = 0 then 'Unused' when idx_scan < 10 then 'Low Usage' else 'Active' end as usage_status
 from pg_stat_user_indexes;

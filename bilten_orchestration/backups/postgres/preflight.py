@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bilten_orchestration.backups.postgres import databases, programs, server
+from bilten_orchestration.backups.postgres import databases, parents, programs, server
 from bilten_orchestration.backups.preflight import Requirement
 from bilten_orchestration.errors import Refused
 from bilten_orchestration.settings import Settings
@@ -84,14 +84,41 @@ def requirements(settings: Settings) -> tuple[Requirement, ...]:
             f'grant pg_monitor to "{user}"',
             "WAL that is shipped before a segment is full",
         ),
+        *_summaries(found),
+        Requirement(
+            "data checksums or wal_log_hints",
+            found.checksums or found.wal_log_hints,
+            "one of them on",
+            "on" if found.checksums or found.wal_log_hints else "both off",
+            "pg_checksums --enable on the stopped server",
+            "incremental backups, and pages that are checked",
+        ),
+        *databases.requirements(settings.postgres),
+    )
+
+
+def _summaries(found: server.Server) -> tuple[Requirement, ...]:
+    if found.major < parents.INCREMENTAL_MAJOR:
+        # it has neither of the settings: no statement helps
+        return (
+            Requirement(
+                "WAL summaries",
+                False,
+                f"PostgreSQL {parents.INCREMENTAL_MAJOR} or later",
+                f"PostgreSQL {found.major} has none",
+                "nothing, unless you upgrade: a full backup is taken where an incremental is due, and WAL and"
+                " point in time recovery need none. Stop the schedule postgres_incremental_backup where six"
+                " full ones a day are too many",
+                "incremental backups",
+            ),
+        )
+    return (
         Requirement(
             "summarize_wal",
             found.summarizes_wal,
             "on",
-            "on" if found.summarizes_wal else f"off (PostgreSQL {found.major})",
-            "alter system set summarize_wal = on; select pg_reload_conf()"
-            if found.major >= 17
-            else "upgrade to 17 or later; until then every backup is a full one",
+            "on" if found.summarizes_wal else "off",
+            "alter system set summarize_wal = on; select pg_reload_conf()",
             "incremental backups",
         ),
         Requirement(
@@ -102,15 +129,6 @@ def requirements(settings: Settings) -> tuple[Requirement, ...]:
             "alter system set wal_summary_keep_time = '10d'; select pg_reload_conf()",
             "incremental backups",
         ),
-        Requirement(
-            "data checksums or wal_log_hints",
-            found.checksums or found.wal_log_hints,
-            "one of them on",
-            "on" if found.checksums or found.wal_log_hints else "both off",
-            "pg_checksums --enable on the stopped server",
-            "incremental backups, and pages that are checked",
-        ),
-        *databases.requirements(settings.postgres),
     )
 
 

@@ -39,6 +39,8 @@ _AT_LEAST = {
     "max_locks_per_xact setting": "max_locks_per_transaction",
 }
 
+# Debian keeps them outside the data directory; without them nothing starts on it
+_ELSEWHERE = {"postgresql.conf": "", "pg_hba.conf": "local all all peer\n", "pg_ident.conf": ""}
 _TARGET = re.compile(r"\s*recovery_target(_time|_lsn|_xid|_name|_timeline|_inclusive|_action)?\b")
 
 
@@ -69,8 +71,11 @@ def configure(directory: Path, target: Target, chosen: Chosen, bin_directory: Pa
         **_minimum(directory, bin_directory),
     }
     configuration = directory / "postgresql.conf"
-    if not configuration.exists():  # Debian keeps it elsewhere
-        configuration.write_text("# made by `bilten restore`: the server's own lies elsewhere\n")
+    for name, text in _ELSEWHERE.items():
+        if not (directory / name).exists():
+            (directory / name).write_text(
+                f"# made by `bilten restore`: the server's own lies elsewhere\n{text}"
+            )
     automatic = directory / "postgresql.auto.conf"
     for path in (configuration, automatic):
         # a server that was once restored itself may still hold the target of that time, and two are refused,
