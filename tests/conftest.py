@@ -46,9 +46,9 @@ S = TypeVar("S", bound=stack.Server)
 def pytest_configure() -> None:
     """SIGTERM (a CI that gives up, `timeout`) ends like Ctrl-C: fixtures tear down what they started.
 
-    Temporary files, those of child processes too, are in memory unless TMPDIR says where they shall be.
+    Temporary files, those of child processes too, are in memory unless TMPDIR names another place than usual.
     """
-    if "TMPDIR" not in os.environ and (memory := stack.temporary_directory()) is not None:
+    if os.environ.get("TMPDIR", "/tmp") == "/tmp" and (memory := stack.temporary_directory()) is not None:
         os.environ["TMPDIR"] = memory
         tempfile.tempdir = None  # what was looked up before
 
