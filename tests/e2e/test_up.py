@@ -189,6 +189,7 @@ def test_no_secret_is_in_a_log_a_configuration_or_an_argument(running: Stack) ->
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+@pytest.mark.faults
 def test_servers_come_back_after_sigkill(running: Stack) -> None:
     before = running.status()
     for program in before.values():
@@ -222,6 +223,7 @@ def test_everything_comes_back_after_sigkill_of_everything(running: Stack) -> No
     assert all(program["ok"] for program in running.status().values())
 
 
+@pytest.mark.faults
 def test_a_killed_supervisord_leaves_no_orphan(running: Stack) -> None:
     pids = {program["pid"] for program in running.status().values()}
     psutil.Process(int((running.home / "supervisord.pid").read_text())).kill()

@@ -173,20 +173,19 @@ def overlapping(
 
     with ThreadPoolExecutor(2, thread_name_prefix="backup-piece") as pool:
         for head, chunks in pieces:
-            queue = _Queue(_AHEAD)
-            begun = pool.submit(worked, head, queue)
-            taken = True
-            try:
+            queue, taken = _Queue(_AHEAD), True
+            try:  # whatever happens, an interrupt too: nobody waits for a chunk that does not come
+                begun = pool.submit(worked, head, queue)
                 for chunk in chunks:
                     if not (taken := queue.give(chunk)):
                         break
                     if ending is not None and ending.done():
                         made.append(ending.result())
                         ending = None
+                queue.end()
             except BaseException as error:
                 queue.end(error)
                 raise
-            queue.end()
             if not taken:
                 begun.result()  # raises why
                 raise RuntimeError("a piece was not taken to its end")

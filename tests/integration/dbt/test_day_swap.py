@@ -47,6 +47,7 @@ def content(client: Client) -> Any:
     ).result_rows
 
 
+@pytest.mark.faults
 def test_a_reader_never_sees_a_wrong_or_missing_total_during_100_swaps(
     settings: Settings, project: Project, client: Client
 ) -> None:

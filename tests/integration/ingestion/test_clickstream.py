@@ -234,6 +234,7 @@ def make_clickstream_tables(settings: Settings, server: ClickHouseServer) -> Non
     runner.up(settings.model_copy(update={"clickhouse": server.settings}), store="clickhouse")
 
 
+@pytest.mark.faults
 def test_a_server_killed_while_it_is_written_to_is_caught_up(
     empty_settings: Settings, own_clickhouse: ClickHouseServer
 ) -> None:

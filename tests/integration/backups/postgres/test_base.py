@@ -112,20 +112,20 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
 
 
 CANCELLED = """
-import os, signal
+import itertools, os, signal
 from dagster._core.errors import raise_execution_interrupts
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.postgres.base import Kind, take
 from bilten_orchestration.settings_loading import load_settings
-write, written = Repository.write, []
+write, writes = Repository.write, itertools.count(1)
 def then_cancelled(self, name, chunks):
+    second = next(writes) == 2
     def until_the_middle():
         for number, chunk in enumerate(chunks):
-            if len(written) == 1 and number == 0:
+            if second and number == 0:
                 os.kill(os.getpid(), signal.SIGINT)
             yield chunk
-    written.append(write(self, name, until_the_middle()))
-    return written[-1]
+    return write(self, name, until_the_middle())
 Repository.write = then_cancelled
 with raise_execution_interrupts():
     take(load_settings())
