@@ -12,5 +12,6 @@ selection.py   which tables a restore makes, and under which names
 target.py      another server, by its address
 scratch.py     an empty engine of our own, for a backup to be proven in
 merges.py      merges of restored tables, off while their rows are counted
+proof.py       whether restored tables hold what the backup holds
 restore.py     tables from a backup, on this server or another one
 """

@@ -51,11 +51,11 @@ def configuration(store: ObjectStoreSettings, ring: KeyRing) -> str:
     root = ET.Element("clickhouse")
     disks = ET.SubElement(ET.SubElement(root, "storage_configuration"), "disks")
     allowed = ET.SubElement(root, "backups")
-    for bucket, name in (
-        (store.bucket_backups, DISK["first"]),
-        (store.bucket_backups_copy, DISK["copy"]),
+    for place, bucket, name in (
+        (store, store.bucket_backups, DISK["first"]),
+        (store.of_copy, store.bucket_backups_copy, DISK["copy"]),
     ):
-        _fill(ET.SubElement(disks, f"{name}_s3"), _s3(store, bucket))
+        _fill(ET.SubElement(disks, f"{name}_s3"), _s3(place, bucket))
         encrypted = ET.SubElement(disks, name)
         _fill(encrypted, {"type": "encrypted", "disk": f"{name}_s3", "algorithm": "AES_256_CTR"})
         for key_id, key in sorted(ring.keys.items()):

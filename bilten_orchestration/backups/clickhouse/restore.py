@@ -33,7 +33,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.backups import lock
-from bilten_orchestration.backups.clickhouse import digests, merges, operations, preflight, sealed, server
+from bilten_orchestration.backups.clickhouse import (
+    digests,
+    merges,
+    operations,
+    preflight,
+    proof,
+    sealed,
+    server,
+)
 from bilten_orchestration.backups.clickhouse.disks import DISK, PREFIX
 from bilten_orchestration.backups.clickhouse.selection import (
     BATCHES,
@@ -59,9 +67,6 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 _ROOM = 1.05
-_ROWS = "rows of "
-_INNER_BY_ID = ".inner_id."
-_CHECKED = ("MergeTree", "Log")
 SYNC_AGAIN = "bilten sync --accept-epoch"
 
 
@@ -153,9 +158,9 @@ def restore(
             raise Mismatch(problems)
         compared = time.monotonic()
         with _restored(client, settings, opened, chain, chosen, wanted, progress) as seconds:
-            rows = _rows(client, chosen)
-            _check_tables(client, chosen, progress)
-            _compare(backup, chosen, rows)
+            rows = proof.rows_of(client, chosen)
+            proof.check(client, chosen, progress)
+            proof.compare(backup, chosen, rows)
         if chosen.whole:
             client.command(f"create database if not exists {server.LEFT_OUT}")
             _mark(opened, backup.manifest, rows, by)
@@ -259,7 +264,7 @@ def _refuse(client: Client, chain: list[Manifest], chosen: Selection, wanted: Wa
             next=f"restore into another database (--as), or: drop table {table.sql} sync",
         )
         for table, rows in sorted(
-            (chosen.target(table), rows) for table, rows in _rows(client, chosen).items()
+            (chosen.target(table), rows) for table, rows in proof.rows_of(client, chosen).items()
         )
     ]
     if problems:
@@ -302,7 +307,7 @@ def _restored(
     run("structure", chosen.elements, "structure_only = 1")
     if _raw_comes(chosen):
         _forget_batches(client)
-    with merges.off(client, _merging(client, chosen)):
+    with merges.off(client, proof.merging(client, chosen)):
         progress("rows")
         access = [f"table system.{name}" for name in server.ACCESS] if wanted.users else []
         if elements := [*access, *([chosen.rows] if chosen.rows else [])]:
@@ -321,114 +326,7 @@ def _forget_batches(client: Client) -> None:
         client.command(f"truncate table {batches.sql} sync")
 
 
-def _merging(client: Client, chosen: Selection) -> list[Table]:
-    return [each.place for each in _holding(client, chosen) if each.engine.endswith("MergeTree")]
-
-
-@dataclass(frozen=True, slots=True)
-class _Holding:
-    """A restored table with rows of its own. `named` is the name that is the same in every restore: its own
-    in the backup, or that of the view that it lies behind (its own one holds an id that is new each time)."""
-
-    named: Table
-    place: Table
-    engine: str
-
-
-def _holding(client: Client, chosen: Selection) -> list[_Holding]:
-    rows = client.query(
-        "select database, name, engine, has_own_data, toString(uuid) from system.tables"
-        " where database in {databases:Array(String)} order by all",
-        {"databases": sorted({table.database for table in chosen.targets})},
-    ).result_rows
-    origin = {chosen.target(table): table for table in chosen.tables}
-    behind = {
-        Table(database, f"{_INNER_BY_ID}{uuid}"): origin[Table(database, name)]
-        for database, name, engine, _, uuid in rows
-        if engine == "MaterializedView" and Table(database, name) in origin
-    }
-    return [
-        _Holding(named, place, engine)
-        for database, name, engine, own, _ in rows
-        if own and (named := (origin | behind).get(place := Table(database, name))) is not None
-    ]
-
-
-def _rows(client: Client, chosen: Selection) -> dict[Table, int]:
-    """Rows by table as the backup calls it, in parts where it has parts; none of those without rows."""
-    counted: dict[Table, int] = {}
-    in_parts = {
-        Table(database, name): int(count)
-        for database, name, count in client.query(
-            "select database, table, sum(rows) from system.parts where active"
-            " and database in {databases:Array(String)} group by all",
-            {"databases": sorted({table.database for table in chosen.targets})},
-        ).result_rows
-    }
-    for each in _holding(client, chosen):
-        count = (
-            in_parts.get(each.place, 0)
-            if each.engine.endswith("MergeTree")
-            else int(client.query(f"select count() from {each.place.sql}").result_rows[0][0])
-        )
-        if count:
-            counted[each.named] = count
-    return counted
-
-
-def _check_tables(client: Client, chosen: Selection, progress: Progress) -> None:
-    """CHECK TABLE reads every part and compares it with its checksums."""
-    problems = []
-    for each in _holding(client, chosen):
-        if not each.engine.endswith(_CHECKED):
-            progress(f"{each.place}: CHECK TABLE does not know {each.engine}")
-            continue
-        result = client.query(f"check table {each.place.sql} settings check_query_single_value_result = 1")
-        if [int(value) for value in result.result_rows[0]] != [1]:
-            problems.append(
-                Problem(
-                    f"{each.place} is damaged",
-                    expected="parts that CHECK TABLE accepts",
-                    found=str(result.result_rows[0]),
-                    next=f"restore another backup; drop table {each.place.sql} sync",
-                )
-            )
-    if problems:
-        raise Mismatch(problems)
-
-
-def _compare(backup: Backup, chosen: Selection, rows: Mapping[Table, int]) -> None:
-    """With what is known: of tables that did not change during BACKUP, and of the first restore."""
-    wanted = set(chosen.tables)
-    known = {name: count for name, count in backup.manifest.counts.items()}
-    of_first = [mark for mark in backup.marks if mark.name == "verified" and mark.details]
-    first = {
-        name.removeprefix(_ROWS): int(count)
-        for mark in of_first[:1]
-        for name, count in mark.details.items()
-        if name.startswith(_ROWS)
-    }
-    if of_first:
-        known = first
-    found = {str(table): count for table, count in rows.items() if table in wanted}
-    names = {str(table) for table in wanted if chosen.target(table) != Table(*BATCHES)}
-    # what the first restore did not list had no rows; before it nothing is known of what changed
-    compared = known.keys() | (found.keys() if of_first else set())
-    problems = [
-        Problem(
-            f"{name} has other rows than the backup holds",
-            expected=f"{known.get(name, 0):,} rows, {'as the first restore' if of_first else 'as in BACKUP'}",
-            found=f"{found.get(name, 0):,} rows",
-            next="restore another backup, and look at what is different before this one is used",
-        )
-        for name in sorted(compared)
-        if name in names and known.get(name, 0) != found.get(name, 0)
-    ]
-    if problems:
-        raise Mismatch(problems)
-
-
 def _mark(opened: Opened, manifest: Manifest, rows: Mapping[Table, int], by: str) -> None:
-    details = {f"{_ROWS}{table}": str(count) for table, count in sorted(rows.items())}
+    details = {f"{proof.ROWS}{table}": str(count) for table, count in sorted(rows.items())}
     mark = Mark(manifest.id, "verified", datetime.now(UTC), by, details)
     catalogue.mark(opened.repository, opened.ring, manifest, mark)

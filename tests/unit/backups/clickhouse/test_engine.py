@@ -64,6 +64,39 @@ def test_both_disks_hold_every_key_and_write_under_the_current_one(tmp_path: Pat
     assert all(key.hex() not in ET.tostring(document, "unicode") for key in ring.keys.values())
 
 
+def test_the_second_bucket_may_be_in_a_store_of_its_own(ring: keys.KeyRing) -> None:
+    store = STORE.model_copy(
+        update={
+            "copy_endpoint_url": "http://elsewhere:9000",
+            "copy_region": "eu-west-3",
+            "copy_access_key_id": SecretStr("another-key-id"),
+            "copy_secret_access_key": SecretStr("another-secret"),
+        }
+    )
+    document = ET.fromstring(disks.configuration(store, ring))
+    found = {
+        name: [
+            document.findtext(f"storage_configuration/disks/{name}_s3/{of}")
+            for of in ("endpoint", "region", "access_key_id", "secret_access_key")
+        ]
+        for name in ("bilten_backups", "bilten_backups_copy")
+    }
+    assert found == {
+        "bilten_backups": [
+            f"http://store:9000/{STORE.bucket_backups}/objects/clickhouse/",
+            STORE.region,
+            "accesskeyid",
+            "secret&<access>key",
+        ],
+        "bilten_backups_copy": [
+            f"http://elsewhere:9000/{STORE.bucket_backups_copy}/objects/clickhouse/",
+            "eu-west-3",
+            "another-key-id",
+            "another-secret",
+        ],
+    }
+
+
 def test_keys_of_a_role_come_from_the_server_where_there_are_none(ring: keys.KeyRing) -> None:
     store = STORE.model_copy(update={"access_key_id": SecretStr("")})
     assert "<use_environment_credentials>true" in disks.configuration(store, ring)
