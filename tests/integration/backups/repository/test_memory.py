@@ -20,9 +20,10 @@ noise = os.urandom(2 << 20)
 def chunks():
     for at in range(48):
         yield noise[at * 1000 : at * 1000 + (1 << 20)]
+objects = int(sys.argv[1])
 with Opened.of(load_settings()) as opened:
-    for number in range(int(sys.argv[1])):
-        opened.put("a-backup", f"objects/postgres/{sys.argv[1]}/{number:06}", chunks())
+    names = (f"objects/postgres/{objects}/{number:06}" for number in range(objects))
+    opened.put_slices("a-backup", ((name, None, chunks()) for name in names))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 MOST_KIB = 300 << 10  # what the platform promises of a backup's process
