@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 OBJECT_BYTES = 1 << 30
-# four parts of 16 MiB under way keep a link of 1 GB/s busy; S3 takes 10,000 parts
-PART_BYTES = 16 << 20
+# two objects at once have four parts each under way; S3 takes 10,000 parts of at least 5 MiB
+PART_BYTES = 8 << 20
 PARTS_AT_ONCE = 4
 READ_BYTES = 1 << 20
 _READ_ATTEMPTS = 5

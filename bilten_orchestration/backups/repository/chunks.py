@@ -12,7 +12,7 @@ from typing import IO, TypeVar, cast
 
 Head = TypeVar("Head")
 Made = TypeVar("Made")
-_AHEAD = 8
+_AHEAD = 4
 
 
 def as_file(chunks: Iterable[bytes]) -> IO[bytes]:
