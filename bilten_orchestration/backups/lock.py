@@ -36,20 +36,42 @@ def held(settings: Settings, store: Store | Literal["copies"], progress: Progres
                 wait_seconds=settings.backups.lock_wait_seconds,
             )
         )
+        stack.enter_context(
+            while_postgres_answers(
+                settings,
+                f"backup:{store}",
+                wait_seconds=max(0.0, until - time.monotonic()),
+                waiting_for="another backup",
+                # a cache is worth saving, more than ever, while the database is down
+                away="the lock holds on this machine alone",
+                progress=progress,
+            )
+        )
+        yield
+
+
+@contextmanager
+def while_postgres_answers(
+    settings: Settings, name: str, *, wait_seconds: float, waiting_for: str, away: str, progress: Progress
+) -> Iterator[None]:
+    """Hold an advisory lock; where PostgreSQL does not answer, go on without it and say what that means
+    (`away`).
+
+    Raises LockHeld when somebody else holds it for longer."""
+    with ExitStack() as stack:
         try:
             connection = stack.enter_context(
-                postgres.connect(settings.postgres, application_name="bilten backup lock", autocommit=True)
+                postgres.connect(settings.postgres, application_name="bilten lock", autocommit=True)
             )
         except StoreUnavailable:
-            # a cache is worth saving, more than ever, while the database is down
-            progress("PostgreSQL does not answer: the lock holds on this machine alone")
+            progress(f"PostgreSQL does not answer: {away}")
         else:
             stack.enter_context(
                 advisory_lock(
                     connection,
-                    f"backup:{store}",
-                    wait_seconds=max(0.0, until - time.monotonic()),
-                    on_wait=lambda holders: progress(f"waiting for another backup: {holders}"),
+                    name,
+                    wait_seconds=wait_seconds,
+                    on_wait=lambda holders: progress(f"waiting for {waiting_for}: {holders}"),
                 )
             )
         yield

@@ -72,11 +72,12 @@ def empty_stage(client: Client) -> None:
             filled.add((database, name))
     wanted = {table.target: table for table in TABLES}
     others = [f"{STAGE}.`{name}`" for database, name in shape if database == STAGE and name not in wanted]
+    # without SYNC, which waits for every disk of the server: for ever where the store of backups is away
     if others:
-        client.command(f"drop table if exists {', '.join(others)} sync")
+        client.command(f"drop table if exists {', '.join(others)}")
     for name, table in wanted.items():
         if shape.get((STAGE, name)) != shape.get((RAW, name)):
-            client.command(f"drop table if exists {table.stage} sync")
+            client.command(f"drop table if exists {table.stage}")
             client.command(f"create table {table.stage} as {table.raw}")
             client.command(f"alter table {table.stage} modify setting {_UNMERGED}")
         elif (STAGE, name) in filled:

@@ -55,13 +55,12 @@ from bilten_orchestration.backups.repository.catalogue import Backup, Catalogue
 from bilten_orchestration.backups.repository.manifest import Manifest, Mark
 from bilten_orchestration.backups.repository.objects import checked
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
-from bilten_orchestration.errors import Mismatch, Problem, Refused, StoreUnavailable
+from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.ingestion.tables import RAW
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import ClickHouseSettings, Settings
-from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores import clickhouse
 from bilten_orchestration.stores.driver_errors import translated
-from bilten_orchestration.stores.locks import advisory_lock
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -144,7 +143,17 @@ def restore(
         stack.callback(client.close)
         stack.enter_context(lock.held(settings, "clickhouse", progress))
         if report.sync_refuses and not preview and _same_server(place, settings.clickhouse):
-            stack.enter_context(_no_sync(settings, progress))
+            # it would say at its end that the raw tables hold its batch
+            stack.enter_context(
+                lock.while_postgres_answers(
+                    settings,
+                    "sync-run",
+                    wait_seconds=settings.ingestion.lock_wait_seconds,
+                    waiting_for="the sync",
+                    away="so no sync runs",
+                    progress=progress,
+                )
+            )
         if not preview:
             operations.end_leftovers(client, progress)
             merges.mend(client, progress)
@@ -176,28 +185,6 @@ def restore(
 
 def _same_server(one: ClickHouseSettings, other: ClickHouseSettings) -> bool:
     return (one.host, one.port) == (other.host, other.port)
-
-
-@contextmanager
-def _no_sync(settings: Settings, progress: Progress) -> Iterator[None]:
-    """None is at work: it would say at its end that the raw tables hold its batch."""
-    with ExitStack() as stack:
-        try:
-            connection = stack.enter_context(
-                postgres.connect(settings.postgres, application_name="bilten restore", autocommit=True)
-            )
-        except StoreUnavailable:
-            progress("PostgreSQL does not answer, so that no sync runs")
-        else:
-            stack.enter_context(
-                advisory_lock(
-                    connection,
-                    "sync-run",
-                    wait_seconds=settings.ingestion.lock_wait_seconds,
-                    on_wait=lambda holders: progress(f"waiting for the sync: {holders}"),
-                )
-            )
-        yield
 
 
 def _chain(found: Catalogue, backup_id: str) -> tuple[Backup, list[Manifest]]:

@@ -13,7 +13,7 @@ from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores import object_store, postgres
 from tests import stack
 
 SLICE = 4 << 20
@@ -39,6 +39,25 @@ class Shop:
             found = catalogue.read(opened.repository, opened.ring)
         assert found.problems == ()
         return [backup.manifest.id for backup in found.backups]
+
+    def damage(self, how: str, name: str, other: str) -> None:
+        """One object of the repository is flipped, cut, removed, or exchanged for the other one."""
+        with Opened.of(self.settings) as opened:
+            body, foreign = (b"".join(opened.repository.read(each)) for each in (name, other))
+        half = len(body) // 2
+        new = {
+            "flipped": body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :],
+            "cut": body[:half],
+            "removed": None,
+            "exchanged": foreign,
+        }[how]
+        client = object_store.connect(self.settings.object_store)
+        bucket = self.settings.object_store.bucket_backups
+        if new is None:
+            client.delete_object(Bucket=bucket, Key=name)
+        else:
+            client.put_object(Bucket=bucket, Key=name, Body=new)
+        client.close()
 
     def restored(self, backup_id: str) -> Path:
         target = self.base / "restored"

@@ -22,6 +22,7 @@ from bilten_orchestration.backups.clickhouse.selection import Table
 from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.backups.repository.opened import key_file
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable
+from bilten_orchestration.metrics.leftovers import drop_build_tables
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, object_store
 from tests.conftest import Servers
@@ -304,6 +305,25 @@ def test_from_the_second_bucket_with_the_first_one_gone(world: World) -> None:
         client.create_bucket(Bucket=buckets.bucket_backups)
         _exchange_buckets(world)
         client.close()
+
+
+def test_builds_do_not_wait_for_a_bucket_that_is_gone(world: World) -> None:
+    """A server asks each disk before a table is gone for good, and one without its bucket for ever."""
+    client, buckets = world.client, world.settings.object_store
+    client.command("create table marts.fct_x__build_1 (a Int8) engine = MergeTree order by a")
+    _exchange_buckets(world)
+    store = object_store.connect(buckets)
+    store.delete_bucket(Bucket=buckets.bucket_backups)
+    dropped: list[str] = []
+    try:
+        thread = threading.Thread(target=lambda: dropped.extend(drop_build_tables(client)), daemon=True)
+        thread.start()
+        thread.join(timeout=20)
+        assert dropped == ["fct_x__build_1"]
+    finally:
+        store.create_bucket(Bucket=buckets.bucket_backups)
+        _exchange_buckets(world)
+        store.close()
 
 
 def _exchange_buckets(world: World) -> None:

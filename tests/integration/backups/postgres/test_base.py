@@ -21,7 +21,7 @@ from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavai
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.local import privileges
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.stores import object_store, postgres
+from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
 from tests import stack
 from tests.integration.backups.shop import DIGEST, SLICE, Shop
@@ -276,21 +276,7 @@ def test_a_damaged_object_is_never_restored(shop: Shop, taken: str, damage: str)
     with Opened.of(shop.settings) as opened:
         manifest = catalogue.read(opened.repository, opened.ring).find(taken).manifest
         names = [each.name for each in manifest.objects]
-        body = b"".join(opened.repository.read(names[1]))
-        other = b"".join(opened.repository.read(names[2]))
-    client = object_store.connect(shop.settings.object_store)
-    bucket = shop.settings.object_store.bucket_backups
-    if damage == "removed":
-        client.delete_object(Bucket=bucket, Key=names[1])
-    else:
-        half = len(body) // 2
-        new = {
-            "flipped": body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :],
-            "cut": body[:half],
-            "exchanged": other,
-        }[damage]
-        client.put_object(Bucket=bucket, Key=names[1], Body=new)
-    client.close()
+    shop.damage(damage, names[1], names[2])
     found = verify(shop.settings, taken, by="a test")
     assert [names[1] in problem.what for problem in found.problems] == [True]
     with pytest.raises(Mismatch, match=names[1]):

@@ -28,7 +28,7 @@ from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
-from bilten_orchestration.stores import object_store, postgres
+from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
 from tests import stack
 from tests.conftest import Servers
@@ -508,22 +508,7 @@ def test_it_holds_the_locks_that_others_ask_for(stock: Shop) -> None:
 def test_a_damaged_object_is_never_restored(stock: Shop, taken: Manifest, damage: str) -> None:
     before = databases(stock)
     names = [each.name for each in logical.objects_of(taken, "bilten")]
-    with Opened.of(stock.settings) as opened:
-        body = b"".join(opened.repository.read(names[1]))
-        other = b"".join(opened.repository.read(names[0]))
-    client = object_store.connect(stock.settings.object_store)
-    bucket = stock.settings.object_store.bucket_backups
-    if damage == "removed":
-        client.delete_object(Bucket=bucket, Key=names[1])
-    else:
-        half = len(body) // 2
-        new = {
-            "flipped": body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :],
-            "cut": body[:half],
-            "exchanged": other,
-        }[damage]
-        client.put_object(Bucket=bucket, Key=names[1], Body=new)
-    client.close()
+    stock.damage(damage, names[1], names[0])
     assert [names[1] in each.what for each in verify(stock.settings, taken.id, by="a test").problems] == [
         True
     ]
