@@ -7,11 +7,8 @@ directory belongs to whoever owns the place (backups/scratch.py).
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +18,7 @@ from pydantic import SecretStr
 from bilten_orchestration.backups.clickhouse import disks
 from bilten_orchestration.backups.repository.keys import KeyRing
 from bilten_orchestration.errors import Mismatch, Refused, StoreUnavailable
-from bilten_orchestration.local import clickhouse_endpoint, health, launch, ports
+from bilten_orchestration.local import child, clickhouse_endpoint, health, ports
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import ClickHouseSettings, Settings
 
@@ -59,27 +56,15 @@ def empty(
     )
     clickhouse_endpoint.initialise(endpoint)
     program = clickhouse_endpoint.program(endpoint)
-    description = {
-        "argv": list(program.argv),
-        "directory": str(directory),
-        "user": None,
-        "environment": {"PATH": os.defpath, "HOME": str(directory), "LC_ALL": "C", **program.environment},
-        "parent": os.getpid(),
-    }
     log = directory / LOG
     with log.open("ab") as written:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", launch.__file__, "/dev/stdin"],
-            stdin=subprocess.PIPE,
+        process = child.start(
+            program.argv,
+            directory=directory,  # by which the place's next owner knows it
+            environment={"PATH": os.defpath, "HOME": str(directory), "LC_ALL": "C", **program.environment},
             stdout=written,
-            stderr=subprocess.STDOUT,
-            cwd=directory,  # by which the place's next owner knows it
-            start_new_session=True,
         )
-    assert process.stdin is not None  # noqa: S101
     try:
-        with process.stdin as to:
-            to.write(json.dumps(description).encode())
         progress(f"starting a ClickHouse of our own on port {server.port}")
         try:
             health.wait(

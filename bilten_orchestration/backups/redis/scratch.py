@@ -8,14 +8,12 @@ system has no such thing, `end` finds it by its directory.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +21,7 @@ import psutil
 
 from bilten_orchestration.backups.redis.programs import Program
 from bilten_orchestration.errors import Mismatch
-from bilten_orchestration.local import launch, processes
+from bilten_orchestration.local import child, launch, processes
 from bilten_orchestration.progress import Progress
 
 if TYPE_CHECKING:
@@ -179,30 +177,20 @@ def running(
         "databases": str(databases),
         **names,
     }
-    description = {
-        "argv": [
-            str(program.binary),
-            *(part for name, value in arguments.items() for part in (f"--{name}", value)),
-        ],
-        "directory": str(directory),
-        "user": None if program.user is None else asdict(program.user),
-        "environment": {"PATH": os.defpath, "LC_ALL": "C"},
-        "parent": None if stays else os.getpid(),
-    }
     with (directory / LOG).open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", launch.__file__, "/dev/stdin"],
-            stdin=subprocess.PIPE,
+        process = child.start(
+            [
+                program.binary,
+                *(part for name, value in arguments.items() for part in (f"--{name}", value)),
+            ],
+            directory=directory,  # by which `end` knows it
+            environment={"PATH": os.defpath, "LC_ALL": "C"},
+            user=program.user,
+            stays=stays,
             stdout=log,
-            stderr=subprocess.STDOUT,
-            cwd=directory,  # by which `end` knows it
-            start_new_session=True,  # Ctrl-C is for us: it is ended below
         )
-    assert process.stdin is not None  # noqa: S101
     kept = False
     try:
-        with process.stdin as to:
-            to.write(json.dumps(description).encode())
         yield Scratch(process, directory, names)
         kept = stays
     finally:

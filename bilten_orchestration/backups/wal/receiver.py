@@ -20,6 +20,7 @@ from pathlib import Path
 from bilten_orchestration.backups.postgres import programs
 from bilten_orchestration.backups.wal.slots import STREAM
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.local import child
 from bilten_orchestration.settings import PostgresSettings
 
 APPLICATION = "bilten wal"
@@ -142,7 +143,8 @@ class Receiver:
             programs.connection_arguments(self._postgres, APPLICATION)
         )
         self._words.clear()
-        self._process = subprocess.Popen(
+        # an orphan would hold the slot, and fill the disk with nobody to watch over the limit
+        self._process = child.start(
             [
                 self._program,
                 f"--dbname={conninfo}",
@@ -152,9 +154,8 @@ class Receiver:
                 "--no-loop",
                 "--no-password",
             ],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            directory=self._spool.directory,
+            environment=environment,
             stderr=subprocess.PIPE,
         )
         process, words = self._process, self._words

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bilten_orchestration.backups.wal import positions
-from bilten_orchestration.errors import Problem
+from bilten_orchestration.errors import Problem, StoreUnavailable
 from bilten_orchestration.stores.postgres import Connection
 
 STREAM, SHIPPED = "stream", "shipped"
+
+_RELEASE_MILLISECONDS = 5_000
 
 _READ = """
     select slot_name, restart_lsn::text, active_pid, wal_status,
@@ -75,6 +77,26 @@ def ensure(connection: Connection, *, spool_empty: bool) -> tuple[Problem, ...]:
     if stream is None:
         _copy(connection, SHIPPED, STREAM)
     return tuple(told)
+
+
+def release(connection: Connection) -> None:
+    """End whoever holds `stream`: for the holder of the stream's lock, whose own pg_receivewal has ended.
+
+    So it is one that a killed service left behind, here or on a machine that is gone: its connection would be
+    noticed as dead after wal_sender_timeout only. Raises StoreUnavailable when it does not go.
+    """
+    held = connection.execute(
+        "select active_pid, pg_terminate_backend(active_pid, %s) from pg_replication_slots"
+        " where slot_name = %s and active_pid is not null",
+        (_RELEASE_MILLISECONDS, STREAM),
+    ).fetchone()
+    if held is not None and not held[1] and read(connection)[STREAM].active_pid is not None:
+        raise StoreUnavailable(
+            f"the slot {STREAM} is held by another process of the server",
+            expected=f"that it ends within {_RELEASE_MILLISECONDS / 1000:g} s of being told to",
+            found=f"backend {held[0]} still there",
+            next="see who it is: select * from pg_stat_replication",
+        )
 
 
 def begin_anew(connection: Connection) -> None:

@@ -105,6 +105,7 @@ class SourceThread(threading.Thread):
 
     def _receive(self, connection: postgres.Connection, source: Source, receiver: Receiver) -> None:
         def prepare() -> None:
+            slots.release(connection)
             if receiver.gap:
                 receiver.gap = False
                 slots.begin_anew(connection)

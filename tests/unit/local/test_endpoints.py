@@ -80,7 +80,11 @@ def test_stacks_that_start_together_choose_apart() -> None:
     finally:
         for stack in stacks:
             stack.communicate("\n")
-    assert all(ports.claim(int(port)) for port in chosen)
+    # free again, or somebody else's who has nothing to do with these
+    assert all(
+        ports.claim(int(port)) or ports.holder(int(port)) != "another stack that is starting"
+        for port in chosen
+    )
 
 
 def test_a_port_that_our_own_program_holds_is_not_taken(taken: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from bilten_orchestration.backups.repository.opened import Opened
@@ -77,11 +77,14 @@ class Stream:
         return code
 
     def kill(self) -> None:
-        """The service and pg_receivewal, at once."""
+        """The service alone: what it started has to end by itself."""
         if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            children = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.kill()
             self.process.wait()
             self.process = None
+            _, alive = psutil.wait_procs(children, timeout=10)
+            assert alive == []
 
 
 @dataclass

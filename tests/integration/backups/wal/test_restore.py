@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import psycopg
 import pytest
 
+from bilten_orchestration.backups.copies import copy as copies
 from bilten_orchestration.backups.postgres import private
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.restore import RestoreReport, restore
 from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.wal.audit import audit
 from bilten_orchestration.backups.wal.reach import reach
-from bilten_orchestration.errors import BiltenError, Mismatch, Refused, UsageError
+from bilten_orchestration.errors import BiltenError, Mismatch, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.local import postgres as embedded
+from bilten_orchestration.settings import Settings
+from tests import stack
 from tests.integration.backups.wal.conftest import Source
 
-Restored = Callable[[Target], tuple[RestoreReport, list[int]]]
+
+class Restored(Protocol):
+    def __call__(
+        self, target: Target, settings: Settings | None = None
+    ) -> tuple[RestoreReport, list[int]]: ...
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +73,16 @@ def restored(past: History) -> Iterator[Restored]:
     """Restores, starts, and tells which of the rows 1 to 7 are there."""
     made: list[Path] = []
 
-    def run(target: Target, **how: str) -> tuple[RestoreReport, list[int]]:
+    def run(target: Target, settings: Settings | None = None) -> tuple[RestoreReport, list[int]]:
         directory = past.source.base / f"restored-{len(made)}"
         made.append(directory)
-        bucket = "copy" if how.get("bucket") == "copy" else "first"
-        report = restore(past.source.settings, target, directory, start=True, bucket=bucket)
+        report = restore(
+            settings or past.source.settings,
+            target,
+            directory,
+            start=True,
+            bucket="copy" if settings else "first",
+        )
         assert report.dsn is not None
         with psycopg.connect(report.dsn) as connection:
             found = connection.execute("select id from rows order by id").fetchall()
@@ -107,6 +120,7 @@ def test_the_end_of_what_is_stored(past: History, restored: Restored) -> None:
 
 def test_a_transaction_a_restore_point_and_a_backup(past: History, restored: Restored) -> None:
     assert restored(Target("xid", past.xid))[1] == [1, 2, 3, 4, 5, 6]
+    assert restored(Target("xid", past.xid, inclusive=False))[1] == [1, 2, 3, 4, 5]
     assert restored(Target("name", "third"))[1] == [1, 2, 3]
     assert restored(Target("name", "third", backup=past.full))[0].backup_id == past.full
     assert restored(Target("backup", past.full))[1] == [1]
@@ -234,6 +248,25 @@ def test_a_damaged_segment_is_found(past: History, restored: Restored, how: str)
     finally:
         client.put_object(Bucket=bucket, Key=chosen.name, Body=body)
         client.close()
+
+
+def test_a_moment_from_the_second_bucket_alone(past: History, restored: Restored) -> None:
+    """The first store does not answer any more."""
+    assert copies.copy(past.source.settings).problems == ()
+    store = past.source.settings.object_store
+    gone = store.model_copy(
+        update={
+            "endpoint_url": f"http://127.0.0.1:{stack.ports.any_free()}",
+            "copy_endpoint_url": store.endpoint_url,
+            "copy_access_key_id": store.access_key_id,
+            "copy_secret_access_key": store.secret_access_key,
+        }
+    )
+    alone = past.source.settings.model_copy(update={"object_store": gone})
+    with pytest.raises(StoreUnavailable):
+        restore(alone, Target("latest"), past.source.base / "unreached")
+    assert restored(Target("moment", _said(past.moments[4])), alone)[1] == [1, 2, 3, 4]
+    assert restored(Target("latest"), alone)[1] == [1, 2, 3, 4, 5, 6, 7]
 
 
 def _lsn_of(past: History, backup: str) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
+from bilten_orchestration.backups.postgres import programs
 from bilten_orchestration.backups.wal import coverage, positions
 from bilten_orchestration.backups.wal.archive import Piece, best
 from bilten_orchestration.local import postgres as embedded
@@ -39,7 +43,7 @@ def test_what_is_committed_is_in_both_buckets_within_seconds(streaming: Source) 
 
 
 def test_a_kill_loses_nothing(streaming: Source) -> None:
-    """kill -9 of the service and pg_receivewal, with writes before, between and after."""
+    """kill -9 of the service, with writes before, between and after: nothing of it goes on without it."""
     streaming.write(20)
     streaming.stream.kill()
     streaming.write(40)
@@ -47,6 +51,32 @@ def test_a_kill_loses_nothing(streaming: Source) -> None:
     streaming.write(5)
     streaming.await_reach(streaming.now())
     no_gap(streaming.pieces())
+    assert streaming.stream.status()[1] == ()
+
+
+def test_whoever_was_left_at_the_slot_is_ended(streaming: Source, tmp_path: Path) -> None:
+    """A pg_receivewal whose service is gone, on another machine say: PostgreSQL has not noticed."""
+    streaming.await_reach(streaming.now())
+    streaming.stream.kill()
+    with programs.connection_arguments(streaming.settings.postgres, "left over") as (conninfo, environment):
+        left = subprocess.Popen(
+            [
+                programs.directory(streaming.settings.postgres, 18) / "pg_receivewal",
+                f"--dbname={conninfo}",
+                f"--directory={tmp_path}",
+                "--slot=stream",
+                "--no-loop",
+            ],
+            env=environment,
+        )
+        until(
+            "the slot in use",
+            lambda: streaming.execute("select active_pid from pg_replication_slots where active_pid > 0"),
+        )
+        streaming.stream.start()
+        assert left.wait(30) != 0
+    streaming.write(5)
+    streaming.await_reach(streaming.now())
     assert streaming.stream.status()[1] == ()
 
 
