@@ -1,7 +1,7 @@
 """What the second bucket lacks: found by listing both, nothing is read but the first one's catalogue.
 
 Backups are compared by their manifests, so that objects of a backup that is not listed (it is being taken,
-or was killed) are none of the copy's business; everything else (WAL, audits, the journal) by its names.
+or was killed) are none of the copy's business; all else (WAL, audits, drills, the journal) by its names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bilten_orchestration.backups.repository.manifest import Manifest
 from bilten_orchestration.errors import Problem
 
 # what a manifest is not needed for
-LOOSE = ("audits/", "journal/", "wal/")
+LOOSE = ("audits/", "drills/", "journal/", "wal/")
 RUN_EVERY = timedelta(minutes=30)
 
 

@@ -66,6 +66,23 @@ def test_everything_is_copied_once(depot: Depot) -> None:
     assert incremental.id in copies.copied(depot.settings)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_what_another_one_brings_between_the_listing_and_the_copy(depot: Depot, same: bool) -> None:
+    """As the stream of WAL does, which writes to both buckets."""
+    name = "wal/7563/00000001/000000010000000000000002.16777216.k.s.16777216"
+    depot.put(name, b"WAL" * 1000)
+    brought: list[str] = []
+
+    def bring(text: str) -> None:
+        if "objects to copy" in text:
+            depot.put(name, (b"WAL" if same else b"LAW") * 1000, "copy")
+            brought.append(text)
+
+    report = copies.copy(depot.settings, progress=bring)
+    assert len(brought) == 1
+    assert (report.problems == (), report.lag.objects) == (same, 0 if same else 1)
+
+
 def test_a_damaged_object_is_not_copied_and_its_backup_not_listed(depot: Depot) -> None:
     good, bad = depot.add(age=timedelta(hours=3)), depot.add(age=timedelta(hours=2))
     child = depot.add(kind="incremental", parent=bad.id)
