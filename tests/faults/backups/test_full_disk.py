@@ -1,0 +1,63 @@
+"""A store whose disk is full indeed: the embedded one, on a small file system."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.verify import verify
+from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.stores import postgres
+from tests import stack
+from tests.integration.backups.shop import Shop
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root"),
+]
+MEBIBYTES = 60
+
+
+@pytest.fixture
+def small(shop: Shop) -> Iterator[Path]:
+    """The shop's repository lies in a store with room for one backup and a half."""
+    place = shop.base / "object-store"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MEBIBYTES}m,mode=755", "tmpfs", place], check=True)
+    try:
+        server, buckets = stack.start_object_store(shop.base)
+        shop.settings = shop.settings.model_copy(update={"object_store": buckets})
+        try:
+            yield place
+        finally:
+            server.kill()
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def _room(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
+def test_a_backup_into_a_full_disk(shop: Shop, small: Path) -> None:
+    """It ends, points to the disk, takes no room, and harms nothing; with room the next one is whole."""
+    good = take(shop.settings, "full").manifest
+    ballast = small / "ballast"
+    ballast.write_bytes(bytes(_room(small) - good.stored_bytes // 2))
+    with pytest.raises(StoreUnavailable, match="does not serve") as refused:
+        take(shop.settings, "full")
+    assert "the room on its disk" in refused.value.problems[0].next
+    assert shop.listed() == [good.id]
+    with postgres.connect(shop.settings.postgres) as connection:
+        assert connection.execute("select count(*) from pg_stat_progress_basebackup").fetchone() == (0,)
+    ballast.unlink()
+    again = take(shop.settings, "full").manifest
+    assert shop.listed() == [good.id, again.id]
+    for each in (good, again):
+        assert verify(shop.settings, each.id, by="a test", deep=True).problems == ()
