@@ -3,6 +3,7 @@
 drop function system.mask_email(text);
 drop function system.require_timezone();
 drop function system.set_once();
+drop function system.recovering(oid);
 drop function system.refuse_truncate();
 drop function system.touch_updated_at();
 drop function system.track_change_by_natural_key();

@@ -97,6 +97,16 @@ end
 $$;
 comment on function system.refuse_truncate() is 'Trigger: a truncated table would stay full in ClickHouse and in search';
 
+-- A setting alone would be for everybody: it counts for whom the table belongs to.
+create function system.recovering(relation oid) returns boolean
+language sql stable
+return case
+    when coalesce(current_setting('bilten.recovery', true), '') <> 'on' then false
+    else (select pg_has_role(session_user, relowner, 'member') from pg_class where oid = relation)
+end;
+comment on function system.recovering(oid) is
+    'Whether rows are being copied back (setting bilten.recovery) by the owner of the table: what a trigger keeps or writes by itself comes back with them';
+
 -- Arguments: the columns whose first value stays.
 create function system.set_once() returns trigger
 language plpgsql as $$
@@ -106,7 +116,8 @@ declare
     after jsonb := to_jsonb(new);
 begin
     foreach column_name in array tg_argv loop
-        if before ->> column_name is not null and before ->> column_name is distinct from after ->> column_name then
+        if before ->> column_name is not null and before ->> column_name is distinct from after ->> column_name
+           and not system.recovering(tg_relid) then
             raise exception '%.%.% is set once', tg_table_schema, tg_table_name, column_name
                 using errcode = 'restrict_violation',
                       detail = format('before: %s, after: %s', before ->> column_name, coalesce(after ->> column_name, 'null')),

@@ -389,6 +389,9 @@ comment on function payments.check_refunds_within_payment() is 'Trigger: refunds
 create function tickets.log_capacity() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
+    if system.recovering(tg_relid) then
+        return null; -- its own rows come back as well
+    end if;
     insert into tickets.ticket_type_capacity_log (ticket_type_id, quantity, valid_from)
     values (new.id, new.quantity, case when tg_op = 'INSERT' then new.created_at else clock_timestamp() end)
     on conflict (ticket_type_id, valid_from) do update set quantity = excluded.quantity;

@@ -10,6 +10,7 @@ drop table system.slow_queries;
 drop table system.rpo_samples;
 drop table system.build_journal;
 drop table system.metric_dirty_days;
+drop table system.recoveries;
 drop table system.restores;
 drop table system.sync_state;
 drop sequence system.batch_number;

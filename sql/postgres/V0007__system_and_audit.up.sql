@@ -55,6 +55,22 @@ comment on column system.restores.id is 'Restore id';
 comment on column system.restores.restored_at is 'When it took over (UTC)';
 comment on column system.restores.reason is 'Why';
 
+create table system.recoveries (
+    id uuid primary key,
+    bad_transaction xid8 not null,
+    changes jsonb not null,
+    actor text not null default session_user,
+    transaction_id xid8 not null default pg_current_xact_id(),
+    recovered_at timestamptz not null default clock_timestamp()
+);
+comment on table system.recoveries is 'Each time rows were copied back; written in the transaction that did it, so that its being here proves that it was done';
+comment on column system.recoveries.id is 'As in the journal of the repository';
+comment on column system.recoveries.bad_transaction is 'Transaction whose changes were taken back';
+comment on column system.recoveries.changes is 'Rows inserted, updated and deleted by table';
+comment on column system.recoveries.actor is 'Database role';
+comment on column system.recoveries.transaction_id is 'Transaction that copied the rows back';
+comment on column system.recoveries.recovered_at is 'When (UTC)';
+
 create table system.metric_dirty_days (
     day date primary key,
     generation bigint not null default 1 check (generation > 0),

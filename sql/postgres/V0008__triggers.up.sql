@@ -40,7 +40,7 @@ begin
         tg_table_name,
         (select string_agg(to_jsonb(old) ->> part, '|' order by position)
            from unnest(string_to_array(tg_argv[0], ',')) with ordinality as k (part, position)),
-        tg_op,
+        case when system.recovering(tg_relid) then 'RECOVER' else tg_op end,
         audit.visible(to_jsonb(old)),
         case when tg_op = 'UPDATE' then audit.visible(to_jsonb(new)) end
     );

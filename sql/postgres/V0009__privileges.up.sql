@@ -12,6 +12,7 @@ grant select on all tables in schema financial to bilten_app;
 grant insert, update on financial.payouts to bilten_app;
 revoke insert, update, delete on tickets.ticket_type_capacity_log from bilten_app;
 grant execute on function system.mask_email(text), financial.minor_unit(text) to bilten_app, bilten_readonly, bilten_etl;
+grant execute on function system.recovering(oid) to bilten_app; -- its triggers ask
 
 -- People who look: everything but secrets and personal fields.
 grant usage on schema users, events, tickets, payments, financial, branding, assets, system to bilten_readonly;

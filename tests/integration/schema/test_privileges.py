@@ -315,7 +315,9 @@ def test_functions_are_for_those_who_need_them(owner: Connection, role: str) -> 
         """,
         (list(SCHEMAS), role),
     ).fetchall()
-    assert {name for (name,) in found} == {"system.mask_email", "financial.minor_unit"}
+    # triggers that run as the application ask whether rows are being copied back
+    asked = {"system.recovering"} if role == "bilten_app" else set()
+    assert {name for (name,) in found} == {"system.mask_email", "financial.minor_unit"} | asked
 
 
 LATER = """
