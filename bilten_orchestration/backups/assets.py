@@ -5,7 +5,7 @@
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.backups.plan import PLANNED, Planned
+from bilten_orchestration.backups.plan import PLANNED, Planned, stores
 from bilten_orchestration.ingestion.assets import CLICKS, OPERATIONAL, SYNCED
 from bilten_orchestration.metrics.assets import MART_DAYS
 from bilten_orchestration.partitions.assets import OPERATIONAL as PARTITIONED
@@ -155,7 +155,13 @@ def copies(
 
 @dg.asset(
     key=dg.AssetKey(["backups", "retention"]),
-    deps=[*ASSETS.values(), copies, key("postgres", "wal")],
+    # what passed a drill is kept: drills.assets names them, and imports this module
+    deps=[
+        *ASSETS.values(),
+        copies,
+        key("postgres", "wal"),
+        *(dg.AssetKey(["drills", each]) for each in stores()),
+    ],
     group_name=GROUP,
     description=(
         "Both buckets without what nobody was promised any more: expired backups, WAL before the window of"

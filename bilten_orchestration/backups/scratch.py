@@ -38,15 +38,16 @@ def place(settings: Settings, name: str, purpose: str, progress: Progress) -> It
     ):
         if directory.exists():
             progress(f"removing {directory}, which a `bilten {purpose}` that was killed left")
-        _clear(directory, progress)
+        clear(directory, progress)
         directory.mkdir(mode=0o711)
         try:
             yield directory
         finally:
-            _clear(directory, silent)
+            clear(directory, silent)
 
 
-def _clear(directory: Path, progress: Progress) -> None:
+def clear(directory: Path, progress: Progress) -> None:
+    """End the servers that work in it, and remove it; by who holds the place."""
     if not directory.exists():
         return
     _stop_restored(directory)

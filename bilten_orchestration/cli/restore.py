@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,6 +49,10 @@ def postgres(
     timeline: Annotated[
         int | None, typer.Option("--timeline", help="Another one than production is on.", min=1)
     ] = None,
+    exclusive: Annotated[
+        bool,
+        typer.Option("--exclusive", help="Stop just before that moment, position or transaction."),
+    ] = False,
     bucket: FromBucket = BucketChoice.first,
     start: Annotated[
         bool, typer.Option("--start", help="Start it on a private socket, and wait for its recovery.")
@@ -65,6 +69,8 @@ def postgres(
         from bilten_orchestration.settings_loading import load_settings
 
         target = _target(time, lsn, xid, name, backup, timeline, latest=latest)
+        if exclusive:
+            target = _just_before(target)
         report = restore(load_settings(), target, to, start=start, bucket=bucket.value, progress=output.say)
         output.finish("restore postgres", report, as_json=as_json, human=lambda: _show_postgres(report))
 
@@ -87,6 +93,18 @@ def stop(
             as_json=as_json,
             human=lambda: print(f"{directory}: {'stopped' if ran else 'did not run'}"),
         )
+
+
+def _just_before(target: Target) -> Target:
+    from bilten_orchestration.errors import UsageError
+
+    if target.kind not in ("moment", "lsn", "xid"):
+        raise UsageError(
+            "--exclusive says nothing of this target",
+            expected="it with --target-time, --target-lsn or --target-xid",
+            found=target.kind,
+        )
+    return replace(target, inclusive=False)
 
 
 def _target(

@@ -14,7 +14,9 @@ The names in use:
     demo              one demo load
     backup:<store>    one backup of a store (backups/lock.py)
     backup:copies     whatever writes into the second bucket, or removes from it
+    drill:<store>     one drill of a store (drills/run.py)
     wal:stream        one stream of WAL into the repository
+    recover           one recovery
 """
 
 from __future__ import annotations

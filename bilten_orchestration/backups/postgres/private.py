@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
+import secrets
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypedDict
 
 import psycopg
@@ -28,7 +31,18 @@ from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import PostgresSettings
 from bilten_orchestration.stores.postgres import Connection
 
-__all__ = ["Owner", "Running", "give", "objections", "owner_of", "start", "stop"]
+__all__ = [
+    "Owner",
+    "Running",
+    "give",
+    "last_words",
+    "objections",
+    "owner_of",
+    "redo_seconds",
+    "socket_of",
+    "start",
+    "stop",
+]
 
 PORT = 5432
 RECORD = "bilten_restore.json"
@@ -38,6 +52,9 @@ _TOLD_SECONDS = 5
 # a replay has no bound of its own; one that replays nothing for so long hangs
 _STUCK_SECONDS = 300
 _STOP_SECONDS = 120
+# "redo done at 0/4000028 system usage: CPU: user: 0.01 s, system: 0.00 s, elapsed: 0.05 s" (xlogrecovery.c)
+_SINCE_17 = {"event_triggers": "off", "sync_replication_slots": "off"}
+_REDO = re.compile(r"redo done at .* elapsed: ([0-9.]+) s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,25 +137,32 @@ def start(
     postgres: PostgresSettings,
     owner: Owner | None,
     progress: Progress,
+    *,
+    options: Mapping[str, str] = MappingProxyType({}),
+    paused: bool = False,
 ) -> Running:
-    """Start it and wait until it is out of recovery.
+    """Start it and wait until it is out of recovery, or, with `paused` (of a directory that was told
+    recovery_target_action = pause), until it stands at its target, to be read only. `options` are more
+    settings than our own.
 
     Raises Mismatch, with the server's own words, when it ends instead or gets nowhere; it is stopped then,
     and the directory stays.
     """
-    socket = Path(tempfile.mkdtemp(prefix="bilten-restore-"))  # made for its owner alone
+    # sockets want short paths; it is written down before it is made, or a kill in between would leave it
+    socket = Path(tempfile.gettempdir()) / f"bilten-restore-{secrets.token_hex(8)}"
     (directory / _HBA).write_text("local all all trust\n")
     (directory / LOG).touch(0o600)
     running = Running(directory, socket, postgres.user, postgres.database)
     (directory / RECORD).write_text(
         json.dumps({"socket": str(socket), "bin": str(bin_directory), "dsn": running.dsn})
     )
+    socket.mkdir(0o700)
     if owner is not None:
         for path in (socket, directory / _HBA, directory / LOG, directory / RECORD):
             os.chown(path, owner.uid, owner.gid)
     with (directory / LOG).open("ab") as log:
         process = subprocess.Popen(
-            [bin_directory / "postgres", "-D", directory, *_options(directory, socket)],
+            [bin_directory / "postgres", "-D", directory, *_options(directory, socket, options)],
             env={"LC_ALL": "C", "TZ": "UTC", "PATH": os.defpath},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -148,7 +172,7 @@ def start(
             **_as(owner),
         )
     try:
-        _await(running, process, progress)
+        _await(running, process, progress, paused=paused)
     except BaseException:
         stop(directory)
         raise
@@ -211,7 +235,19 @@ def _as(owner: Owner | None) -> _As:
     return {} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": []}
 
 
-def _options(directory: Path, socket: Path) -> list[str]:
+def socket_of(directory: Path) -> Path:
+    """Of the server that was started on a directory."""
+    return Path(json.loads((directory / RECORD).read_text())["socket"])
+
+
+def redo_seconds(directory: Path) -> float | None:
+    """What PostgreSQL said that replay took when it was last started; None when there was nothing to replay,
+    or it did not say."""
+    found = _REDO.findall((directory / LOG).read_text(errors="replace"))
+    return float(found[-1]) if found else None
+
+
+def _options(directory: Path, socket: Path, more: Mapping[str, str]) -> list[str]:
     told = {
         "config_file": directory / "postgresql.conf",
         "data_directory": directory,
@@ -230,12 +266,25 @@ def _options(directory: Path, socket: Path) -> list[str]:
         "max_logical_replication_workers": 0,
         "archive_mode": "off",
         "restart_after_crash": "off",
+        # nobody's programs are run, nobody is followed, and no commit waits for anybody
+        "archive_command": "",
+        "archive_cleanup_command": "",
+        "recovery_end_command": "",
+        "primary_conninfo": "",
+        "synchronous_standby_names": "",
+        "session_preload_libraries": "",
+        "local_preload_libraries": "",
+        "lc_messages": "C",
+        **(_SINCE_17 if int((directory / "PG_VERSION").read_text()) >= 17 else {}),
+        **more,
     }
     (directory / "pg_ident.conf").touch()
     return [part for name, value in told.items() for part in ("-c", f"{name}={value}")]
 
 
-def _await(running: Running, process: subprocess.Popen[bytes], progress: Progress) -> None:
+def _await(
+    running: Running, process: subprocess.Popen[bytes], progress: Progress, *, paused: bool = False
+) -> None:
     told = time.monotonic()
     last, moved = "", time.monotonic()
     while True:
@@ -243,20 +292,22 @@ def _await(running: Running, process: subprocess.Popen[bytes], progress: Progres
             raise Mismatch(
                 "recovery did not come to its end",
                 expected="a server that reaches the target, and takes over",
-                found=_last_words(running.directory),
+                found=last_words(running.directory),
                 next=f"see {running.directory / LOG}; bilten reach shows what can be restored",
             )
         try:
             with running.connect() as connection:
                 row = connection.execute(
-                    "select pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn()::text, '')"
+                    "select pg_is_in_recovery(), coalesce(pg_last_wal_replay_lsn()::text, ''),"
+                    " case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() = 'paused'"
+                    " else false end"
                 ).fetchone()
         except psycopg.OperationalError:
             row = None  # not yet consistent
-        if row is not None and not row[0]:
+        if row is not None and row[2 if paused else 0] is paused:
             return
         now = time.monotonic()
-        at = f"{row[1]}" if row is not None else _last_words(running.directory)
+        at = f"{row[1]}" if row is not None else last_words(running.directory)
         if at != last:
             last, moved = at, now
         elif now - moved > _STUCK_SECONDS:
@@ -272,7 +323,7 @@ def _await(running: Running, process: subprocess.Popen[bytes], progress: Progres
         time.sleep(0.05)
 
 
-def _last_words(directory: Path) -> str:
+def last_words(directory: Path) -> str:
     """What the server said of its end: the first line that is fatal, with what follows it."""
     lines = (directory / LOG).read_text(errors="replace").splitlines()
     fatal = [number for number, line in enumerate(lines) if "FATAL" in line or "PANIC" in line]

@@ -20,14 +20,17 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from bilten_orchestration.backups.postgres import private, programs, recovery, targets
 from bilten_orchestration.backups.postgres.targets import Chosen, Target
+from bilten_orchestration.backups.repository.busy import Busy
 from bilten_orchestration.backups.repository.keys import KeyRing
 from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
@@ -41,24 +44,37 @@ from bilten_orchestration.settings import Settings
 _AT_ONCE = 2
 _SEGMENTS_AT_ONCE = 4
 _ROOM = 1.05  # file systems count their own blocks
+#: Entered around each phase, by its name: find, fetch, combine, verify, start.
+Phase = Callable[[str], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True)
 class Phases:
-    """Seconds of each; `start_seconds` includes the replay, None when nothing was started."""
+    """Seconds of each; `start_seconds` includes the replay, None when nothing was started.
+
+    Slices are downloaded, decrypted and unpacked side by side, so `fetch_seconds` is split in the proportion
+    in which their threads were busy: `download_seconds` (waiting for the store; all of WAL counts here) and
+    `decrypt_seconds` (with decompression and writing) add up to it. `replay_seconds` is what PostgreSQL says
+    that redo took, and part of `start_seconds`.
+    """
 
     find_seconds: float
     fetch_seconds: float
     combine_seconds: float
     verify_seconds: float
     start_seconds: float | None = None
+    download_seconds: float = 0.0
+    decrypt_seconds: float = 0.0
+    replay_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
     """`directory` holds the server as of the target, once it has replayed `segments` of WAL; `bytes` are
-    those of its files. With a start `reached_at` is the last commit that was replayed (None when there was
-    none), `dsn` where it listens."""
+    those of its files, `stored_bytes` what was downloaded for them and for WAL. `chain` are the backups that
+    it was made of, `last_beat_at` the newest heartbeat that replay must have come to (None when not known).
+    With a start `reached_at` is the last commit that was replayed (None when there was none), `dsn` where it
+    listens."""
 
     backup_id: str
     directory: Path
@@ -69,6 +85,9 @@ class RestoreReport:
     reached_at: datetime | None = None
     reached_lsn: str | None = None
     dsn: str | None = None
+    stored_bytes: int = 0
+    chain: tuple[str, ...] = ()
+    last_beat_at: datetime | None = None
 
 
 def restore(
@@ -78,10 +97,13 @@ def restore(
     *,
     start: bool = False,
     bucket: Bucket = "first",
+    options: Mapping[str, str] = MappingProxyType({}),
+    phase: Phase = nullcontext,
     progress: Progress = silent,
 ) -> RestoreReport:
     """The data directory as of `target`, verified. With `start` it runs on a private socket when this
-    returns, out of recovery; `private.stop` ends it.
+    returns, out of recovery; `private.stop` ends it. `options` are more of the server's, `phase` is told
+    where the restore is.
 
     Raises UsageError (a target that is none), Refused before anything is written (a target that cannot be
     reached, a directory that is not empty, too little room, other programs, lost keys), Mismatch (damaged
@@ -90,35 +112,44 @@ def restore(
     targets.check(target)
     began = time.monotonic()
     with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
-        past = Past.read(opened, target.value if target.kind == "backup" else target.backup)
-        chosen = targets.choose(past, target)
-        chain = past.chain(chosen.start.backup.manifest)
-        owner = private.owner_of(directory)
-        _refuse(chain, chosen.pieces, past.segment_bytes, opened.ring, directory, owner if start else None)
-        bin_directory = programs.directory(settings.postgres, _major(chain[-1]))
-        progress(f"from {chain[-1].id}, with {len(chosen.pieces)} segments of WAL")
-        growing = directory.with_name(f"{directory.name}.restoring")
-        if growing.exists():
-            progress(f"removing {growing}, which a restore that was killed left")
-            shutil.rmtree(growing)
-        growing.mkdir(0o700, parents=True)
+        with phase("find"):
+            past = Past.read(opened, target.value if target.kind == "backup" else target.backup)
+            chosen = targets.choose(past, target)
+            chain = past.chain(chosen.start.backup.manifest)
+            owner = private.owner_of(directory)
+            _refuse(
+                chain, chosen.pieces, past.segment_bytes, opened.ring, directory, owner if start else None
+            )
+            bin_directory = programs.directory(settings.postgres, _major(chain[-1]))
+            progress(f"from {chain[-1].id}, with {len(chosen.pieces)} segments of WAL")
+            growing = directory.with_name(f"{directory.name}.restoring")
+            if growing.exists():
+                progress(f"removing {growing}, which a restore that was killed left")
+                shutil.rmtree(growing)
+            growing.mkdir(0o700, parents=True)
         found = time.monotonic()
-        wal = Archive(opened.repository, opened.cipher, past.system_identifier, past.segment_bytes)
-        parts = [growing / str(number) for number in range(len(chain))]
-        _fetch_wal(wal, past.history_pieces, chosen, growing / recovery.WAL, progress)
-        size = sum(
-            _unpack_all(opened, backup, part, progress) for backup, part in zip(chain, parts, strict=True)
-        )
+        with phase("fetch"):
+            wal = Archive(opened.repository, opened.cipher, past.system_identifier, past.segment_bytes)
+            parts = [growing / str(number) for number in range(len(chain))]
+            _fetch_wal(wal, past.history_pieces, chosen, growing / recovery.WAL, progress)
+            wal_seconds = time.monotonic() - found
+            busy = Busy()
+            size = sum(
+                _unpack_all(opened, backup, part, busy, progress)
+                for backup, part in zip(chain, parts, strict=True)
+            )
         fetched = combined = time.monotonic()
         whole = parts[0]
         if len(parts) > 1:
             progress("combining")
             whole = growing / "combined"
-            # what the parts hold is not needed any more: files that did not change are not copied
-            _run(bin_directory / "pg_combinebackup", "--link", f"--output={whole}", *parts)
+            with phase("combine"):
+                # what the parts hold is not needed any more: files that did not change are not copied
+                _run(bin_directory / "pg_combinebackup", "--link", f"--output={whole}", *parts)
             combined = time.monotonic()
         progress("verifying")
-        _run(bin_directory / "pg_verifybackup", "--quiet", "--exit-on-error", whole)
+        with phase("verify"):
+            _run(bin_directory / "pg_verifybackup", "--quiet", "--exit-on-error", whole)
         verified = time.monotonic()
         os.rename(growing / recovery.WAL, whole / recovery.WAL)
         recovery.configure(whole, target, chosen, bin_directory)
@@ -127,6 +158,7 @@ def restore(
             directory.rmdir()  # empty, or _refuse had refused it
         os.rename(whole, directory)
         shutil.rmtree(growing)
+    downloading = wal_seconds + busy.share("download") * (fetched - found - wal_seconds)
     report = RestoreReport(
         chain[-1].id,
         directory,
@@ -138,11 +170,29 @@ def restore(
             round(fetched - found, 2),
             round(combined - fetched, 2),
             round(verified - combined, 2),
+            download_seconds=round(downloading, 2),
+            decrypt_seconds=round(fetched - found - downloading, 2),
         ),
+        stored_bytes=sum(backup.stored_bytes for backup in chain)
+        + sum(piece.bytes for piece in chosen.pieces),
+        chain=tuple(backup.id for backup in chain),
+        last_beat_at=_last_beat(target, chosen),
     )
     if not start:
         return report
-    return _started(report, settings, target, chosen, bin_directory, owner, progress)
+    with phase("start"):
+        return _started(report, settings, target, chosen, bin_directory, owner, options, progress)
+
+
+def _last_beat(target: Target, chosen: Chosen) -> datetime | None:
+    """Of the pieces to replay, the newest heartbeat that lies before a moment; of other targets only `latest`
+    says which one that is."""
+    if target.kind == "latest":
+        return chosen.start.run.last_beat_at
+    if target.kind != "moment":
+        return None
+    beats = (piece.beat_at for piece in chosen.pieces)
+    return max((at for at in beats if at is not None and at <= target.moment), default=None)
 
 
 def _started(
@@ -152,29 +202,30 @@ def _started(
     chosen: Chosen,
     bin_directory: Path,
     owner: private.Owner | None,
+    options: Mapping[str, str],
     progress: Progress,
 ) -> RestoreReport:
     began = time.monotonic()
     progress("starting, replaying")
-    running = private.start(report.directory, bin_directory, settings.postgres, owner, progress)
-    reached = recovery.reached(running, target, chosen)
-    phases = report.phases
-    return RestoreReport(
-        report.backup_id,
-        report.directory,
-        reached.timeline,
-        report.bytes,
-        report.segments,
-        Phases(
-            phases.find_seconds,
-            phases.fetch_seconds,
-            phases.combine_seconds,
-            phases.verify_seconds,
-            round(time.monotonic() - began, 2),
+    running = private.start(
+        report.directory, bin_directory, settings.postgres, owner, progress, options=options
+    )
+    try:
+        reached = recovery.reached(running, target, chosen)
+    except BaseException:
+        private.stop(report.directory)
+        raise
+    return replace(
+        report,
+        timeline=reached.timeline,
+        phases=replace(
+            report.phases,
+            start_seconds=round(time.monotonic() - began, 2),
+            replay_seconds=private.redo_seconds(report.directory),
         ),
-        reached.at,
-        reached.lsn,
-        running.dsn,
+        reached_at=reached.at,
+        reached_lsn=reached.lsn,
+        dsn=running.dsn,
     )
 
 
@@ -255,9 +306,10 @@ def _contents(wal: Archive, piece: Piece) -> bytes:
         return wal.contents(grown)
 
 
-def _unpack_all(opened: Opened, backup: Manifest, directory: Path, progress: Progress) -> int:
+def _unpack_all(opened: Opened, backup: Manifest, directory: Path, busy: Busy, progress: Progress) -> int:
     def one(wanted: BackupObject) -> int:
-        size = unpack(opened.get(backup, wanted), wanted.continues, directory)
+        with busy.at("decrypt"):
+            size = unpack(opened.get(backup, wanted, busy), wanted.continues, directory)
         progress(f"{wanted.name}: {size >> 20:,} MiB")
         return size
 

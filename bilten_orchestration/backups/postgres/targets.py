@@ -27,12 +27,14 @@ TargetKind = Literal["moment", "lsn", "xid", "name", "backup", "latest"]
 @dataclass(frozen=True, slots=True)
 class Target:
     """`value` is what that kind wants: a time with its zone, an LSN, a transaction id, a restore point's
-    name, a backup's id; nothing for latest. `backup` is what to start from, where that is given."""
+    name, a backup's id; nothing for latest. `backup` is what to start from, where that is given. Without
+    `inclusive` a restore to a moment, an LSN or a transaction stops just before it."""
 
     kind: TargetKind
     value: str = ""
     backup: str | None = None
     timeline: int | None = None
+    inclusive: bool = True
 
     @property
     def moment(self) -> datetime:
@@ -59,6 +61,12 @@ class Target:
 
     def settings(self) -> dict[str, str]:
         """What PostgreSQL is told (manual, "Recovery Target"); the timeline is told apart."""
+        told = self._stop()
+        if told and not self.inclusive:
+            told["recovery_target_inclusive"] = "off"
+        return told
+
+    def _stop(self) -> dict[str, str]:
         match self.kind:
             case "moment":
                 return {"recovery_target_time": self.moment.isoformat(sep=" ")}

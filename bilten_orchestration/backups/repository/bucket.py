@@ -5,6 +5,7 @@ Names, all below the bucket:
     catalogue/<store>/<backup id>/manifest.json     written last; without it there is no backup
     catalogue/<store>/<backup id>/<mark>-<time>.json   verified, drilled, expired: facts that came later
     objects/<store>/<backup id>/<number>            encrypted, at most OBJECT_BYTES each
+    drills/<store>/<number>-<time>-<id>.json        a signed chain of drills (drills/attestation.py)
     journal/prune/<time>-<bucket>.json              what retention removed, and why (retention/prune.py)
     assets/<xx>/<sha256>                            the application's files, in the second bucket (copies/)
 
@@ -262,7 +263,8 @@ class Repository:
             if code == "EntityTooLarge":
                 raise TerminalError(
                     f"the object store does not take {place}",
-                    expected="objects of up to BILTEN_BACKUPS__SLICE_BYTES, in parts of 16 MiB",
+                    expected="objects of up to BILTEN_BACKUPS__SLICE_BYTES,"
+                    f" in parts of {PART_BYTES >> 20} MiB",
                     found=code,
                     next="lower BILTEN_BACKUPS__SLICE_BYTES, or raise the store's limit",
                 ) from None
@@ -284,7 +286,8 @@ def _unavailable(place: str, found: str) -> StoreUnavailable:
         f"the object store does not serve {place}",
         expected="an answer",
         found=found,
-        next="bilten status; the same command can be repeated",
+        # some say no more when their disk is full, `rclone serve s3` among them
+        next="bilten status; the store's log and the room on its disk; the same command can be repeated",
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 from bilten_orchestration.backups.repository.bucket import Repository
+from bilten_orchestration.backups.repository.busy import Busy
 from bilten_orchestration.backups.repository.chunks import ahead
 from bilten_orchestration.backups.repository.compression import BROKEN, Codec, compress, decompress
 from bilten_orchestration.backups.repository.encryption import Cipher
@@ -50,9 +51,17 @@ def put(
 
 
 def get(
-    repository: Repository, cipher: Cipher, backup_id: str, wanted: BackupObject, codec: Codec
+    repository: Repository,
+    cipher: Cipher,
+    backup_id: str,
+    wanted: BackupObject,
+    codec: Codec,
+    busy: Busy | None = None,
 ) -> Iterator[bytes]:
     """What was put. Pieces are authentic as they come; that nothing is missing is known at the end.
+
+    `busy` learns how long the store took (download), and for how long whoever takes the pieces (decrypt)
+    waited for it.
 
     Raises Mismatch for anything that is not the object that the manifest names.
     """
@@ -61,13 +70,14 @@ def get(
     with closing(repository.read(wanted.name)) as read:
 
         def seen() -> Iterator[bytes]:
-            for chunk in read:
+            for chunk in read if busy is None else busy.making("download", read):
                 digest.update(chunk)
                 yield chunk
 
         try:
             with ahead(seen()) as stored:
-                for piece in decompress(cipher.decrypt(stored, _context(backup_id, wanted.name)), codec):
+                taken = stored if busy is None else busy.awaiting("decrypt", stored)
+                for piece in decompress(cipher.decrypt(taken, _context(backup_id, wanted.name)), codec):
                     raw += len(piece)
                     yield piece
         except BROKEN as error:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from bilten_orchestration.backups.repository import keys, memory, objects
 from bilten_orchestration.backups.repository.bucket import Repository
+from bilten_orchestration.backups.repository.busy import Busy
 from bilten_orchestration.backups.repository.chunks import overlapping
 from bilten_orchestration.backups.repository.encryption import Cipher
 from bilten_orchestration.backups.repository.kms import Kms
@@ -89,12 +90,12 @@ class Opened:
 
         return overlapping((((name, continues), chunks) for name, continues, chunks in slices), put)
 
-    def get(self, of: Manifest, wanted: BackupObject) -> Iterator[bytes]:
+    def get(self, of: Manifest, wanted: BackupObject, busy: Busy | None = None) -> Iterator[bytes]:
         """Raises Mismatch where it is not the object that was written, or its key is lost."""
         if of.sealing == "clickhouse":
             self.ring.key(of.key_id)
             return objects.checked(self.repository, wanted)
-        return objects.get(self.repository, self.cipher, of.id, wanted, of.codec)
+        return objects.get(self.repository, self.cipher, of.id, wanted, of.codec, busy)
 
 
 def key_file(settings: Settings) -> Path:
