@@ -9,6 +9,7 @@ from __future__ import annotations
 import dagster as dg
 
 from bilten_orchestration.backups import defs as backups
+from bilten_orchestration.drills import defs as drills
 from bilten_orchestration.ingestion import defs as ingestion
 from bilten_orchestration.metrics import defs as metrics
 from bilten_orchestration.partitions import defs as partitions
@@ -20,6 +21,7 @@ from bilten_orchestration.stores.resources import Platform
 def assemble(settings: Settings) -> dg.Definitions:
     return dg.Definitions.merge(
         backups.definitions(),
+        drills.definitions(settings),
         ingestion.definitions(),
         metrics.definitions(settings),
         partitions.definitions(),

@@ -16,7 +16,20 @@ app = typer.Typer(
 )
 
 # Each module has `register(app)`, adding its commands or its own sub-command group.
-DOMAINS = ("stack", "migrate", "demo", "sync", "metrics", "sql", "partitions", "backup", "restore", "wal")
+DOMAINS = (
+    "stack",
+    "migrate",
+    "demo",
+    "sync",
+    "metrics",
+    "sql",
+    "partitions",
+    "backup",
+    "restore",
+    "wal",
+    "drill",
+    "recover",
+)
 
 
 def build() -> typer.Typer:

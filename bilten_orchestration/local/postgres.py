@@ -160,6 +160,13 @@ def provision(cluster: Cluster, settings: PostgresSettings) -> None:
         ):
             create_database(connection, database, owner, guests)
     create_extensions(cluster, settings.database)
+    with superuser(cluster, settings.database) as connection:
+        # restore drills name the moment at which they kept writers out
+        connection.execute(
+            sql.SQL("grant execute on function pg_create_restore_point(text) to {}").format(
+                sql.Identifier(settings.user)
+            )
+        )
 
 
 def ensure_provisioned(cluster: Cluster, settings: PostgresSettings) -> None:

@@ -87,19 +87,7 @@ class Started:
 
 def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: Progress) -> Started:
     """Everything up to the first answer of each store. `outside` is without stack.env."""
-    if not supervisor.answers():
-        supervisor.end_orphans()
-    states = supervisor.states()
-    recorded = stack_env.read(layout.stack_env)
-    running = {
-        program: port
-        for program, port in endpoints.recorded_ports(recorded).items()
-        if program in states and states[program].running
-    }
-    chosen = endpoints.choose(outside, recorded, running)
-    for note in chosen.notes:
-        progress(note)
-    stack_env.write(layout.stack_env, chosen.variables)
+    states, notes = _choose(layout, outside, supervisor, progress)
     settings = load_settings()
     stores = endpoints.embedded(outside)
     cluster = _cluster(layout, settings) if "postgres" in stores else None
@@ -140,7 +128,42 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
     )
     for service in services:
         supervisor.start(service.name)
-    return _told(settings, tuple(programs), states, supervisor.states(), chosen.notes)
+    return _told(settings, tuple(programs), states, supervisor.states(), notes)
+
+
+def start_object_store_alone(
+    layout: Layout, outside: Settings, supervisor: Supervisor, progress: Progress
+) -> Settings:
+    """The object store runs, and nothing else of the stack: its data are of use, and the directories of the
+    others are going to be filled. A kill leaves that; `up` starts the others again."""
+    _choose(layout, outside, supervisor, progress)
+    settings = load_settings()
+    program = _object_store(layout, settings)
+    supervisor.apply([program])
+    supervisor.start(program.name)
+    check: Callable[[], str] = partial(health.object_store, settings)
+    progress(f"{program.name}: {_await(program.name, check, supervisor, STORE_SECONDS, program.port)}")
+    return settings
+
+
+def _choose(
+    layout: Layout, outside: Settings, supervisor: Supervisor, progress: Progress
+) -> tuple[Mapping[str, State], tuple[str, ...]]:
+    """Write stack.env. What ran before, and notes on ports."""
+    if not supervisor.answers():
+        supervisor.end_orphans()
+    states = supervisor.states()
+    recorded = stack_env.read(layout.stack_env)
+    running = {
+        program: port
+        for program, port in endpoints.recorded_ports(recorded).items()
+        if program in states and states[program].running
+    }
+    chosen = endpoints.choose(outside, recorded, running)
+    for note in chosen.notes:
+        progress(note)
+    stack_env.write(layout.stack_env, chosen.variables)
+    return states, chosen.notes
 
 
 def _told(
@@ -256,17 +279,21 @@ def _prepare_stores(
         redis.initialise(cache)
         programs.append(redis.program(cache))
     if "object_store" in stores:
-        store = object_store.ObjectStore(
-            layout.data / "object-store",
-            endpoints.object_store_port(settings),
-            object_store.binary(layout.home, layout.user),
-            layout.user,
-            settings.object_store.access_key_id,
-            settings.object_store.secret_access_key,
-        )
-        object_store.initialise(store, settings.object_store.buckets)
-        programs.append(object_store.program(store))
+        programs.append(_object_store(layout, settings))
     return programs
+
+
+def _object_store(layout: Layout, settings: Settings) -> Program:
+    store = object_store.ObjectStore(
+        layout.data / "object-store",
+        endpoints.object_store_port(settings),
+        object_store.binary(layout.home, layout.user),
+        layout.user,
+        settings.object_store.access_key_id,
+        settings.object_store.secret_access_key,
+    )
+    object_store.initialise(store, settings.object_store.buckets)
+    return object_store.program(store)
 
 
 def _backup_disks(settings: Settings, progress: Progress) -> str:

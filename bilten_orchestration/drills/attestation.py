@@ -1,0 +1,255 @@
+"""What drills proved, in the repository: one signed document each, a chain per store that no database is
+needed to read.
+
+A document lies under drills/<store>/<number>-<end, UTC>-<id>.json and is never changed. It holds its number,
+counted from 1, and the SHA-256 of the very bytes of the one before, so that an auditor who has the bucket (or
+its copy) and the key file finds whatever was done to the series: a document that is missing, altered, forged,
+renamed, out of its order, or a second one of the same number. What a chain alone cannot show is that its end
+was cut off. Two things do: the marks `drilled` of backups, signed as well, name their drill (`unattested`),
+and documents that only the second bucket has were taken away from the first (`lost_by`).
+
+A store's drills are one after another (run.py holds the lock), so the chain does not fork. Each store has a
+chain of its own: one for all would need a lock for all, and a damaged document would cast doubt on more.
+
+What a kill leaves: nothing, or a whole document, which the next one follows. A document that cannot be
+believed is followed by its bytes all the same: drills go on, and the chain tells of it for ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from bilten_orchestration.backups.repository.bucket import Repository
+from bilten_orchestration.backups.repository.catalogue import Catalogue
+from bilten_orchestration.backups.repository.keys import KeyRing
+from bilten_orchestration.backups.repository.manifest import Store, seal, unseal
+from bilten_orchestration.drills.report import DrillReport
+from bilten_orchestration.errors import Mismatch, Problem
+
+ROOT = "drills"
+#: Of a mark `drilled`: which drill it was.
+DRILL = "drill"
+_KIND = "drill"
+_NAME = re.compile(r"(\d{6,})-\d{8}T\d{6}Z-[0-9a-f-]{36}\.json")
+# below the ten connections that a client keeps
+_AT_ONCE = 8
+_NEXT = "compare with the second bucket (bilten drill list --verify --bucket copy), and see who writes there"
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A document: `sha256` (hex) of its bytes, `previous` that of the one before (None: the first)."""
+
+    name: str
+    number: int
+    previous: str | None
+    sha256: str
+    report: DrillReport
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """`drills` that can be believed, by number; `problems` are everything that is wrong with the chain."""
+
+    drills: tuple[Attested, ...]
+    problems: tuple[Problem, ...]
+
+
+def append(repository: Repository, ring: KeyRing, report: DrillReport) -> Attested:
+    """Attest a drill. The caller holds the lock of its store's drills.
+
+    Raises Mismatch where the name is taken, and what the object store does.
+    """
+    names = _names(repository, report.store)
+    newest = names[-1] if names else None
+    number = _number(newest) + 1 if newest else 1
+    previous = _digest(repository.read_small(newest)) if newest else None
+    stored = repository.write_small(name_of(number, report), document(number, previous, report, ring))
+    return Attested(stored.name, number, previous, stored.sha256, report)
+
+
+def document(number: int, previous: str | None, report: DrillReport, ring: KeyRing) -> bytes:
+    """As it is stored."""
+    body = {"number": number, "previous": previous, "report": _REPORT.dump_python(report, mode="json")}
+    return seal(_KIND, body, ring, ring.current)
+
+
+def read(repository: Repository, ring: KeyRing, store: Store, *, newest: int | None = None) -> Series:
+    """The chain of a store, or its `newest` documents, verified: of a part, the link of its first one is not.
+
+    Raises what the object store does.
+    """
+    names = _names(repository, store)
+    part = names if newest is None else names[-newest:]
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="drills") as pool:
+        bodies = list(pool.map(repository.read_small, part))
+    series = verify(store, list(zip(part, bodies, strict=True)), ring, whole=len(part) == len(names))
+    if newest is not None:
+        return series
+    strangers = [
+        Problem(
+            f"{listed.name} is no document of a drill",
+            expected=f"{ROOT}/{store}/<number>-<time>-<id>.json",
+            found=f"{listed.bytes} bytes under another name",
+            next=_NEXT,
+        )
+        for listed in repository.list(f"{ROOT}/{store}/")
+        if not _fits(listed.name)
+    ]
+    return Series(series.drills, (*series.problems, *strangers))
+
+
+def verify(
+    store: str, documents: Sequence[tuple[str, bytes]], ring: KeyRing, *, whole: bool = True
+) -> Series:
+    """Documents by name, in the order of their names. No I/O: an auditor may have them from anywhere.
+
+    Of the `whole` chain the first one is number 1; of a part the first link is not judged.
+    """
+    drills: list[Attested] = []
+    problems: list[Problem] = []
+    expected, before = 1 if whole else None, None
+    for name, body in documents:
+        try:
+            found = _read(name, body, ring, store)
+        except Mismatch as error:
+            problems.extend(error.problems)
+            found = None
+        number = _number(name)
+        if expected is not None and number != expected:
+            problems.append(_out_of_line(name, number, expected))
+        elif found is not None and (whole or before is not None) and found.previous != before:
+            problems.append(
+                Problem(
+                    f"{name} does not follow the document before it",
+                    expected=f"its SHA-256, {before or 'none: it is the first'}",
+                    found=f"{found.previous or 'none'}",
+                    next=_NEXT,
+                )
+            )
+        if found is not None:
+            drills.append(found)
+        expected, before = max(number, (expected or 1) - 1) + 1, _digest(body)
+    return Series(tuple(drills), tuple(problems))
+
+
+def unattested(catalogue: Catalogue, attested: Collection[str]) -> list[Problem]:
+    """Backups that were marked by drills (ids) which the chain does not have: its end was cut off."""
+    return [
+        Problem(
+            f"{backup.manifest.id} was drilled, and its drill is not attested",
+            expected=f"drill {drill} in {ROOT}/{backup.manifest.store}/",
+            found="no such document",
+            next=_NEXT,
+        )
+        for backup in catalogue.backups
+        for mark in backup.marks
+        if mark.name == "drilled" and (drill := mark.details.get(DRILL)) and drill not in attested
+    ]
+
+
+def lost_by(first: Repository, copy: Repository, store: Store) -> list[Problem]:
+    """Documents that the second bucket has and the first one no more: nothing of ours removes any."""
+    left = set(_names(first, store))
+    return [
+        Problem(
+            f"{name} is in {copy.bucket} alone",
+            expected=f"it in {first.bucket} too, where it was written first",
+            found="it was removed there",
+            next="copy it back, and see who removes what: nothing of the platform does",
+        )
+        for name in _names(copy, store)
+        if name not in left
+    ]
+
+
+def name_of(number: int, report: DrillReport) -> str:
+    """Sorts as the chain does, whatever clocks say."""
+    end = f"{report.finished_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    return f"{ROOT}/{report.store}/{number:06}-{end}-{report.id}.json"
+
+
+def _read(name: str, body: bytes, ring: KeyRing, store: str) -> Attested:
+    try:
+        document: Any = unseal(body, name, ring, _KIND)
+    except Mismatch as error:
+        (problem,) = error.problems
+        if "of another format" in problem.what or "key file" in problem.what:
+            raise
+        raise Mismatch(
+            problem.what,
+            expected="what was signed when the drill ended",
+            found=problem.found,
+            next=_NEXT,
+        ) from None
+    try:
+        report = _REPORT.validate_python(document["report"], strict=False)
+        found = Attested(name, int(document["number"]), document["previous"], _digest(body), report)
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise Mismatch(
+            f"{name} is signed and cannot be read",
+            expected="the report of a drill",
+            found=type(error).__name__,
+            next="use the version of bilten that wrote it",
+        ) from None
+    if json.dumps(json.loads(body), indent=1, sort_keys=True).encode() != body:
+        raise Mismatch(
+            f"{name} is damaged or was altered",
+            expected="the bytes that were signed when the drill ended",
+            found="the same content in other bytes",
+            next=_NEXT,
+        )
+    if report.store != store or name_of(found.number, report) != name:
+        raise Mismatch(
+            f"{name} lies under another name than its own",
+            expected=name_of(found.number, report),
+            found=name,
+            next=_NEXT,
+        )
+    return found
+
+
+def _out_of_line(name: str, number: int, expected: int) -> Problem:
+    if number < expected:
+        return Problem(
+            f"the chain forks: {name} is a second number {number}",
+            expected=f"one document of each number, next {expected}",
+            found=f"number {number} again",
+            next="see whether two deployments drill into one repository; else " + _NEXT,
+        )
+    missing = f"number {expected}" if number == expected + 1 else f"numbers {expected} to {number - 1}"
+    return Problem(
+        f"documents of drills are missing before {name}", expected=missing, found="none", next=_NEXT
+    )
+
+
+def _names(repository: Repository, store: Store) -> list[str]:
+    """By number: padded, so the store's order is that of numbers, up to a million; then this one is."""
+    return sorted(
+        (listed.name for listed in repository.list(f"{ROOT}/{store}/") if _fits(listed.name)),
+        key=lambda name: (_number(name), name),
+    )
+
+
+def _fits(name: str) -> bool:
+    return _NAME.fullmatch(name.rpartition("/")[2]) is not None
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("/")[2].partition("-")[0])
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+_REPORT: TypeAdapter[DrillReport] = TypeAdapter(DrillReport)

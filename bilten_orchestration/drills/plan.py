@@ -1,0 +1,63 @@
+"""Every way back there is, and which of them are walked on a day. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from bilten_orchestration.backups.repository.manifest import Store
+from bilten_orchestration.errors import UsageError
+
+#: Within which every way has to be walked.
+EVERY_WAY_WITHIN = timedelta(days=8)
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """`daily` ways are walked by every drill of their store; of the others one a day, in turn."""
+
+    store: Store
+    name: str
+    daily: bool
+    description: str
+
+
+WAYS = (
+    Way(
+        "postgres",
+        "exact",
+        True,
+        "The newest chain, stopped at the exact consistent point of a snapshot of production: digests of"
+        " every table are equal.",
+    ),
+    Way("postgres", "moment", False, "A random moment inside the window of point-in-time recovery."),
+    Way("postgres", "oldest_full", False, "The oldest full backup that retention keeps, as of its end."),
+    Way("postgres", "second_bucket", False, "The newest chain from the second bucket alone."),
+    Way("postgres", "table", False, "One table from the newest dump."),
+    Way("postgres", "latest", False, "The end of WAL as it is stored, without asking for a new segment."),
+    Way("clickhouse", "engine", True, "The newest backup into an engine of our own, and marts against both."),
+    Way("redis", "server", True, "The newest backup into a server of our own."),
+    # search has no backup: its way is a rebuild from the restored PostgreSQL, and stands here when the search
+    # domain can rebuild an index from a given database
+)
+
+
+def ways_of(store: str) -> tuple[Way, ...]:
+    return tuple(way for way in WAYS if way.store == store)
+
+
+def due(store: str, passed: Mapping[str, datetime]) -> tuple[Way, ...]:
+    """Those of a day: the daily ones, and of the others the one that passed longest ago, or never did.
+
+    `passed` is when a way was last walked to its good end, by name. One that fails so comes again the next
+    day. Raises UsageError for a store that has none.
+    """
+    found = ways_of(store)
+    if not found:
+        stores = " or ".join(dict.fromkeys(way.store for way in WAYS))
+        raise UsageError(f"there is no drill of {store!r}", expected=stores, found=store)
+    others = [way for way in found if not way.daily]
+    never = datetime.min.replace(tzinfo=UTC)
+    longest_ago = sorted(others, key=lambda way: passed.get(way.name, never))[:1]
+    return tuple(way for way in found if way.daily) + tuple(longest_ago)

@@ -1,0 +1,71 @@
+"""What would have been lost, known before the drill began: nothing that a drill does makes it look better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from bilten_orchestration.backups.repository.catalogue import Catalogue
+from bilten_orchestration.backups.repository.manifest import Store
+from bilten_orchestration.backups.wal import status
+from bilten_orchestration.drills.record import Lost, Record
+from bilten_orchestration.errors import TransientError
+from bilten_orchestration.progress import Progress
+from bilten_orchestration.settings import Settings
+
+# they are taken each minute; the age of an older one is lost time too
+_FRESH = timedelta(seconds=90)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """As of `at`. PostgreSQL: the newest sample of each bucket, by its name. Others: `newest`, the moment of
+    the newest backup."""
+
+    at: datetime
+    samples: Mapping[str, Lost]
+    newest: datetime | None = None
+
+    def seconds(self, bucket: str) -> float | None:
+        """What losing the server at `at` would have cost, from a bucket; None where nothing tells."""
+        if self.newest is not None:
+            return max(0.0, (self.at - self.newest).total_seconds())
+        sample = self.samples.get(bucket)
+        if sample is None or sample.reachable_until is None:
+            return None
+        if sample.rpo_seconds is not None and self.at - sample.sampled_at <= _FRESH:
+            return sample.rpo_seconds
+        return max(0.0, (self.at - sample.reachable_until).total_seconds())
+
+
+def exposure(
+    settings: Settings, store: Store, found: Catalogue, record: Record, progress: Progress
+) -> Exposure:
+    """Asked before the order. Of a store without WAL it is the age of its newest backup; where the table of
+    samples has none yet, or cannot be asked, it is what the stream of WAL wrote beside it."""
+    now = datetime.now(UTC)
+    if store != "postgres":
+        moments = [
+            backup.manifest.consistent_at or backup.manifest.started_at
+            for backup in found.backups
+            if backup.manifest.store == store and backup.state != "expired"
+        ]
+        return Exposure(now, {}, max(moments, default=None))
+    sampled: dict[str, Lost] = {}
+    try:
+        sampled = record.samples()
+    except TransientError:
+        progress("PostgreSQL does not answer: what would be lost is as the stream of WAL said it last")
+    told, _ = status.read(status.place(settings), now)
+    last_words = (
+        {}
+        if told is None
+        else {
+            each.bucket: Lost(each.bucket, told.at, each.reachable_until, each.rpo_seconds)
+            for each in told.buckets
+        }
+    )
+    # one from before the first heartbeat was stored tells nothing
+    telling = {bucket: sample for bucket, sample in sampled.items() if sample.reachable_until is not None}
+    return Exposure(now, last_words | telling)

@@ -1,0 +1,15 @@
+"""Recovery: data that a bad statement changed, or stores that are gone, brought back until they agree again.
+
+    rows.py          what one transaction did is taken back: the one door for the CLI
+    candidates.py    which transactions changed a table, by the audit log, the tombstones and the sync's marks
+    evidence.py      a transaction in the WAL: where it was committed, and which tables it wrote
+    beside.py        a server beside production, just before that commit and just after: what was changed
+    tables.py        columns, keys and foreign keys of the tables, and their order
+    comparison.py    the three states of a row (before, after, now), and what is to be done with it
+    writing.py       rows copied back, in one transaction
+    journal.py       what is going to be done, in the repository, before it is done; and how it ended
+    settled.py       the other stores follow, and are proven equal
+    site.py          everything from the second bucket: plan, phases, and their order
+
+No module here imports Dagster.
+"""
