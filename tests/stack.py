@@ -283,7 +283,7 @@ def start_object_store(
     """With a certificate it speaks TLS alone."""
     user = privileges.server_user()
     directory = base / name
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)  # or a small file system
     store = object_store.ObjectStore(
         data=directory / "data",
         port=ports.any_free(),

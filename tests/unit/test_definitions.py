@@ -63,7 +63,7 @@ print(json.dumps({
             *repository.sensor_defs,
         )
     },
-    "pools": sorted({str(node.pool) for job in jobs for node in job.nodes if getattr(node, "pool", None)}),
+    "pools": sorted({pool for job in jobs for node in job.nodes for pool in node.definition.pools}),
 }))
 """
 HEAVY = {
@@ -118,11 +118,43 @@ def test_every_asset_is_described_owned_and_grouped_by_its_domain(loaded: dict[s
         assert asset["description"], key
         assert asset["owners"], key
         assert asset["kinds"], key
-        assert asset["group"] in ("backups", "ingestion", "metrics", "partitions"), key
+        assert asset["group"] in ("backups", "drills", "ingestion", "metrics", "partitions"), key
+
+
+def _marts(loaded: dict[str, Any]) -> dict[str, Any]:
+    """Of those by day."""
+    return {
+        key: asset
+        for key, asset in loaded["assets"].items()
+        if asset["partitioned"] and asset["group"] == "metrics"
+    }
+
+
+def test_drills_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
+    drills = {key: asset for key, asset in loaded["assets"].items() if asset["group"] == "drills"}
+    assert sorted(drills) == ["drills/clickhouse", "drills/postgres", "drills/redis"]
+    for asset in drills.values():
+        assert asset["partitioned"]
+        assert asset["checks"] == [
+            "drilled_recently",
+            "every_way_was_walked",
+            "recovery_point_is_recent",
+            "recovery_time_is_short",
+        ]
+    assert loaded["pools"] == [
+        "backup_copy",
+        "backup_retention",
+        "clickhouse_backup",
+        "clickhouse_build",
+        "drill",
+        "partitions",
+        "postgres_backup",
+        "redis_backup",
+    ]
 
 
 def test_marts_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
-    daily = {key: asset for key, asset in loaded["assets"].items() if asset["partitioned"]}
+    daily = _marts(loaded)
     assert sorted(daily) == [
         "marts/fct_event_audience_daily",
         "marts/fct_event_sales_daily",
@@ -152,9 +184,7 @@ def test_every_check_says_what_it_holds(loaded: dict[str, Any]) -> None:
 
 def test_what_judges_days_is_partitioned_by_day(loaded: dict[str, Any]) -> None:
     by_day = {key for key, check in loaded["checks"].items() if check["partitioned"]}
-    assert {key.rpartition(":")[0] for key in by_day} == {
-        key for key, asset in loaded["assets"].items() if asset["partitioned"]
-    }
+    assert {key.rpartition(":")[0] for key in by_day} == set(_marts(loaded))
     assert "marts/fct_event_sales_daily:event_sales_equal_control_totals" in by_day
     assert "marts/fct_event_sales_daily:event_sales_no_day_refused" in by_day
     # those that say something of the whole mart are not
@@ -165,7 +195,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 30
+    assert len(loaded["named"]) == 38
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -191,9 +221,14 @@ def test_the_graph_reads_from_table_and_mart_to_backup_to_retention(loaded: dict
         "analytics/events",
         "analytics/mart_days",
     }
-    assert of["analytics/mart_days"] == {key for key, asset in assets.items() if asset["partitioned"]}
+    assert of["analytics/mart_days"] == set(_marts(loaded))
     backups = {key for key in assets if key.startswith("backups/")}
-    assert of["backups/retention"] == backups - {"backups/retention"}
+    drills = {key for key in assets if key.startswith("drills/")}
+    assert of["backups/retention"] == backups - {"backups/retention"} | drills
+    for drill in drills:
+        taken = {key for key in backups if key.startswith(drill.replace("drills/", "backups/"))}
+        more = {"backups/copies"} if drill == "drills/postgres" else set()
+        assert of[drill] == taken | more
     assert of["backups/copies"] == backups - {"backups/retention", "backups/copies", "backups/postgres/wal"}
 
 
@@ -201,34 +236,42 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
     assert loaded["jobs"] == [
         "backup_copies",
         "backup_retention",
+        "clickhouse_drill",
         "clickhouse_full_backup",
         "clickhouse_incremental_backup",
         "data_checks",
+        "drill_promises",
         "ingestion",
         "metrics_final",
         "metrics_late_days",
         "metrics_provisional",
         "partition_maintenance",
+        "postgres_drill",
         "postgres_full_backup",
         "postgres_incremental_backup",
         "postgres_logical_backup",
         "postgres_wal_audit",
+        "redis_drill",
         "redis_full_backup",
     ]
     assert loaded["schedules"] == {
         "backup_copies_every_30_minutes": ["7,37 * * * *", "UTC"],
         "backup_retention_daily": ["0 6 * * *", "UTC"],
+        "clickhouse_drill_daily": ["30 5 * * *", "UTC"],
         "clickhouse_full_backup": ["0 3 * * 0", "UTC"],
         "clickhouse_incremental_backup": ["0 3 * * 1-6", "UTC"],
         "data_checks_hourly": ["50 * * * *", "UTC"],
+        "drill_promises_hourly": ["55 * * * *", "UTC"],
         "ingestion_every_15_minutes": ["*/15 * * * *", "UTC"],
         "metrics_final_daily": ["0 13 * * *", "UTC"],
         "metrics_provisional_daily": ["0 4 * * *", "UTC"],
         "partition_maintenance_daily": ["0 1 * * *", "UTC"],
+        "postgres_drill_daily": ["0 5 * * *", "UTC"],
         "postgres_full_backup": ["0 2 * * *", "UTC"],
         "postgres_incremental_backup": ["0 */4 * * *", "UTC"],
         "postgres_logical_backup": ["45 2 * * 0", "UTC"],
         "postgres_wal_audit": ["25 * * * *", "UTC"],
+        "redis_drill_daily": ["30 5 * * *", "UTC"],
         "redis_full_backup": ["0 */6 * * *", "UTC"],
     }
     assert loaded["sensors"] == ["metrics_late_days"]

@@ -1,0 +1,63 @@
+"""The drill of ClickHouse, in an engine of its own beside the live one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from bilten_orchestration.backups.clickhouse.base import take
+from bilten_orchestration.drills import clickhouse as of_clickhouse
+from bilten_orchestration.drills.run import run
+from tests.conftest import Servers
+from tests.integration.backups.clickhouse.world import ROWS, World, made
+from tests.kills import killed_before_line
+
+
+@pytest.fixture(scope="module")
+def world(servers: Servers) -> Iterator[World]:
+    with made(servers) as found:
+        yield found
+
+
+def test_the_newest_chain_into_an_engine_of_its_own(world: World) -> None:
+    full = take(world.settings).manifest
+    world.client.command("insert into marts.empty select number from numbers(10)")
+    newest = take(world.settings, "incremental").manifest
+    before = world.digest()
+    killed = killed_before_line(lambda: run(world.settings, "clickhouse"), [of_clickhouse], 40)
+    assert killed
+    place = world.settings.home / "drill-clickhouse"
+    assert (place / "clickhouse").exists()
+    told: list[str] = []
+    (report,) = run(world.settings, "clickhouse", progress=told.append)
+    assert report.ok, report.problems
+    assert any("that was killed left" in text for text in told)
+    assert not place.exists()
+    assert report.backups == (full.id, newest.id)
+    assert {"find", "start", "check", "restore", "first_query", "proof"} <= set(report.phases)
+    assert report.rto_seconds is not None
+    assert report.rto_seconds < sum(report.phases.values())
+    assert report.counts["analytics.events"] == ROWS
+    assert report.counts["marts.empty"] == 10
+    proofs = {proof.name: proof for proof in report.proofs}
+    (whole,) = (proof for name, proof in proofs.items() if name.startswith("every object"))
+    assert whole.ok
+    (agreed,) = (proof for name, proof in proofs.items() if name.startswith("marts built from"))
+    assert agreed.warns, "no batch of PostgreSQL: nothing could be compared, and that is said"
+    assert not agreed.ok
+    assert world.digest() == before
+    assert [each.state for each in world.listed()] == ["drilled", "drilled"]
+
+
+@pytest.mark.faults
+def test_a_part_with_a_flipped_bit(world: World) -> None:
+    taken = take(world.settings).manifest
+    name = next(each.name for each in taken.objects if each.name.endswith("data.bin"))
+    body = world.body(name)
+    world.put(name, body[:-1] + bytes([body[-1] ^ 1]))
+    (report,) = run(world.settings, "clickhouse")
+    assert (report.ok, report.failed_phase) == (False, "restore")
+    assert name in report.problems[0].what
+    assert [each.state for each in world.listed()][-1] == "complete"
+    assert not (world.settings.home / "drill-clickhouse").exists()

@@ -1,0 +1,235 @@
+"""A bad statement, and everything that it changed put back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import psycopg
+import pytest
+
+from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.errors import Refused, UsageError
+from bilten_orchestration.recovery import journal
+from bilten_orchestration.recovery.comparison import ChangedSince
+from bilten_orchestration.recovery.rows import RowsReport, find, recover
+from bilten_orchestration.stores import postgres
+from tests.integration.backups.command import Environment, bilten, document
+from tests.integration.metrics.world import later
+from tests.integration.recovery.conftest import FIRST, Platform
+
+BAD_UPDATE = "update payments.payments set amount = amount * 2, fee_amount = fee_amount * 2"
+AND_ITEMS = "update payments.payment_items set amount = amount * 2"
+
+
+def _run(
+    platform: Platform,
+    table: str,
+    transaction: int,
+    *,
+    execute: bool = True,
+    changed_since: ChangedSince = "refuse",
+) -> RowsReport:
+    return recover(
+        platform.settings,
+        table,
+        transaction=transaction,
+        execute=execute,
+        changed_since=changed_since,
+        rebuild=False,
+        by="test",
+    )
+
+
+def test_a_bad_update(platform: Platform, environment: Environment) -> None:
+    content = platform.content()
+    ((before,),) = platform.ask("select clock_timestamp()")
+    bad, _ = platform.execute(BAD_UPDATE, AND_ITEMS)
+    platform.world.sync()
+    platform.shipped()
+
+    [candidate] = find(platform.settings, "payments.payments", before)
+    assert (candidate.transaction, candidate.updated, candidate.deleted) == (bad, 8, 0)
+    call = ("recover", "rows", "--table", "payments.payments")
+    listed = bilten(platform, environment, *call, "--since", before.isoformat())
+    assert f"{bad:>12}" in listed.stdout
+    previewed = bilten(platform, environment, *call, "--before", before.isoformat(), "--json")
+    preview = document(previewed)["result"]
+    assert {each["table"]: each["updated"] for each in preview["tables"]} == {
+        "payments.payments": 8,
+        "payments.payment_items": 20,
+    }
+    assert preview["tables"][0]["sample"][0]["columns"] in (["amount", "fee_amount"], ["amount"])
+    assert "@example.org" not in previewed.stdout
+    assert max(map(len, listed.stdout.splitlines())) <= 80
+    assert platform.content() != content  # a preview writes nothing
+
+    report = recover(
+        platform.settings, "payments.payments", before=before, execute=True, rebuild=False, by="test"
+    )
+    assert report.transaction == bad
+    assert report.settled is not None
+    assert report.settled.equal
+    assert report.problems == ()
+    assert platform.content() == content
+    ((actions, actors),) = platform.ask(
+        "select count(*), count(distinct actor) from audit.audit_log where action = 'RECOVER'"
+        " and table_name in ('payments', 'recoveries')"
+    )
+    assert (actions, actors) == (9, 1)
+
+    again = bilten(platform, environment, *call, "--before", before.isoformat(), "--execute", "--no-rebuild")
+    assert again.returncode == 0, again.stderr
+    assert "nothing to copy back" in again.stdout
+    assert "PostgreSQL and ClickHouse: equal" in again.stdout
+    assert max(map(len, again.stdout.splitlines())) <= 80
+    assert platform.content() == content
+    assert platform.ask("select count(*) from system.recoveries") == [(1,)]
+    with Opened.of(platform.settings, new=False) as opened:
+        [entry] = journal.read(opened)
+    assert entry.id == report.recovery
+    assert entry.ended is not None
+    assert entry.ended["outcome"] == "done"
+
+
+@pytest.mark.faults
+def test_deletes_with_all_that_hangs_on_them(platform: Platform) -> None:
+    content = platform.content()
+    day = later(FIRST, 2)
+    paid = platform.world.orders[day].payment
+    bad, _ = platform.execute(
+        f"delete from payments.payment_items where payment_id = '{paid}'",
+        f"delete from tickets.tickets where payment_id = '{paid}'",
+        f"delete from payments.payments where id = '{paid}'",
+        "savepoint one",
+        # a subtransaction is another xid in the rows
+        "update events.venues set name = name",
+        "update events.events set title = 'gone'",
+        "release savepoint one",
+        # what is inserted goes again
+        "insert into events.venues (name, address, city, country) values ('bad', 'x', 'y', 'z')",
+    )
+    platform.world.sync()
+    platform.shipped()
+    report = _run(platform, "tickets.tickets", bad)
+    by_table = {each.table: each for each in report.tables}
+    assert (by_table["payments.payments"].inserted, by_table["tickets.tickets"].inserted) == (1, 2)
+    assert by_table["payments.payment_items"].inserted == 3
+    assert by_table["events.venues"].deleted == 1
+    assert by_table["events.events"].updated == 2
+    order = [each.table for each in report.tables]
+    assert order.index("payments.payments") < order.index("tickets.tickets")
+    assert order.index("tickets.tickets") < order.index("payments.payment_items")
+    assert platform.content() == content
+    # tombstones of rows that came back are gone; the venue that was never there has one
+    assert platform.ask(
+        f"select table_name, count(*) from system.deleted_rows where sync_xid >= '{bad}' group by 1"
+    ) == [("events.venues", 1)]
+    assert report.settled is not None
+    assert report.settled.equal
+
+
+def test_rows_that_were_changed_again(platform: Platform) -> None:
+    content = platform.content()
+    a, b, c, d = (platform.world.orders[later(FIRST, number)].payment for number in range(4))
+    names = ", ".join(f"'{each}'" for each in (a, b, c, d))
+    bad, _ = platform.execute(
+        "update payments.payments set payment_method = 'cash', transaction_id = id::text"
+        f" where id in ({names})"
+    )
+    platform.execute(f"update payments.payments set payment_method = 'voucher' where id = '{a}'")
+    platform.execute(f"update payments.payments set gateway_response = '{{}}' where id = '{b}'")
+    platform.execute(
+        f"update payments.payments set payment_method = 'card', transaction_id = null where id = '{c}'"
+    )
+    platform.shipped()
+    preview = _run(platform, "payments.payments", bad, execute=False)
+    [payments] = preview.tables
+    assert (payments.as_before, payments.updated, payments.kept, payments.in_conflict) == (1, 1, 2, 1)
+    conflict, mergeable = payments.sample[:2]
+    assert (conflict.key, conflict.state, conflict.changed_again) == (str(a), "conflict", ("payment_method",))
+    assert (mergeable.key, mergeable.state) == (str(b), "mergeable")
+    [problem] = preview.problems
+    assert "2 rows of payments.payments were changed again" in problem.what
+    before = platform.content()
+    with pytest.raises(Refused, match="changed again"):
+        _run(platform, "payments.payments", bad)
+    with pytest.raises(Refused, match="changed again"):  # one is in conflict still
+        _run(platform, "payments.payments", bad, changed_since="merge")
+    assert platform.content() == before
+
+    kept = _run(platform, "payments.payments", bad, changed_since="keep")
+    assert (kept.tables[0].updated, kept.tables[0].kept) == (1, 2)
+    platform.execute(f"update payments.payments set payment_method = 'cash' where id = '{a}'")
+    merged = _run(platform, "payments.payments", bad, changed_since="merge")
+    assert (merged.tables[0].updated, merged.tables[0].merged) == (1, 1)
+    assert platform.ask(
+        "select payment_method::text, transaction_id, gateway_response from payments.payments"
+        f" where id = '{b}'"
+    ) == [("card", None, {})]
+    platform.execute(f"update payments.payments set payment_method = 'voucher' where id = '{a}'")
+    platform.execute(f"update payments.payments set gateway_response = null where id = '{b}'")
+    overwritten = _run(platform, "payments.payments", bad, changed_since="overwrite")
+    assert overwritten.tables[0].updated == 1
+    assert platform.content() == content
+
+
+@pytest.mark.faults
+def test_what_is_set_once_goes_back(platform: Platform) -> None:
+    content = platform.content()
+    refund = platform.ask(
+        "insert into payments.refunds (payment_id, amount)"
+        f" values ('{platform.world.orders[FIRST].payment}', 1) returning id"
+    )[0][0]
+    quantity = "update tickets.ticket_types set quantity = quantity + 5"
+    bad, _ = platform.execute(
+        f"update payments.refunds set status = 'succeeded', refunded_at = now() where id = '{refund}'",
+        quantity,
+    )
+    with pytest.raises(psycopg.errors.RestrictViolation, match="is set once"):
+        platform.execute(f"update payments.refunds set refunded_at = null where id = '{refund}'")
+    platform.shipped()
+    report = _run(platform, "payments.refunds", bad)
+    assert {each.table: (each.updated, each.deleted) for each in report.tables} == {
+        "payments.refunds": (1, 0),
+        "tickets.ticket_types": (2, 0),
+        "tickets.ticket_type_capacity_log": (0, 2),
+    }
+    platform.execute(f"delete from payments.refunds where id = '{refund}'")
+    assert platform.content() == content
+    # the setting is nobody's but the owner's
+    app = platform.settings.postgres.model_copy(
+        update={"user": "bilten_app", "password": platform.settings.postgres.app_password}
+    )
+    with postgres.connect(app) as connection:
+        connection.execute("set bilten.recovery = 'on'")
+        with pytest.raises(psycopg.errors.RestrictViolation, match="is set once"):
+            connection.execute("update payments.payments set captured_at = now()")
+
+
+def test_refused_before_anything_is_written(platform: Platform) -> None:
+    with pytest.raises(UsageError, match="there is no table"):
+        _run(platform, "payments.nothing", 1000)
+    with pytest.raises(UsageError, match="own record"):
+        _run(platform, "system.heartbeats", 1000)
+    with pytest.raises(Refused, match="not yet given"):
+        _run(platform, "payments.payments", 1 << 31)
+    other, _ = platform.execute("update events.venues set name = name || '!' where false", "select 1")
+    ((now,),) = platform.ask("select clock_timestamp()")
+    with pytest.raises(Refused, match="is not clear") as told:
+        recover(platform.settings, "payments.payments", before=now, by="test")
+    assert told.value.problems[0].found == "none"
+    platform.execute("update users.organizations set name = name || '.'")
+    platform.execute("update users.organizations set name = rtrim(name, '.')")
+    with pytest.raises(Refused, match="is not clear") as told:
+        recover(platform.settings, "users.organizations", before=now, by="test")
+    assert told.value.problems[0].found.startswith("2: ")
+    wrong, _ = platform.execute("update users.organizations set name = name")
+    platform.shipped()
+    with pytest.raises(Refused, match=r"did not write payments\.payments"):
+        _run(platform, "payments.payments", wrong)
+    truncated, _ = platform.execute("truncate branding.brand_settings")
+    platform.shipped()
+    with pytest.raises(Refused, match="for itself alone"):
+        _run(platform, "branding.brand_settings", truncated)
+    assert isinstance(now, datetime)
+    assert other
