@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import backups, copying, loading, marts, pgbackrest, report
+from bench import backups, copying, drills, loading, marts, pgbackrest, report
 from bench.harness import OURS, Comparison, Context
 from bench.servers import filled, load_clicks, saved, saved_on_older
 from bilten_orchestration.errors import BiltenError
@@ -29,6 +29,8 @@ BACKUPS: dict[str, Bench] = {
     "backup-full-to-nothing": backups.full_to_nothing,
     "restore": backups.restored,
     "backup-incremental": backups.incremental,
+    "drill": drills.drilled,
+    "digests": drills.cost,
     "wal-shipping": backups.wal,
 }
 # on an older PostgreSQL, where that and the rival are installed

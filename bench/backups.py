@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.harness import OURS, Comparison, Context, take_turns
+from bench.harness import OURS, Comparison, Context, size, take_turns
 from bilten_orchestration.backups.postgres import base, programs
 from bilten_orchestration.backups.postgres.restore import restore
 from bilten_orchestration.backups.postgres.targets import Target
@@ -45,10 +45,10 @@ def full(context: Context) -> Comparison:
         with peak:
             base.take(context.settings, "full")
 
-    seconds = take_turns({OURS: ours, RIVAL: lambda: _rival(context)}, context.runs, context.progress)
+    seconds = take_turns({OURS: ours, RIVAL: lambda: put_rival(context)}, context.runs, context.progress)
     note = f"peak memory of our process {peak.megabytes:.0f} MiB"
     return Comparison(
-        "backup-full", context.scale, _size(context), seconds, context.runs, {RIVAL: 1 / 1.15}, note=note
+        "backup-full", context.scale, size(context), seconds, context.runs, {RIVAL: 1 / 1.15}, note=note
     )
 
 
@@ -72,7 +72,7 @@ def full_to_nothing(context: Context) -> Comparison:
 
     seconds = take_turns({OURS: ours, RIVAL: rival}, context.runs, context.progress)
     return Comparison(
-        "backup-full-to-nothing", context.scale, _size(context), seconds, context.runs, {RIVAL: 1 / 1.15}
+        "backup-full-to-nothing", context.scale, size(context), seconds, context.runs, {RIVAL: 1 / 1.15}
     )
 
 
@@ -80,7 +80,7 @@ def restored(context: Context) -> list[Comparison]:
     """With verification at most 1.3 of the rival's time, without 1.1."""
     settings = context.settings
     taken = base.take(settings, "full").manifest.id
-    _rival(context)
+    put_rival(context)
     fetched: list[float] = []
     place = Path(tempfile.mkdtemp(prefix="bilten-bench-"))
     place.chmod(0o755)
@@ -90,20 +90,7 @@ def restored(context: Context) -> list[Comparison]:
         fetched.append(report.phases.fetch_seconds + report.phases.find_seconds)
 
     def rival() -> None:
-        (place / "theirs").mkdir()
-        client = object_store.connect(settings.object_store)
-        body = client.get_object(Bucket=settings.object_store.bucket_dagster, Key="rival")["Body"]
-        openssl = subprocess.Popen(
-            ["openssl", "enc", "-d", "-aes-256-ctr", "-pass", _SECRET, "-pbkdf2"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        zstd = subprocess.Popen(["zstd", "-d", "-q"], stdin=openssl.stdout, stdout=subprocess.PIPE)
-        tar = subprocess.Popen(["tar", "-x", "-C", str(place / "theirs")], stdin=zstd.stdout)
-        assert openssl.stdin is not None
-        shutil.copyfileobj(body, openssl.stdin, _PART)
-        openssl.stdin.close()
-        assert [openssl.wait(), zstd.wait(), tar.wait()] == [0, 0, 0]
+        bare_restore(context, place / "theirs")
 
     try:
         seconds = take_turns(
@@ -115,11 +102,30 @@ def restored(context: Context) -> list[Comparison]:
     finally:
         shutil.rmtree(place, ignore_errors=True)
     unverified = {OURS: sorted(fetched)[len(fetched) // 2], RIVAL_BACK: seconds[RIVAL_BACK]}
-    size, runs = _size(context), context.runs
+    worked_on, runs = size(context), context.runs
     return [
-        Comparison("restore-verified", context.scale, size, seconds, runs, {RIVAL_BACK: 1 / 1.3}),
-        Comparison("restore", context.scale, size, unverified, runs, {RIVAL_BACK: 1 / 1.1}),
+        Comparison("restore-verified", context.scale, worked_on, seconds, runs, {RIVAL_BACK: 1 / 1.3}),
+        Comparison("restore", context.scale, worked_on, unverified, runs, {RIVAL_BACK: 1 / 1.1}),
     ]
+
+
+def bare_restore(context: Context, directory: Path) -> None:
+    """What `put_rival` stored, unpacked."""
+    directory.mkdir()
+    settings = context.settings
+    client = object_store.connect(settings.object_store)
+    body = client.get_object(Bucket=settings.object_store.bucket_dagster, Key="rival")["Body"]
+    openssl = subprocess.Popen(
+        ["openssl", "enc", "-d", "-aes-256-ctr", "-pass", _SECRET, "-pbkdf2"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    zstd = subprocess.Popen(["zstd", "-d", "-q"], stdin=openssl.stdout, stdout=subprocess.PIPE)
+    tar = subprocess.Popen(["tar", "-x", "-C", str(directory)], stdin=zstd.stdout)
+    assert openssl.stdin is not None
+    shutil.copyfileobj(body, openssl.stdin, _PART)
+    openssl.stdin.close()
+    assert [openssl.wait(), zstd.wait(), tar.wait()] == [0, 0, 0]
 
 
 def incremental(context: Context) -> Comparison:
@@ -156,7 +162,7 @@ def incremental(context: Context) -> Comparison:
     return Comparison(
         "backup-incremental",
         context.scale,
-        f"1 % of the pages of {_size(context)} changed",
+        f"1 % of the pages of {size(context)} changed",
         seconds,
         1,
         {rival: 1 / 0.4},
@@ -249,7 +255,7 @@ def _basebackup(context: Context, dsn: str) -> list[str | Path]:
     return [program, f"--dbname={dsn}", *fixed]
 
 
-def _rival(context: Context) -> None:
+def put_rival(context: Context) -> None:
     from boto3.s3.transfer import TransferConfig
 
     client = object_store.connect(context.settings.object_store)
@@ -324,10 +330,3 @@ class _Peak:
         process = psutil.Process()
         while not self._done.wait(0.05):
             self.megabytes = max(self.megabytes, process.memory_info().rss / 2**20)
-
-
-def _size(context: Context) -> str:
-    with postgres.connect(context.settings.postgres) as connection:
-        row = connection.execute("select sum(pg_database_size(oid)) from pg_database").fetchone()
-    assert row is not None
-    return f"{int(row[0]) / 2**30:.2f} GiB"

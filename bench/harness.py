@@ -99,6 +99,16 @@ def merge(client: Client) -> None:
         time.sleep(0.1)
 
 
+def size(context: Context) -> str:
+    """Of all databases of PostgreSQL, in words."""
+    from bilten_orchestration.stores import postgres
+
+    with postgres.connect(context.settings.postgres) as connection:
+        row = connection.execute("select sum(pg_database_size(oid)) from pg_database").fetchone()
+    assert row is not None
+    return f"{int(row[0]) / 2**30:.2f} GiB"
+
+
 def count(rows: Sequence[tuple[int, ...]] | int) -> str:
     """A number of rows in words."""
     number = rows if isinstance(rows, int) else int(rows[0][0])
