@@ -158,12 +158,13 @@ def test_the_object_store_goes_away(cache: Cache, servers: Servers) -> None:
     own = Cache(cache.server, cache.settings.model_copy(update={"object_store": settings}), cache.base)
     try:
         good = take(own.settings).manifest.id
-        write, written = Repository.write, []
+        write, goes = Repository.write, threading.Lock()
 
         def then_it_goes(self: Repository, name: str, chunks: object) -> object:
-            written.append(write(self, name, chunks))  # type: ignore[arg-type]
-            store.kill()
-            return written[-1]
+            written = write(self, name, chunks)  # type: ignore[arg-type]
+            with goes:  # two are written at once
+                store.kill()
+            return written
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Repository, "write", then_it_goes)
