@@ -1,7 +1,7 @@
 """Column lineage of models, from the SQL that dbt compiled.
 
 Computed by sqlglot, some seconds for the whole project, and kept beside the manifest by the checksums of
-model and parents: paid once per change of a model, not per run.
+model, parents and macros: paid once per change of a model, not per run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,13 @@ def _state(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> str:
         for parent in sorted(node["depends_on"]["nodes"])
         if parent in nodes
     ]
-    return hashlib.sha256("".join([node["checksum"]["checksum"], *parents]).encode()).hexdigest()[:24]
+    macros = [
+        manifest["macros"][macro]["macro_sql"]
+        for macro in sorted(node["depends_on"].get("macros", ()))
+        if macro.startswith(f"macro.{node['package_name']}.")
+    ]
+    own = [node["checksum"]["checksum"], *parents, *macros]
+    return hashlib.sha256("".join(own).encode()).hexdigest()[:24]
 
 
 def _schema(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:
