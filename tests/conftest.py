@@ -6,8 +6,9 @@
     empty_settings     function  the same before any migration
     own_postgres       function  a PostgreSQL of the test's own, which it may kill or restore
     own_clickhouse     function  a ClickHouse of the test's own, empty
-    stores             function  `settings`, with dbt's project parsed
+    stores             function  `settings`, with dbt's project parsed and dbt forked (dbt_forks.py)
     parsed_project     session   a state directory with the parsed project
+    dbt_forks          session   the address of a process that forks dbt
     environment        function  turns a Settings value into BILTEN_* variables, for child processes
 
 A server starts when the first test asks for it.
@@ -15,6 +16,7 @@ A server starts when the first test asks for it.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import shutil
@@ -24,7 +26,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from psycopg import sql
@@ -37,7 +39,11 @@ from bilten_orchestration.settings import (
     Settings,
 )
 from bilten_orchestration.settings_loading import as_environment
+from tests import dbt_forks as forks
 from tests import stack
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
 TEMPLATE = "bilten_template"
 S = TypeVar("S", bound=stack.Server)
@@ -74,6 +80,7 @@ class Servers:
         self.base = base
         self.running = running
         self.numbers = itertools.count(1)
+        self.clients: dict[int, Client] = {}  # by port
 
     @cached_property
     def postgres(self) -> stack.PostgresServer:
@@ -119,7 +126,15 @@ class Servers:
         premake(settings)  # without a month for the audit log every UPDATE fails
         with stack.postgres.superuser(self.postgres.cluster) as connection:
             connection.execute(sql.SQL("alter database {} is_template true").format(sql.Identifier(TEMPLATE)))
-        return tables(self.clickhouse.settings)
+        return tables(self.client(self.clickhouse.settings))
+
+    def client(self, clickhouse: ClickHouseSettings) -> Client:
+        """One for the session: making it costs more than what is asked between two tests."""
+        from bilten_orchestration.stores.clickhouse import connect
+
+        if clickhouse.port not in self.clients:
+            self.clients[clickhouse.port] = connect(clickhouse)
+        return self.clients[clickhouse.port]
 
     def create_database(self, name: str, *, template: str | None = None) -> None:
         owner = self.postgres.settings().user
@@ -185,11 +200,8 @@ class Servers:
         return settings
 
 
-def tables(clickhouse: ClickHouseSettings) -> dict[str, set[str]]:
+def tables(client: Client) -> dict[str, set[str]]:
     """Databases that are not the server's own, and their tables and views."""
-    from bilten_orchestration.stores.clickhouse import connect
-
-    client = connect(clickhouse)
     found: dict[str, set[str]] = {
         name: set()
         for (name,) in client.query(
@@ -202,16 +214,12 @@ def tables(clickhouse: ClickHouseSettings) -> dict[str, set[str]]:
     ).result_rows:
         if database in found:
             found[database].add(table)
-    client.close()
     return found
 
 
-def empty_clickhouse(clickhouse: ClickHouseSettings, keep: dict[str, set[str]]) -> None:
+def empty_clickhouse(client: Client, keep: dict[str, set[str]]) -> None:
     """Back to `keep`: what is not in it is dropped, what is in it holds no row."""
-    from bilten_orchestration.stores.clickhouse import connect
-
-    client = connect(clickhouse)
-    for database, names in tables(clickhouse).items():
+    for database, names in tables(client).items():
         if database not in keep:
             client.command(f"drop database `{database}` sync")
             continue
@@ -223,7 +231,6 @@ def empty_clickhouse(clickhouse: ClickHouseSettings, keep: dict[str, set[str]]) 
     for database, name in filled:
         if database in keep:
             client.command(f"truncate table `{database}`.`{name}` sync")
-    client.close()
 
 
 @pytest.fixture(scope="session")
@@ -244,7 +251,7 @@ def settings(servers: Servers) -> Iterator[Settings]:
     migrated = servers.template
     database = f"test_{next(servers.numbers)}"
     servers.create_database(database, template=TEMPLATE)
-    empty_clickhouse(servers.clickhouse.settings, migrated)
+    empty_clickhouse(servers.client(servers.clickhouse.settings), migrated)
     value = servers.settings(database, servers.clickhouse.settings)
     _flush(value.redis)
     yield value
@@ -253,20 +260,45 @@ def settings(servers: Servers) -> Iterator[Settings]:
 
 @pytest.fixture(scope="session")
 def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state directory whose manifest is prepared: dbt parses for some seconds."""
+    """A state directory whose manifest is prepared: dbt parses for some seconds, once for all workers."""
     from bilten_orchestration.metrics import manifest
 
-    home = tmp_path_factory.mktemp("parsed")
-    manifest.prepare(Settings(home=home))
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "parsed"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        manifest.prepare(Settings(home=home))
     return home
 
 
-@pytest.fixture
-def stores(settings: Settings, parsed_project: Path) -> Settings:
+@pytest.fixture(scope="session")
+def dbt_forks(servers: Servers, parsed_project: Path) -> Iterator[Path]:
     from bilten_orchestration.metrics import manifest
 
+    parsed = manifest.parsed(Settings(home=parsed_project))
+    assert parsed is not None
+    address = servers.base / "dbt"
+    server = forks.start(address, parsed)
+    yield address
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def stores(
+    settings: Settings, parsed_project: Path, dbt_forks: Path, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    from bilten_orchestration.metrics import dbt_call, manifest
+
+    fresh = dbt_call.DbtCall.argv.fget
+    assert fresh is not None
+    monkeypatch.setattr(dbt_call.DbtCall, "argv", property(lambda call: forks.argv(dbt_forks, fresh(call))))
     (settings.home / "dbt").mkdir(parents=True, exist_ok=True)
     (settings.home / "dbt" / "manifest").symlink_to(manifest.directory(Settings(home=parsed_project)))
+    # some seconds of sqlglot, kept by what it is computed from
+    (parsed_project / "dbt" / "lineage").mkdir(exist_ok=True)
+    (settings.home / "dbt" / "lineage").symlink_to(parsed_project / "dbt" / "lineage")
     return settings
 
 
@@ -274,7 +306,7 @@ def stores(settings: Settings, parsed_project: Path) -> Settings:
 def empty_settings(servers: Servers) -> Iterator[Settings]:
     database = f"test_{next(servers.numbers)}"
     servers.create_database(database)
-    empty_clickhouse(servers.empty_clickhouse.settings, {})
+    empty_clickhouse(servers.client(servers.empty_clickhouse.settings), {})
     value = servers.settings(database, servers.empty_clickhouse.settings)
     _flush(value.redis)
     yield value

@@ -51,6 +51,8 @@ def parsed_for(content: bytes, arguments: Sequence[str]) -> Any:
 
     given = json.loads(arguments[arguments.index("--vars") + 1]) if "--vars" in arguments else {}
     manifest: Any = Manifest.from_msgpack(content)
+    # dbt writes it into the target directory at every start: half a second, and nobody reads it there
+    manifest.write = lambda _path: None
     for node in manifest.nodes.values():
         if "build_id" in given and node.resource_type == "model" and node.name.endswith("__build"):
             alias = f"{node.name}_{given['build_id']}"

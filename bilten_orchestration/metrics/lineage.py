@@ -1,13 +1,14 @@
 """Column lineage of models, from the SQL that dbt compiled.
 
 Computed by sqlglot, some seconds for the whole project, and kept beside the manifest by the checksums of
-model and parents: paid once per change of a model, not per run.
+model, parents and macros: paid once per change of a model, not per run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def column_lineage(
             columns = _compute(compiled.read_text(), _schema(manifest, source))
             if columns is not None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                scratch = kept.with_suffix(".part")
+                scratch = kept.with_suffix(f".{os.getpid()}.part")
                 scratch.write_text(json.dumps(columns))
                 scratch.rename(kept)
                 found[unique_id] = columns
@@ -57,7 +58,13 @@ def _state(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> str:
         for parent in sorted(node["depends_on"]["nodes"])
         if parent in nodes
     ]
-    return hashlib.sha256("".join([node["checksum"]["checksum"], *parents]).encode()).hexdigest()[:24]
+    macros = [
+        manifest["macros"][macro]["macro_sql"]
+        for macro in sorted(node["depends_on"].get("macros", ()))
+        if macro.startswith(f"macro.{node['package_name']}.")
+    ]
+    own = [node["checksum"]["checksum"], *parents, *macros]
+    return hashlib.sha256("".join(own).encode()).hexdigest()[:24]
 
 
 def _schema(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, dict[str, dict[str, str]]]:

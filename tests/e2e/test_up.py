@@ -339,6 +339,13 @@ def test_down_stops_only_its_own(running: Stack) -> None:
     finally:
         stranger.send_signal(signal.SIGKILL)
         stranger.wait()
+    # that an `up` finds all of it again is harder after a SIGKILL of everything, above
+    assert (running.home / "data" / "postgres" / "PG_VERSION").exists()
+
+
+@pytest.mark.faults
+def test_up_after_down_changes_the_servers_alone(running: Stack) -> None:
+    running.run("down")
     report = running.up()
     assert [phase["name"] for phase in report["phases"] if phase["changed"]] == ["servers"]
 

@@ -1,2 +1,1 @@
-select * from {{ ref('int_payment_items') }}
-where {{ in_run_days('metric_date') }}
+{{ payment_items(of_run=true) }}

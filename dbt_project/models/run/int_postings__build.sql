@@ -1,2 +1,2 @@
-select * from {{ ref('int_postings') }}
-where {{ in_run_days('metric_date', ahead=funnel_days()) }}
+-- depends_on: {{ ref('int_postings') }}, which `bilten explain` reads for the days that are built here
+{{ postings(of_run=true, ahead=funnel_days()) }}

@@ -1,2 +1,2 @@
-select * from {{ ref('int_ticket_movements') }}
-where {{ in_run_days('metric_date') }}
+-- depends_on: {{ ref('int_ticket_movements') }}, which `bilten explain` reads for the days that are built here
+{{ ticket_movements(of_run=true) }}

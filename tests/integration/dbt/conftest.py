@@ -27,8 +27,8 @@ def parsed(parsed_project: Path) -> Path:
 
 
 @pytest.fixture
-def project(settings: Settings, target_directory: Path, parsed: Path) -> Project:
-    return Project(target_directory, settings, parsed=parsed)
+def project(settings: Settings, target_directory: Path, parsed: Path, dbt_forks: Path) -> Project:
+    return Project(target_directory, settings, parsed=parsed, forks=dbt_forks)
 
 
 @pytest.fixture

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bilten_orchestration.metrics import dbt_child
+from bilten_orchestration.metrics import dbt_child, manifest
 from bilten_orchestration.settings import CHECKOUT, Settings
+from tests import dbt_forks
 
 PROJECT = CHECKOUT / "dbt_project"
 LIMIT_SECONDS = 300
@@ -49,6 +50,11 @@ class Project:
     port: int | None = None
     directory: Path = PROJECT
     parsed: Path | None = None
+    forks: Path | None = None
+
+    def parsed_once(self) -> Project:
+        """For further calls: with the project as the call before has parsed it."""
+        return replace(self, parsed=self.target / manifest.PARSED)
 
     def environment(self) -> dict[str, str]:
         clickhouse = self.settings.clickhouse
@@ -67,9 +73,10 @@ class Project:
         }
 
     def start(self, *arguments: str, **variables: object) -> subprocess.Popen[str]:
-        dbt = [str(Path(sys.executable).with_name("dbt"))]
-        if self.parsed is not None:  # as builds call it: the project is parsed once, not in every call
-            dbt = [sys.executable, "-P", dbt_child.__file__, str(os.getpid()), str(self.parsed)]
+        """dbt as builds call it; with `parsed` the project is not parsed in every call."""
+        dbt = [sys.executable, "-P", dbt_child.__file__, str(os.getpid()), str(self.parsed or "")]
+        if self.forks is not None:
+            dbt = dbt_forks.argv(self.forks, dbt)
         return subprocess.Popen(
             [
                 *dbt,

@@ -142,7 +142,7 @@ def check_kill(project: Project, client: Client, kill: tuple[str, Moment, int]) 
     clickhouse = project.settings.clickhouse
     killer = Killer(pattern, moment, number)
     with intercepting(str(clickhouse.host), clickhouse.port, killer) as port:
-        killer.victim = replace(project, port=port).start(*SALES, build_id="killed", days=days)
+        killer.victim = replace(project, port=port, forks=None).start(*SALES, build_id="killed", days=days)
         output, _ = killer.victim.communicate(timeout=300)
         assert killer.struck.is_set(), output
         assert killer.victim.returncode == -9

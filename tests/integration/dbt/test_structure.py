@@ -23,7 +23,7 @@ Changed = Callable[[dict[str, tuple[str, str]]], Project]
 
 
 @pytest.fixture
-def changed(settings: Settings, tmp_path: Path) -> Changed:
+def changed(settings: Settings, tmp_path: Path, dbt_forks: Path) -> Changed:
     """A copy of the project with one text replaced per file (below models/marts), once in each."""
 
     def copy(edits: dict[str, tuple[str, str]]) -> Project:
@@ -36,7 +36,7 @@ def changed(settings: Settings, tmp_path: Path) -> Changed:
             path.write_text(text.replace(old, new, 1))
         target = tmp_path / "target"
         target.mkdir()
-        return Project(target, settings, directory=directory)
+        return Project(target, settings, directory=directory, forks=dbt_forks)
 
     return copy
 
@@ -86,7 +86,7 @@ def test_an_added_column_follows_and_days_get_it_as_they_are_built(
     assert client.query(days).result_rows == [(DAYS[0], 100, 1), (DAYS[1], 100, 0)]
 
     # a day without a refund has the default already: nothing to swap
-    rest = wider.build(*SALES, build_id="rest", days=DAYS)
+    rest = wider.parsed_once().build(*SALES, build_id="rest", days=DAYS)
     assert rest.exit_code == 0, rest.output
     assert f"{MART}: 0 swapped, 2 unchanged" in rest.output
 
@@ -126,7 +126,7 @@ def test_any_other_change_is_refused_with_all_differences_and_the_way_out(
     found = re.search(r"\((rename table [^)]+)\)", said)
     assert found, said
     client.command(found.group(1))
-    again = other.build(*SALES, build_id="again", days=DAYS)
+    again = other.parsed_once().build(*SALES, build_id="again", days=DAYS)
     assert again.exit_code == 0, again.output
     assert dict(columns(client))["check_ins"] == "UInt32"
     assert client.query(f"select sum(gross_sales) from marts.{MART}").result_rows == [(200,)]

@@ -61,7 +61,7 @@ def filled(servers: object, today: date) -> Iterator[tuple[Settings, Client]]:
     from tests.integration.demo.conftest import database
 
     with database(servers) as settings:
-        empty_clickhouse(settings.clickhouse, servers.template)  # type: ignore[attr-defined]
+        empty_clickhouse(servers.client(settings.clickhouse), servers.template)  # type: ignore[attr-defined]
         cache = redis.connect(settings.redis)
         cache.flushall()
         cache.close()

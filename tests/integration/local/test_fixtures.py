@@ -33,7 +33,7 @@ def test_what_one_test_leaves_the_next_does_not_see(settings: Settings, servers:
     with postgres.connect(settings.postgres) as connection:
         assert connection.execute("select to_regclass('public.litter')").fetchone() == (None,)
         assert connection.execute("select count(*) > 10 from system.migrations").fetchone() == (True,)
-    assert tables(settings.clickhouse) == servers.template
+    assert tables(servers.client(settings.clickhouse)) == servers.template
     client = clickhouse.connect(settings.clickhouse)
     assert client.command("select count() from analytics.mart_days") == 0
     client.close()
@@ -52,10 +52,10 @@ def test_every_role_gets_in(settings: Settings) -> None:
         clickhouse.connect(settings.clickhouse, reader).close()
 
 
-def test_empty_settings_have_no_schema(empty_settings: Settings) -> None:
+def test_empty_settings_have_no_schema(servers: Servers, empty_settings: Settings) -> None:
     with postgres.connect(empty_settings.postgres) as connection:
         assert connection.execute("select to_regnamespace('system')").fetchone() == (None,)
-    assert tables(empty_settings.clickhouse) == {}
+    assert tables(servers.client(empty_settings.clickhouse)) == {}
 
 
 def test_own_clickhouse_keeps_its_rows_over_a_kill(own_clickhouse: stack.ClickHouseServer) -> None:
