@@ -12,7 +12,7 @@ WORKERS ?= 3
 # In the order of their names: long files, of few tests, come first, and the short ones fill the end.
 AT_ONCE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install up down status test test-faults lint bench docs lock
+.PHONY: help install up down status test test-faults lint bench docs lock lock-opensearch
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -53,5 +53,8 @@ lock: install ## new lock files from pyproject.toml
 	printf 'setuptools>=75\nuv\n' | $(BIN)/uv pip compile pyproject.toml - --extra test $(LOCK) -o requirements.lock
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["lint"], sep="\n")' \
 		| $(BIN)/uv pip compile - --constraint requirements.lock $(LOCK) -o requirements-lint.lock
+
+lock-opensearch: install ## the jars of the embedded OpenSearch, after its version changed
+	$(BIN)/python -m bilten_orchestration.local.opensearch.locking
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --upgrade

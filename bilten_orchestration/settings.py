@@ -42,6 +42,7 @@ ADDRESSES = {
     f"{PREFIX}CLICKHOUSE__": "HOST",
     f"{PREFIX}REDIS__": "HOST",
     f"{PREFIX}OBJECT_STORE__": "ENDPOINT_URL",
+    f"{PREFIX}OPENSEARCH__": "URL",
 }
 
 
@@ -147,6 +148,30 @@ class RedisSettings(Section):
         None,
         description="Directory of a redis-server of the server's version or later, which checks and restores"
         " backups; unset: the embedded one's.",
+    )
+
+
+class OpenSearchSettings(Section):
+    """Event search. Only what the public may see is in it, and all of it can be built anew."""
+
+    enabled: bool = Field(False, description="Whether there is search at all; false: nothing is started.")
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/@]+/?$",
+        description="Base address; unset: `up` starts an embedded node (jars are fetched once, some 75 MB).",
+    )
+    user: str = Field("", description="For basic authentication; the embedded node has none.")
+    password: SecretStr = Field(SecretStr(""), description="Of USER.")
+    maven_url: str | None = Field(
+        None,
+        pattern=r"^https?://.+$",
+        description="A mirror of Maven Central for the jars of the embedded node; unset: Maven Central.",
+    )
+    heap_bytes: int = Field(
+        512 << 20,
+        ge=256 << 20,
+        le=31 << 30,
+        description="Java heap of the embedded node; it takes some 200 MiB beside.",
     )
 
 
@@ -540,6 +565,7 @@ class Settings(BaseSettings):
     clickhouse: ClickHouseSettings = Field(default_factory=ClickHouseSettings)
     redis: RedisSettings = Field(default_factory=RedisSettings)
     object_store: ObjectStoreSettings = Field(default_factory=ObjectStoreSettings)
+    opensearch: OpenSearchSettings = Field(default_factory=OpenSearchSettings)
     dagster: DagsterSettings = Field(default_factory=DagsterSettings)
     ingestion: IngestionSettings = Field(default_factory=IngestionSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)

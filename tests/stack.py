@@ -25,17 +25,19 @@ from pydantic import SecretStr
 
 from bilten_orchestration.errors import StoreUnavailable
 from bilten_orchestration.local import health, object_store, ports, postgres, privileges, redis
+from bilten_orchestration.local.opensearch import server as opensearch
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import (
     ClickHouseSettings,
     ObjectStoreSettings,
+    OpenSearchSettings,
     PostgresSettings,
     RedisSettings,
     Settings,
 )
 
 PREFIX = "bilten-test-"
-START_SECONDS = 60
+START_SECONDS = 180  # of a loaded machine; one that died is not waited for
 PASSWORD = SecretStr("test-password-1234")
 SIGNALS = {"TERM": signal.SIGTERM, "INT": signal.SIGINT}
 PR_SET_PDEATHSIG = 1
@@ -262,6 +264,35 @@ def start_redis(base: Path, name: str = "redis") -> tuple[Server, RedisSettings]
     running = Server(
         program=redis.program(server),
         ready=lambda: health.redis(Settings(home=base, redis=settings)),
+        log=directory / "log",
+        user=user,
+    )
+    running.start()
+    return running, settings
+
+
+def start_opensearch(base: Path, name: str = "opensearch") -> tuple[Server, OpenSearchSettings]:
+    """Its jars are kept for the next test run, for fetching them takes as long as everything else."""
+    user = privileges.server_user()
+    directory = base / name
+    directory.mkdir()
+    kept = Path("/var/tmp") if os.access("/var/tmp", os.W_OK) else base
+    programs = kept / f"bilten-test-programs-{os.geteuid()}"
+    programs.mkdir(mode=0o755, exist_ok=True)
+    assert programs.stat().st_uid == os.geteuid()
+    node = opensearch.OpenSearch(
+        data=directory / "data",
+        port=ports.any_free(),
+        programs=opensearch.programs(programs, None, lambda text: None),
+        java=opensearch.java(base, user),
+        user=user,
+        heap_bytes=256 << 20,
+    )
+    opensearch.initialise(node)
+    settings = OpenSearchSettings(enabled=True, url=f"http://{ports.LOOPBACK}:{node.port}")
+    running = Server(
+        program=opensearch.program(node),
+        ready=lambda: health.opensearch(Settings(home=base, opensearch=settings)),
         log=directory / "log",
         user=user,
     )

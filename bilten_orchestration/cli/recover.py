@@ -260,7 +260,7 @@ def site(
             execute=execute,
             make_way=_object_store_alone if "object_store" in own else lambda: None,
             start=_start,
-            outside=[each for each in endpoints.STORES if each not in own],
+            outside=[each for each in endpoints.wanted(given) if each not in own],
             rebuild=rebuild,
             progress=output.say,
         )

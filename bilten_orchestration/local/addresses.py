@@ -44,6 +44,7 @@ def of_stores(settings: Settings) -> dict[str, str]:
         "clickhouse": clickhouse.host and _authority(clickhouse.host, clickhouse.port),
         "redis": redis.host and _authority(redis.host, redis.port),
         "object-store": settings.object_store.endpoint_url,
+        "opensearch": settings.opensearch.url if settings.opensearch.enabled else None,
     }
     return {name: address for name, address in found.items() if address}
 

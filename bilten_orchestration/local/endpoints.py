@@ -11,14 +11,16 @@ from bilten_orchestration.errors import Problem, Refused
 from bilten_orchestration.local import ports, stack_env
 from bilten_orchestration.settings import Settings
 
-Store = Literal["postgres", "clickhouse", "redis", "object_store"]
-STORES: tuple[Store, ...] = ("postgres", "clickhouse", "redis", "object_store")
+Store = Literal["postgres", "clickhouse", "redis", "object_store", "opensearch"]
+STORES: tuple[Store, ...] = ("postgres", "clickhouse", "redis", "object_store", "opensearch")
 OBJECT_STORE_PORT = 9000
+OPENSEARCH_PORT = 9200
 PORT_VARIABLES = {
     "postgres": "BILTEN_POSTGRES__PORT",
     "clickhouse": "BILTEN_CLICKHOUSE__PORT",
     "redis": "BILTEN_REDIS__PORT",
     "object-store": "BILTEN_OBJECT_STORE__ENDPOINT_URL",
+    "opensearch": "BILTEN_OPENSEARCH__URL",
     "dagster-webserver": "BILTEN_DAGSTER__PORT",
     "dagster-code": "BILTEN_DAGSTER__CODE_SERVER_PORT",
 }
@@ -45,6 +47,11 @@ class Chosen:
     notes: tuple[str, ...]
 
 
+def wanted(settings: Settings) -> tuple[Store, ...]:
+    """The stores there are, embedded or not: all, but search may be off."""
+    return tuple(store for store in STORES if store != "opensearch" or settings.opensearch.enabled)
+
+
 def embedded(outside: Settings) -> tuple[Store, ...]:
     """The stores that have no address, so that `up` starts them. `outside` is without stack.env."""
     addresses: Mapping[Store, str | None] = {
@@ -52,8 +59,9 @@ def embedded(outside: Settings) -> tuple[Store, ...]:
         "clickhouse": outside.clickhouse.host,
         "redis": outside.redis.host,
         "object_store": outside.object_store.endpoint_url,
+        "opensearch": outside.opensearch.url,
     }
-    return tuple(store for store in STORES if addresses[store] is None)
+    return tuple(store for store in wanted(outside) if addresses[store] is None)
 
 
 def choose(outside: Settings, recorded: Mapping[str, str], running: Mapping[str, int]) -> Chosen:
@@ -99,7 +107,7 @@ def choose(outside: Settings, recorded: Mapping[str, str], running: Mapping[str,
     if problems:
         raise Refused(problems)
     for store in stores:
-        if store != "object_store":
+        if store not in ("object_store", "opensearch"):  # theirs are in their URL
             variables[f"BILTEN_{store.upper()}__HOST"] = ports.LOOPBACK
     return Chosen(variables, tuple(notes))
 
@@ -113,11 +121,11 @@ def recorded_ports(recorded: Mapping[str, str]) -> dict[str, int]:
     }
 
 
-def object_store_port(settings: Settings) -> int:
-    """The port in the address of the embedded object store."""
-    port = _port(settings.object_store.endpoint_url)
+def port_in(url: str | None) -> int:
+    """The port in the address of an embedded server that has one."""
+    port = _port(url)
     if port is None:
-        raise ValueError("the embedded object store has an address with a port")
+        raise ValueError("an embedded server has an address with a port")
     return int(port)
 
 
@@ -127,6 +135,7 @@ def _endpoints(outside: Settings, stores: tuple[Store, ...]) -> list[Endpoint]:
         "clickhouse": Endpoint("clickhouse", outside.clickhouse.port),
         "redis": Endpoint("redis", outside.redis.port),
         "object_store": Endpoint("object-store", OBJECT_STORE_PORT),
+        "opensearch": Endpoint("opensearch", OPENSEARCH_PORT),
     }
     dagster = outside.dagster
     return [

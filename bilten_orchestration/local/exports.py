@@ -9,7 +9,7 @@ from urllib.parse import quote
 from bilten_orchestration.errors import UsageError
 from bilten_orchestration.local import addresses, dagster_services
 from bilten_orchestration.local.layout import layout
-from bilten_orchestration.settings import Settings
+from bilten_orchestration.settings import OpenSearchSettings, Settings
 from bilten_orchestration.settings_loading import home_directory
 
 Role = Literal["owner", "etl", "readonly"]
@@ -54,6 +54,7 @@ def exports(settings: Settings, role: Role) -> dict[str, str]:
             f"{redis.host}:{redis.port}/{redis.database}",
         ),
         "AWS_ENDPOINT_URL": store.endpoint_url,
+        **_search(settings.opensearch),
         **dagster_services.environment_of(places, settings),
         "DAGSTER_URL": addresses.ui(settings),
         # dbt from dbt_project/; no HOST, which would say that ClickHouse is not the embedded one
@@ -61,6 +62,13 @@ def exports(settings: Settings, role: Role) -> dict[str, str]:
         "DBT_ENV_SECRET_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),
         **({"BILTEN_HOME": os.environ["BILTEN_HOME"]} if "BILTEN_HOME" in os.environ else {}),
     }
+
+
+def _search(opensearch: OpenSearchSettings) -> dict[str, str]:
+    if not opensearch.enabled or opensearch.url is None:
+        return {}
+    scheme, _, rest = opensearch.url.rstrip("/").partition("://")
+    return {"OPENSEARCH_URL": _url(scheme, opensearch.user, opensearch.password.get_secret_value(), rest)}
 
 
 def _url(scheme: str, user: str, password: str, rest: str) -> str:

@@ -79,6 +79,25 @@ def object_store(settings: Settings) -> str:
     return f"{len(store.buckets_here)} buckets"
 
 
+def opensearch(settings: Settings) -> str:
+    from bilten_orchestration.stores.opensearch import connect, translated
+
+    client = connect(settings.opensearch)
+    try:
+        with translated(settings.opensearch):
+            found = client.cluster.health()
+    finally:
+        client.close()
+    if found["status"] == "red":
+        raise StoreUnavailable(
+            "OpenSearch has shards that are not there",
+            expected="yellow or green",
+            found=f"{found['status']}, {found['unassigned_shards']} unassigned shards",
+            next="bilten logs opensearch",
+        )
+    return f"{found['status']}, {found['active_primary_shards']} shards"
+
+
 def code_server(settings: Settings, port: int) -> str:
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc

@@ -12,7 +12,7 @@ from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.local import endpoints
 from bilten_orchestration.settings import ObjectStoreSettings, Settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
-from bilten_orchestration.stores import object_store, redis
+from bilten_orchestration.stores import object_store, opensearch, redis
 from bilten_orchestration.stores import postgres as postgres_store
 
 if TYPE_CHECKING:
@@ -40,8 +40,14 @@ def problems(outside: Settings) -> list[Problem]:
         "clickhouse": _clickhouse,
         "redis": _redis,
         "object_store": _object_store,
+        "opensearch": _opensearch,
     }
-    return [problem for store, check in checks.items() if store not in embedded for problem in check(outside)]
+    return [
+        problem
+        for store in endpoints.wanted(outside)
+        if store not in embedded
+        for problem in checks[store](outside)
+    ]
 
 
 def _let_in(connect: Mapping[str, Callable[[], object]], variables: str) -> tuple[bool, list[Problem]]:
@@ -175,6 +181,14 @@ def _redis(settings: Settings) -> list[Problem]:
     _, found = _let_in(
         {"": lambda: redis.connect(settings.redis).close()},
         "BILTEN_REDIS__HOST, __PORT, __TLS or __PASSWORD",
+    )
+    return found
+
+
+def _opensearch(settings: Settings) -> list[Problem]:
+    _, found = _let_in(
+        {"": lambda: opensearch.connect(settings.opensearch).close()},
+        "BILTEN_OPENSEARCH__URL, __USER or __PASSWORD",
     )
     return found
 

@@ -33,13 +33,14 @@ from bilten_orchestration.local import (
     wal_stream,
 )
 from bilten_orchestration.local.layout import Layout
+from bilten_orchestration.local.opensearch import server as opensearch
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.local.supervision import State, Supervisor
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.settings_loading import load_settings
 
-STORE_SECONDS = 120
+STORE_SECONDS = 180
 DAGSTER_SECONDS = 180
 STARTS = 4
 PROGRAM_OF: dict[endpoints.Store, str] = {
@@ -47,12 +48,14 @@ PROGRAM_OF: dict[endpoints.Store, str] = {
     "clickhouse": "clickhouse",
     "redis": "redis",
     "object_store": "object-store",
+    "opensearch": "opensearch",
 }
 CHECK_OF: dict[endpoints.Store, health.Check] = {
     "postgres": health.postgres,
     "clickhouse": health.clickhouse,
     "redis": health.redis,
     "object_store": health.object_store,
+    "opensearch": health.opensearch,
 }
 
 
@@ -94,10 +97,11 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
 
     programs = _prepare_stores(layout, settings, stores, cluster, progress)
     dagster_services.initialise(layout, settings)
-    services = dagster_services.programs(layout, settings, outside=len(stores) < len(endpoints.STORES))
+    some_outside = len(stores) < len(endpoints.wanted(outside))
+    services = dagster_services.programs(layout, settings, outside=some_outside)
     programs += services
     # it waits for the schema: `up` starts it behind the migrations
-    later = [wal_stream.program(layout, settings, outside=len(stores) < len(endpoints.STORES))]
+    later = [wal_stream.program(layout, settings, outside=some_outside)]
     supervisor.apply([*programs, *(later if "postgres" in stores else [])])
     for store in stores:
         supervisor.start(PROGRAM_OF[store])
@@ -280,13 +284,15 @@ def _prepare_stores(
         programs.append(redis.program(cache))
     if "object_store" in stores:
         programs.append(_object_store(layout, settings))
+    if "opensearch" in stores:
+        programs.append(_opensearch(layout, settings, progress))
     return programs
 
 
 def _object_store(layout: Layout, settings: Settings) -> Program:
     store = object_store.ObjectStore(
         layout.data / "object-store",
-        endpoints.object_store_port(settings),
+        endpoints.port_in(settings.object_store.endpoint_url),
         object_store.binary(layout.home, layout.user),
         layout.user,
         settings.object_store.access_key_id,
@@ -294,6 +300,19 @@ def _object_store(layout: Layout, settings: Settings) -> Program:
     )
     object_store.initialise(store, settings.object_store.buckets)
     return object_store.program(store)
+
+
+def _opensearch(layout: Layout, settings: Settings, progress: Progress) -> Program:
+    node = opensearch.OpenSearch(
+        layout.data / "opensearch",
+        endpoints.port_in(settings.opensearch.url),
+        opensearch.programs(layout.data.parent, settings.opensearch.maven_url, progress),
+        opensearch.java(layout.home, layout.user),
+        layout.user,
+        settings.opensearch.heap_bytes,
+    )
+    opensearch.initialise(node)
+    return opensearch.program(node)
 
 
 def _backup_disks(settings: Settings, progress: Progress) -> str:

@@ -49,12 +49,12 @@ def status() -> StackStatus:
     own = endpoints.embedded(given)
 
     checks: dict[str, partial[str]] = {}
-    for store in endpoints.STORES:
+    for store in endpoints.wanted(given):
         checks[servers.PROGRAM_OF[store]] = partial(servers.CHECK_OF[store], settings)
     places_of = addresses.of_stores(settings)
     outside = {
         servers.PROGRAM_OF[store]: places_of[servers.PROGRAM_OF[store]]
-        for store in endpoints.STORES
+        for store in endpoints.wanted(given)
         if store not in own
     }
     checks |= {name: partial(check) for name, check in servers.dagster_checks(settings).items()}

@@ -191,7 +191,7 @@ def _check(given: Settings) -> phases.Outcome:
     if problems:
         raise Refused(problems)
     own = endpoints.embedded(given)
-    others = [store for store in endpoints.STORES if store not in own]
+    others = [store for store in endpoints.wanted(given) if store not in own]
     return f"embedded: {', '.join(own) or 'none'}; by address: {', '.join(others) or 'none'}", False
 
 

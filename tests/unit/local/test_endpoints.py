@@ -25,7 +25,8 @@ def taken() -> Iterator[int]:
 
 
 def outside(**sections: object) -> Settings:
-    return Settings.model_validate({"home": Path("/nonexistent"), **sections})
+    everything = {"opensearch": {"enabled": True}, **sections}
+    return Settings.model_validate({"home": Path("/nonexistent"), **everything})
 
 
 def test_first_start_chooses_everything_and_secrets_differ() -> None:

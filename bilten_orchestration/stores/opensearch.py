@@ -1,0 +1,85 @@
+"""Clients of OpenSearch. Only calls that Elasticsearch has too are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from bilten_orchestration.errors import AccessRefused, StoreUnavailable, TerminalError
+from bilten_orchestration.settings import OpenSearchSettings
+
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
+_ANSWER_SECONDS = 10
+
+
+def connect(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS) -> OpenSearch:
+    """One client that has been answered. `timeout_seconds` bounds each answer. Raises as `translated`."""
+    found = client(settings, timeout_seconds=timeout_seconds)
+    with translated(settings):
+        found.info()
+    return found
+
+
+def client(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS) -> OpenSearch:
+    """One client, nothing sent yet, that tries nothing twice. Raises StoreUnavailable without an address."""
+    from opensearchpy import OpenSearch
+
+    if settings.url is None:
+        raise StoreUnavailable(
+            "OpenSearch has no address",
+            expected="BILTEN_OPENSEARCH__URL, or the embedded node running",
+            found="neither",
+            next="bilten up, with BILTEN_OPENSEARCH__ENABLED=true",
+        )
+    return OpenSearch(
+        settings.url,
+        http_auth=(settings.user, settings.password.get_secret_value()) if settings.user else None,
+        timeout=timeout_seconds,
+        max_retries=0,
+        http_compress=True,
+    )
+
+
+@contextmanager
+def translated(settings: OpenSearchSettings, doing: str = "") -> Iterator[None]:
+    """The driver's errors as ours; `doing` completes 'OpenSearch went away during ...'.
+
+    Raises StoreUnavailable (no answer, or one that will be another one later: 429 and 5xx), AccessRefused
+    (401, 403) or TerminalError (a request that was refused).
+    """
+    from opensearchpy import exceptions
+
+    try:
+        yield
+    except (exceptions.AuthenticationException, exceptions.AuthorizationException) as error:
+        raise AccessRefused(
+            f"OpenSearch at {settings.url} does not let us in",
+            expected="a user that may do this",
+            found=str(error)[:300],
+            next="correct BILTEN_OPENSEARCH__USER and __PASSWORD",
+        ) from None
+    except (exceptions.ConnectionError, exceptions.ConnectionTimeout) as error:
+        raise _away(settings, doing, f"{type(error).__name__}: {error.info}") from None
+    except exceptions.TransportError as error:
+        if error.status_code == 429 or (isinstance(error.status_code, int) and error.status_code >= 500):
+            raise _away(settings, doing, f"{error.status_code}: {error.error}") from None
+        raise TerminalError(
+            f"OpenSearch at {settings.url} refused {doing or 'a request'}",
+            expected="an answer",
+            found=str(error)[:300],
+            next="see the server's log",
+        ) from None
+
+
+def _away(settings: OpenSearchSettings, doing: str, found: str) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"OpenSearch at {settings.url} went away during {doing}"
+        if doing
+        else f"OpenSearch at {settings.url} does not answer",
+        expected="an answer",
+        found=found[:300],
+        next="bilten status; bilten up starts the embedded node",
+    )
