@@ -11,7 +11,6 @@ from psycopg import errors, sql
 
 from bilten_orchestration.backups.postgres import private
 from bilten_orchestration.backups.postgres.restore import RestoreReport
-from bilten_orchestration.demo.validate import RULES, examine
 from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.drills.postgres.digests import Digests
 from bilten_orchestration.drills.postgres.restored import Server
@@ -20,6 +19,7 @@ from bilten_orchestration.migrations import history
 from bilten_orchestration.migrations.files import discover
 from bilten_orchestration.migrations.plan import objections, standing
 from bilten_orchestration.stores.postgres import Connection
+from bilten_orchestration.trade_rules import RULES, examine
 
 _SAMPLE = 5
 _DATABASES = "select datname from pg_database where datallowconn order by datname"
@@ -144,10 +144,8 @@ def business(server: Server) -> Iterator[Proof]:
 def kept_rules(connection: Connection, *, missing_tables: bool) -> Iterator[Proof]:
     """One proof per rule. With `missing_tables` rules of tables that are not there are left out."""
     for rule in RULES:
-        if not rule.always:
-            continue
         try:
-            (verdict,) = examine(connection, rules=[rule])
+            (verdict,) = examine(connection, [rule])
         except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
             if not missing_tables:
                 yield Proof(rule.name, False, "0 rows break it", str(error).splitlines()[0], 0.0)
