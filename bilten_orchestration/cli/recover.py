@@ -1,4 +1,4 @@
-"""`bilten recover rows|site`."""
+"""`bilten recover rows|site`; `runs` is in recover_runs.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bilten_orchestration.cli import output
+from bilten_orchestration.cli import output, recover_runs
 from bilten_orchestration.cli.backup import BucketChoice, FromBucket
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def register(app: typer.Typer) -> None:
     recover = typer.Typer(help="Damaged rows, or lost stores, brought back.", no_args_is_help=True)
     recover.command("rows")(rows)
     recover.command("site")(site)
+    recover.command("runs")(recover_runs.runs)
     app.add_typer(recover, name="recover")
 
 
@@ -325,6 +326,8 @@ def _show_site(report: SiteReport) -> None:
             print("--execute does it")
         return
     print(f"recovery {report.recovery}")
+    if report.canceled:
+        print(f"{len(report.canceled)} runs of Dagster, which nobody serves any more, canceled")
     if report.resumed:
         print(f"done by an earlier call: {', '.join(report.resumed)}")
     _wrapped(", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.done.items()))

@@ -9,7 +9,9 @@
     writing.py       rows copied back, in one transaction
     journal.py       what is going to be done, in the repository, before it is done; and how it ended
     settled.py       the other stores follow, and are proven equal
-    site.py          everything from the second bucket: plan, phases, and their order
+    site.py          everything from the second bucket: phases in their order
+    site_plan.py, site_phases.py, site_state.py, site_files.py   the plan, each phase, how far it came, files
+    dagster_runs.py  runs of a restored storage that nobody serves
 
-No module here imports Dagster.
+No module here imports Dagster, but dagster_runs.py within its functions.
 """
