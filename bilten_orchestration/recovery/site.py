@@ -14,9 +14,11 @@ call goes on behind it. What a kill in each of them leaves:
     clickhouse   tables that are empty, or hold some rows: the next call drops the databases of the platform,
                  which were seen to hold no table before this phase began, and restores again
     files        objects that are whole; those that are there are not copied again
-    settled      repeated as a whole: it reads what is there (settled.py)
+    settled      repeated as a whole: it reads what is there (settled.py). The journal's end is written before
+                 the file is removed, so a kill between them repeats this too
 
-Nothing is restored over files or rows that this recovery has not put there itself.
+A call that is refused before it brought anything back forgets that it began. Nothing is restored over files
+or rows that this recovery has not put there itself.
 """
 
 from __future__ import annotations
@@ -120,8 +122,18 @@ class _Course:
         self._canceled: tuple[Unserved, ...] = ()
 
     def run(self) -> SiteReport:
-        lost = self.state.lost
         entry = self._begin()
+        try:
+            return self._run(entry)
+        except Refused:
+            if not set(self.state.done) - {"servers"}:
+                # nothing was brought back: the next call may be for other stores
+                self._end(entry, "nothing")
+                site_state.forget(self.settings)
+            raise
+
+    def _run(self, entry: str | None) -> SiteReport:
+        lost = self.state.lost
         if "postgres" in lost:
             self._phase("postgres", self._postgres)
             self._phase("epoch", self._epoch)
@@ -146,8 +158,8 @@ class _Course:
         self._seconds["settled"] = round(time.monotonic() - began, 2)
         problems = (*self._problems, *self._settled.problems)
         if not problems:
+            self._end(entry, "done")
             site_state.forget(self.settings)
-        self._end(entry, "done" if not problems else "unfinished")
         return SiteReport(
             self.plan,
             True,
@@ -209,7 +221,7 @@ class _Course:
             return None
 
     def _end(self, entry: str | None, outcome: str) -> None:
-        if entry is None or outcome != "done":
+        if entry is None:
             return
         with Opened.of(self.settings, new=False) as opened:
             journal.end(opened, entry, outcome)
