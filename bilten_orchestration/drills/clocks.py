@@ -15,10 +15,9 @@ from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.catalogue import Backup, Catalogue, place_of
 from bilten_orchestration.backups.wal.archive import AHEAD
 from bilten_orchestration.drills.record import Lost, Record
+from bilten_orchestration.drills.report import CLOCKS_APART as APART
 from bilten_orchestration.errors import Problem, TransientError
 
-#: What answers on their way, and the whole seconds of HTTP, leave of two clocks that agree.
-APART = timedelta(seconds=60)
 PHASE = "clocks"
 _NEXT = "set them right (NTP), then the drill again; until then nobody can say what would be lost"
 _FULL = "; a backup that is dated wrong is followed by a new one: bilten backup create"

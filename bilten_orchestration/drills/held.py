@@ -22,7 +22,7 @@ from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.outcome import defect, killed, told, unproven
 from bilten_orchestration.drills.plan import Way
 from bilten_orchestration.drills.record import Record
-from bilten_orchestration.drills.report import DrillReport
+from bilten_orchestration.drills.report import DrillReport, Seen
 from bilten_orchestration.drills.rpo import exposure
 from bilten_orchestration.errors import BiltenError, Problem, TransientError
 from bilten_orchestration.progress import Progress
@@ -45,6 +45,7 @@ class Held:
     progress: Progress
     passed: dict[str, datetime] = field(default_factory=dict)
     counts: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    seen: Seen | None = None
 
     def remember(self) -> None:
         """Read the chain, and put in order what a kill, or an absence of PostgreSQL, left behind."""
@@ -70,7 +71,7 @@ class Held:
         skewed = self._clocks(found)
         before = exposure(self.settings, self.store, found, self.record, self.progress)
         drill, started_at, course = str(uuid4()), clocks.here(), Course()
-        course.previous = self.counts.get(way.name, {})
+        course.previous, course.previous_seen = self.counts.get(way.name, {}), self.seen
         self.progress(f"drill of {self.store}, way {way.name}")
         with self._record_may_be_away():
             self.record.begin(drill, self.store, way.name, started_at, self.run)
@@ -134,6 +135,7 @@ class Held:
             figures=dict(course.figures),
             run=self.run,
             counts=dict(course.counts),
+            seen=course.seen,
         )
 
     def _clocks(self, found: Catalogue) -> tuple[Problem, ...]:
@@ -153,6 +155,7 @@ class Held:
         if report.ok:
             self.passed[report.way] = report.finished_at
             self.counts[report.way] = report.counts
+            self.seen = report.seen or self.seen
 
     def _mark(self, report: DrillReport) -> None:
         """On the backups that came back, in the bucket that they came from; said twice it is one mark."""

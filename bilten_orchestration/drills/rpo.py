@@ -10,8 +10,8 @@ from bilten_orchestration.backups.repository.catalogue import Catalogue
 from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.backups.wal import status
 from bilten_orchestration.drills import clocks
-from bilten_orchestration.drills.clocks import APART
 from bilten_orchestration.drills.record import Lost, Record
+from bilten_orchestration.drills.report import CLOCKS_APART as APART
 from bilten_orchestration.errors import TransientError
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings

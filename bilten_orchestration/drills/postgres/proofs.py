@@ -14,6 +14,7 @@ from bilten_orchestration.backups.postgres.restore import RestoreReport
 from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.drills.postgres.digests import Digests
 from bilten_orchestration.drills.postgres.restored import Server
+from bilten_orchestration.drills.postgres.unchanged import Unchanged
 from bilten_orchestration.drills.report import Proof
 from bilten_orchestration.migrations import history
 from bilten_orchestration.migrations.files import discover
@@ -47,14 +48,19 @@ def verified(report: RestoreReport) -> Proof:
     )
 
 
-def equal(production: Digests, restored: Digests) -> Proof:
-    """The digests of production at the point, and of what was restored to it."""
+def equal(production: Digests, restored: Digests, kept: Unchanged) -> Proof:
+    """The digests of production at the point, and of what was restored to it, which is always read whole."""
+    since = (
+        f"; {len(kept.tables)} of them unchanged since the drill before, whose digests they are"
+        if kept.tables
+        else f"; all of them read ({kept.why})"
+    )
     differ = digests.differences(production, restored)
     without = f"; unlogged, so without: {', '.join(production.unlogged)}" if production.unlogged else ""
     return Proof(
         "digests",
         not differ,
-        f"{len(production.tables)} tables with {production.rows:,} rows, equal in both{without}",
+        f"{len(production.tables)} tables with {production.rows:,} rows, equal in both{without}{since}",
         "equal" if not differ else f"{len(differ)} differ: {_some(differ)}",
         restored.seconds,
     )

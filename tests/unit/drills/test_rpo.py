@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bilten_orchestration.drills.clocks import APART
 from bilten_orchestration.drills.record import Lost
+from bilten_orchestration.drills.report import CLOCKS_APART as APART
 from bilten_orchestration.drills.rpo import Exposure
 
 NOW = datetime(2026, 11, 22, 5, tzinfo=UTC)
