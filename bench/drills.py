@@ -72,6 +72,7 @@ def exact(context: Context) -> Comparison:
         again = Course()
         again.previous_seen = last.seen
         _walked(context, "exact", again, Counter())
+        assert again.figures["unchanged_tables"], "nothing was written since, and everything was read"
     return replace(
         found,
         note=f"{found.note}; once more, {again.figures['unchanged_tables']:.0f} of"

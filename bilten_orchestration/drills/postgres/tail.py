@@ -58,10 +58,7 @@ def _fetch(settings: Settings, point: Point, until: str, place: Path) -> None:
                 raise Mismatch(
                     f"{name} is not in the repository", expected="WAL up to the point", found="none"
                 )
-            try:
-                contents = wal.contents(piece)
-            except Mismatch:  # a larger part took its place
-                contents = wal.contents(wal.grown(piece))
+            contents = wal.contents_by_now(piece)
             with (place / name).open("wb") as file:
                 file.write(contents)
                 file.truncate(size)
