@@ -1,4 +1,8 @@
-"""`python -m bench [--scale 10] [--runs 3] [--only NAME ...] [--no-save]`."""
+"""`python -m bench [--scale 10] [--runs 3] [--only NAME ...] [--no-save]`.
+
+Of backups and drills scale 1 is 1.5 GiB, and 4 is 6 GiB:
+`make bench ARGS="--scale 4 --only drill drill-exact digests"`.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,7 @@ BACKUPS: dict[str, Bench] = {
     "restore": backups.restored,
     "backup-incremental": backups.incremental,
     "drill": drills.drilled,
+    "drill-exact": drills.exact,
     "digests": drills.cost,
     "wal-shipping": backups.wal,
 }

@@ -195,7 +195,7 @@ def wal(context: Context) -> Comparison:
     with postgres.connect(settings.postgres, autocommit=True) as connection:
         connection.execute("create table if not exists bench_wal (n int, words text)")
     try:
-        _await_reach(settings, process)
+        await_reach(settings, process)
         begin, cpu = lsn(), _cpu(process.pid)
         writers = [threading.Thread(target=write) for _ in range(2)]
         for writer in writers:
@@ -226,7 +226,7 @@ def wal(context: Context) -> Comparison:
     )
 
 
-def _await_reach(settings: object, process: subprocess.Popen[bytes]) -> None:
+def await_reach(settings: object, process: subprocess.Popen[bytes]) -> None:
     from bilten_orchestration.settings import Settings
 
     assert isinstance(settings, Settings)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
-from bench.backups import MAJOR, bare_restore, put_rival
+from bench.backups import MAJOR, await_reach, bare_restore, put_rival
 from bench.harness import OURS, Comparison, Context, size, take_turns
 from bilten_orchestration.backups import scratch
 from bilten_orchestration.backups.postgres import base, private, programs
 from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.postgres import digests
+from bilten_orchestration.drills.postgres.digests import Digests
 from bilten_orchestration.drills.postgres.drill import walk
 from bilten_orchestration.local.privileges import server_user
+from bilten_orchestration.settings_loading import as_environment
 from bilten_orchestration.stores import postgres
 
 RIVAL = "download, openssl, zstd, tar, pg_verifybackup, start, digests, pg_check_visible, pg_amcheck"
@@ -29,27 +37,81 @@ _MAPS = (
 
 def drilled(context: Context) -> Comparison:
     """The oldest full backup as of its end, proven: at most 1.2 of the same tools by hand."""
+    base.take(context.settings, "full")
+
+    def ours(phases: Counter[str]) -> float:
+        return _walked(context, "oldest_full", Course(), phases)
+
+    return _against_bare(context, "drill", ours, lambda: None, RIVAL)
+
+
+def exact(context: Context) -> Comparison:
+    """The newest chain to the exact point, digests of production included: at most 1.2 of the same by hand.
+
+    Waiting for the point's WAL is no work, and not counted; it is bounded by the heartbeat. One more drill
+    behind the turns takes the digests of what did not change from the one before.
+    """
     settings = context.settings
-    base.take(settings, "full")
+    last = Course()
+
+    def ours(phases: Counter[str]) -> float:
+        nonlocal last
+        last = Course()
+        seconds = _walked(context, "exact", last, phases)
+        return seconds - last.phases["wal"]
+
+    def rival() -> None:
+        _digested(context)
+
+    with _streaming(context):
+        with postgres.connect(settings.postgres, autocommit=True) as connection:
+            # a first reader's hints are WAL: they are not what is measured
+            connection.execute("vacuum (freeze, analyze)")
+        base.take(settings, "full")
+        found = _against_bare(context, "drill-exact", ours, rival, f"digests of production, {RIVAL}")
+        again = Course()
+        again.previous_seen = last.seen
+        _walked(context, "exact", again, Counter())
+        assert again.figures["unchanged_tables"], "nothing was written since, and everything was read"
+    return replace(
+        found,
+        note=f"{found.note}; once more, {again.figures['unchanged_tables']:.0f} of"
+        f" {again.figures['tables']:.0f} tables unchanged: digests of production"
+        f" {again.phases['digests']:.1f} s, and {again.phases.get('tail', 0.0):.1f} s to know it",
+    )
+
+
+def _walked(context: Context, way: str, course: Course, phases: Counter[str]) -> float:
+    """Seconds of one drill."""
+    began = time.perf_counter()
+    with scratch.place(context.settings, "drill-bench", "bench", context.progress) as own:
+        walk(context.settings, way, own, course)
+    assert course.ok, course.proofs
+    phases.update(course.phases)
+    return time.perf_counter() - began
+
+
+def _against_bare(
+    context: Context,
+    bench: str,
+    ours: Callable[[Counter[str]], float],
+    before: Callable[[], None],
+    rival: str,
+) -> Comparison:
+    """`before` is what the rival does besides restoring and proving."""
     put_rival(context)
     phases: Counter[str] = Counter()
     place = Path(tempfile.mkdtemp(prefix="bilten-bench-"))
     place.chmod(0o755)
 
-    def ours() -> None:
-        course = Course()
-        with scratch.place(settings, "drill-bench", "bench", context.progress) as own:
-            walk(settings, "oldest_full", own, course)
-        assert course.ok, course.proofs
-        phases.update(course.phases)
-
-    def rival() -> None:
+    def theirs() -> None:
+        before()
         bare_restore(context, place / "theirs")
         _prove_by_hand(context, place / "theirs")
 
     try:
         seconds = take_turns(
-            {OURS: ours, RIVAL: rival},
+            {OURS: lambda: ours(phases), rival: theirs},
             context.runs,
             context.progress,
             after=lambda _: shutil.rmtree(place / "theirs", ignore_errors=True),
@@ -58,25 +120,45 @@ def drilled(context: Context) -> Comparison:
         shutil.rmtree(place, ignore_errors=True)
     told = ", ".join(f"{name} {phases[name] / context.runs:.1f} s" for name in phases)
     return Comparison(
-        "drill",
+        bench,
         context.scale,
         size(context),
         seconds,
         context.runs,
-        {RIVAL: 1 / 1.2},
+        {rival: 1 / 1.2},
         note=f"{told}; ours also examines the rules of the trade and migrations",
     )
 
 
-def cost(context: Context) -> Comparison:
-    """Digests of every table of production, as a drill reads them."""
+@contextmanager
+def _streaming(context: Context) -> Iterator[None]:
+    """WAL is taken, as on production."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bilten_orchestration.cli.main", "wal", "stream"],
+        env=os.environ | as_environment(context.settings),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        await_reach(context.settings, process)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _digested(context: Context) -> Digests:
     with (
         postgres.connect(context.settings.postgres, autocommit=True) as one,
         postgres.connect(context.settings.postgres, autocommit=True) as other,
     ):
         for connection in (one, other):
             digests.pin(connection)
-        found = digests.compute((one, other), digests.tables(one), context.progress)
+        return digests.compute((one, other), digests.tables(one), context.progress)
+
+
+def cost(context: Context) -> Comparison:
+    """Digests of every table of production, as a drill reads them."""
+    found = _digested(context)
     return Comparison(
         "digests of production",
         context.scale,

@@ -503,6 +503,13 @@ class DrillSettings(Section):
     digest_connections: int = Field(
         2, ge=1, le=32, description="That compute digests on production at once; each takes a core."
     )
+    digest_reread_days: int = Field(
+        7,
+        ge=0,
+        le=30,
+        description="After so many days a table of production is read again, though WAL says that nothing was"
+        " written to it. Until then its digest is that of the drill before. 0: all are read by every drill.",
+    )
     wal_wait_seconds: int = Field(
         300,
         ge=1,

@@ -34,6 +34,10 @@ def run(
     way: Annotated[
         str | None, typer.Option("--way", help="This way back alone; else those that are due today.")
     ] = None,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Or read every table of production, also unchanged ones."),
+    ] = True,
     as_json: output.Json = False,
 ) -> None:
     """Restore into a scratch place, prove what came back, and attest it in the repository.
@@ -50,6 +54,9 @@ def run(
         if store == ALL and way is not None:
             raise UsageError("a way is of one store", expected="bilten drill run STORE --way W", found=ALL)
         settings = load_settings()
+        if not cache:
+            drills = settings.drills.model_copy(update={"digest_reread_days": 0})
+            settings = settings.model_copy(update={"drills": drills})
         reports: list[DrillReport] = []
         problems: list[Problem] = []
         for each in listing.stores() if store == ALL else (store,):

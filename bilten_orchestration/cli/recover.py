@@ -1,37 +1,23 @@
-"""`bilten recover rows|site`."""
+"""`bilten recover`; rows are here, sites and runs in recover_site.py and recover_runs.py."""
 
 from __future__ import annotations
 
-import textwrap
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bilten_orchestration.cli import output
+from bilten_orchestration.cli import output, recover_runs, recover_site
 from bilten_orchestration.cli.backup import BucketChoice, FromBucket
+from bilten_orchestration.cli.recover_shown import Rebuild, show_settled, wrapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from bilten_orchestration.local.layout import Layout
-    from bilten_orchestration.local.supervision import Supervisor
     from bilten_orchestration.recovery.candidates import Candidate
     from bilten_orchestration.recovery.comparison import TableChanges
     from bilten_orchestration.recovery.rows import RowsReport
-    from bilten_orchestration.recovery.settled import SettledReport
-    from bilten_orchestration.recovery.site import SiteReport
-    from bilten_orchestration.settings import Settings
-
-
-Rebuild = Annotated[
-    bool,
-    typer.Option(
-        "--rebuild/--no-rebuild", help="Build the touched days at once, or leave them to the sensor."
-    ),
-]
 
 
 class ChangedSince(StrEnum):
@@ -43,19 +29,11 @@ class ChangedSince(StrEnum):
     overwrite = "overwrite"
 
 
-class Lost(StrEnum):
-    """What may be gone."""
-
-    postgres = "postgres"
-    clickhouse = "clickhouse"
-    redis = "redis"
-    files = "files"
-
-
 def register(app: typer.Typer) -> None:
     recover = typer.Typer(help="Damaged rows, or lost stores, brought back.", no_args_is_help=True)
     recover.command("rows")(rows)
-    recover.command("site")(site)
+    recover.command("site")(recover_site.site)
+    recover.command("runs")(recover_runs.runs)
     app.add_typer(recover, name="recover")
 
 
@@ -197,8 +175,8 @@ def _show_rows(report: RowsReport) -> None:
     else:
         print(f"{report.written:,} rows would be copied back; --execute does it")
     if report.settled is not None:
-        _show_settled(report.settled)
-    _wrapped(", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items()))
+        show_settled(report.settled)
+    wrapped(", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.seconds.items()))
 
 
 def _show_sample(table: TableChanges) -> None:
@@ -209,124 +187,3 @@ def _show_sample(table: TableChanges) -> None:
             print(f"    {', '.join(row.columns)}"[:80])
         if row.changed_again:
             print(f"    changed again: {', '.join(row.changed_again)}"[:80])
-
-
-def _wrapped(text: str) -> None:
-    print(textwrap.fill(text, 80, subsequent_indent="   ", break_long_words=False, break_on_hyphens=False))
-
-
-def _show_settled(settled: SettledReport) -> None:
-    verdict = "equal" if settled.equal else "NOT EQUAL"
-    _wrapped(f"PostgreSQL and ClickHouse: {verdict}, {settled.rows:,} rows compared (batch {settled.batch})")
-    if settled.built is None:
-        print(f"{len(settled.days)} days touched, left to the sensor")
-    else:
-        print(f"{len(settled.days)} days touched, {len(settled.built)} published days built again")
-
-
-def site(
-    store: Annotated[
-        list[Lost] | None, typer.Option("--store", help="Only this one is lost; may be repeated.")
-    ] = None,
-    bucket: Annotated[
-        BucketChoice, typer.Option("--bucket", help="Where from; the first one, where it is alive.")
-    ] = BucketChoice.copy,
-    execute: Annotated[bool, typer.Option("--execute", help="Do it; without it the plan is shown.")] = False,
-    rebuild: Rebuild = True,
-    as_json: output.Json = False,
-) -> None:
-    """Everything from the second bucket on an empty machine, or lost stores alone.
-
-    The plan shows what each store comes back from, until when it reaches, and what stands in the way. With
-    --execute the directories of the embedded servers are filled (they must be empty, the servers stopped),
-    the servers started, and the stores brought together until they are proven equal. A run that was killed
-    is gone on with by the same command.
-    """
-    with output.errors("recover site", as_json=as_json):
-        from bilten_orchestration.local import endpoints
-        from bilten_orchestration.recovery import site as engine
-        from bilten_orchestration.recovery.site_plan import LOST
-        from bilten_orchestration.settings_loading import load_settings
-
-        given = load_settings(embedded=False)
-        own = endpoints.embedded(given)
-        wanted = {each.value for each in store} if store else set(LOST)
-        if "object_store" in own and not _answers():
-            _object_store_alone()
-        report = engine.recover(
-            load_settings(),
-            [each for each in LOST if each in wanted],
-            bucket=bucket.value,
-            execute=execute,
-            make_way=_object_store_alone if "object_store" in own else lambda: None,
-            start=_start,
-            outside=[each for each in endpoints.wanted(given) if each not in own],
-            rebuild=rebuild,
-            progress=output.say,
-        )
-        output.finish(
-            "recover site",
-            report,
-            as_json=as_json,
-            problems=report.problems,
-            human=lambda: _show_site(report),
-        )
-
-
-def _answers() -> bool:
-    """Whether the stack is up, with the object store that holds the buckets."""
-    with _stack() as (_, _, supervisor):
-        return supervisor.answers()
-
-
-def _object_store_alone() -> None:
-    """Of the embedded stack only the object store runs from here on."""
-    from bilten_orchestration.local import servers
-
-    with _stack() as (places, given, supervisor):
-        servers.start_object_store_alone(places, given, supervisor, output.say)
-
-
-def _start(_: Settings) -> Settings:
-    """The servers of the embedded stack."""
-    from bilten_orchestration.local import servers
-
-    with _stack() as (places, given, supervisor):
-        return servers.start(places, given, supervisor, output.say).settings
-
-
-@contextmanager
-def _stack() -> Iterator[tuple[Layout, Settings, Supervisor]]:
-    """Nobody else starts or stops any of it meanwhile."""
-    from bilten_orchestration.file_lock import exclusive
-    from bilten_orchestration.local.layout import layout
-    from bilten_orchestration.local.supervision import Supervisor
-    from bilten_orchestration.settings_loading import home_directory, load_settings
-
-    places = layout(home_directory())
-    with exclusive(places.lock, "recover site", output.say):
-        yield places, load_settings(embedded=False), Supervisor(places)
-
-
-def _show_site(report: SiteReport) -> None:
-    print(f"{'':<12}{'from':<44}{'reaches (UTC)':<21}")
-    for each in report.plan.stores:
-        at = f"{each.reaches.astimezone(UTC):%F %T}" if each.reaches is not None else "as PostgreSQL's rows"
-        print(f"{each.store:<12}{each.backup_id or 'copies by content':<44}{at}")
-        if each.rpo_seconds is not None:
-            print(
-                f"{'':<12}{each.rpo_seconds / 60:,.1f} min lost, {each.stored_bytes >> 20:,} MiB stored,"
-                f" {each.needed_bytes >> 20:,} MiB of room"
-            )
-    if not report.executed:
-        for number, step in enumerate(report.plan.steps, start=1):
-            _wrapped(f"{number}. {step}")
-        if not report.problems:
-            print("--execute does it")
-        return
-    print(f"recovery {report.recovery}")
-    if report.resumed:
-        print(f"done by an earlier call: {', '.join(report.resumed)}")
-    _wrapped(", ".join(f"{name} {seconds:.1f} s" for name, seconds in report.done.items()))
-    if report.settled is not None:
-        _show_settled(report.settled)

@@ -1,46 +1,20 @@
-"""The rules of the operational data, checked over whole tables.
+"""What a load of demo data, and the traffic behind it, are held to: the rules of the trade, and more.
 
 A load switches the triggers off, so everything that a trigger would have refused is looked for once at the
-end, in the same transaction; the traffic is held to the same rules. What constraints, foreign keys and enums
-refuse was refused already. Each rule is one query that returns the offenders' keys.
+end, in the same transaction, over whole tables. The further rules are what triggers keep, what the generator
+promises, and what holds once orders have come to an end.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-
+from bilten_orchestration import trade_rules
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.stores.postgres import Connection
-
-SAMPLE = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """`offenders` selects one text column: the key of each row that breaks the rule. `always`: it holds
-    between any two transactions of production, so restore drills ask for it too."""
-
-    name: str
-    offenders: str
-    always: bool = False
-
+from bilten_orchestration.trade_rules import Rule, Verdict
 
 RULES = (
-    Rule(
-        "items add up to their payment, fee items to its fee, tax items to its tax",
-        """
-        select p.id::text from payments.payments p left join (
-            select payment_id, sum(amount) as amount,
-                   coalesce(sum(amount) filter (where item_type = 'fee'), 0) as fee,
-                   coalesce(sum(amount) filter (where item_type = 'tax'), 0) as tax
-            from payments.payment_items group by payment_id) i on i.payment_id = p.id
-        where (i.amount, i.fee, i.tax) is distinct from (p.amount, p.fee_amount, p.tax_amount)
-        """,
-        always=True,
-    ),
+    *trade_rules.RULES,
     Rule(
         "items have no more decimals than their payment's currency",
         """
@@ -65,17 +39,6 @@ RULES = (
         join financial.currencies c on c.code = p.currency
         where (b.amount, b.dispute_fee) <> (round(b.amount, c.minor_unit), round(b.dispute_fee, c.minor_unit))
         """,
-    ),
-    Rule(
-        "refunds that stand stay within their payment, its fee and its tax",
-        """
-        select p.id::text from payments.payments p join (
-            select payment_id, sum(amount) as amount, sum(fee_amount) as fee, sum(tax_amount) as tax
-            from payments.refunds
-                where status not in ('failed', 'reversed') group by payment_id) r on r.payment_id = p.id
-        where r.amount > p.amount or r.fee > p.fee_amount or r.tax > p.tax_amount
-        """,
-        always=True,
     ),
     Rule(
         "money comes back only after it was taken, and at most what was taken",
@@ -110,36 +73,6 @@ RULES = (
         select id::text from payments.payments
         where (captured_at is not null) <> (status not in ('pending', 'failed')) or captured_at < created_at
         """,
-    ),
-    Rule(
-        "a ticket, its type and its payment are of one event and one currency",
-        """
-        select t.id::text from tickets.tickets t join tickets.ticket_types y on y.id = t.ticket_type_id
-        left join payments.payments p on p.id = t.payment_id
-        where t.event_id <> y.event_id or t.event_id <> p.event_id or y.currency <> p.currency
-        """,
-        always=True,
-    ),
-    Rule(
-        "a ticket that was paid for has one ticket item of that payment, any other none",
-        """
-        select t.id::text from tickets.tickets t left join payments.payment_items i
-            on i.ticket_id = t.id and i.item_type = 'ticket'
-        group by t.id, t.payment_id
-        having count(i.id) <> (t.payment_id is not null)::int or min(i.payment_id::text) <> t.payment_id::text
-        """,
-        always=True,
-    ),
-    Rule(
-        "sold counts the tickets that hold a seat",
-        """
-        select y.id::text from tickets.ticket_types y left join (
-            select ticket_type_id, count(*) as held from tickets.tickets
-                where status in ('active', 'checked_in')
-            group by ticket_type_id) t on t.ticket_type_id = y.id
-        where y.sold <> coalesce(t.held, 0)
-        """,
-        always=True,
     ),
     Rule(
         "tickets of payments that were not captured, or are deleted, hold no seat",
@@ -207,33 +140,9 @@ RULES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How many rows break a rule, and some of their keys."""
-
-    rule: str
-    offenders: int
-    sample: tuple[str, ...]
-    seconds: float
-
-
-def examine(
-    connection: Connection, progress: Progress = silent, rules: Sequence[Rule] = RULES
-) -> tuple[Verdict, ...]:
+def examine(connection: Connection, progress: Progress = silent) -> tuple[Verdict, ...]:
     """Every rule over everything that the connection sees; nothing is changed."""
-    verdicts = []
-    for rule in rules:
-        started = time.monotonic()
-        row = connection.execute(
-            f"select count(*), (array_agg(key order by key))[:{SAMPLE}]"
-            f" from ({rule.offenders}) as o (key)".encode()
-        ).fetchone()
-        assert row is not None  # noqa: S101 (for the type checker)
-        verdict = Verdict(rule.name, row[0], tuple(row[1] or ()), time.monotonic() - started)
-        verdicts.append(verdict)
-        if verdict.seconds > 2:
-            progress(f"  {rule.name}: {verdict.seconds:.1f} s")
-    return tuple(verdicts)
+    return trade_rules.examine(connection, RULES, progress)
 
 
 def require(verdicts: tuple[Verdict, ...]) -> None:

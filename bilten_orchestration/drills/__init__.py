@@ -2,7 +2,9 @@
 
     plan.py          every way back there is, and which are walked on a day
     report.py        what a drill tells: phases, proofs, what was lost and how long it took
-    run.py           one drill, from the order to the attestation: the one door for Dagster and the CLI
+    run.py           drills of a store: the one door for Dagster and the CLI
+    held.py          one drill, from the order to the attestation
+    clocks.py        whether the clocks agree by which it is told what would be lost
     course.py        a drill under way: phases, proofs, what it has found so far
     attestation.py   the signed chain of drills in the repository, readable without any database
     listing.py       the chain read and verified, marks and the second bucket included

@@ -5,8 +5,8 @@ A document lies under drills/<store>/<number>-<end, UTC>-<id>.json and is never 
 counted from 1, and the SHA-256 of the very bytes of the one before, so that an auditor who has the bucket (or
 its copy) and the key file finds whatever was done to the series: a document that is missing, altered, forged,
 renamed, out of its order, or a second one of the same number. What a chain alone cannot show is that its end
-was cut off. Two things do: the marks `drilled` of backups, signed as well, name their drill (`unattested`),
-and documents that only the second bucket has were taken away from the first (`lost_by`).
+was cut off. Two things do: the marks `drilled` of backups, signed as well, name their drill,
+and documents that only the second bucket has were taken away from the first (listing.py).
 
 A store's drills are one after another (run.py holds the lock), so the chain does not fork. Each store has a
 chain of its own: one for all would need a lock for all, and a damaged document would cast doubt on more.
@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC
@@ -29,7 +29,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from bilten_orchestration.backups.repository.bucket import Repository
-from bilten_orchestration.backups.repository.catalogue import Catalogue
 from bilten_orchestration.backups.repository.keys import KeyRing
 from bilten_orchestration.backups.repository.manifest import Store, seal, unseal
 from bilten_orchestration.drills.report import DrillReport
@@ -42,7 +41,7 @@ _KIND = "drill"
 _NAME = re.compile(r"(\d{6,})-\d{8}T\d{6}Z-[0-9a-f-]{36}\.json")
 # below the ten connections that a client keeps
 _AT_ONCE = 8
-_NEXT = "compare with the second bucket (bilten drill list --verify --bucket copy), and see who writes there"
+NEXT = "compare with the second bucket (bilten drill list --verify --bucket copy), and see who writes there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def append(repository: Repository, ring: KeyRing, report: DrillReport) -> Attest
 
     Raises Mismatch where the name is taken, and what the object store does.
     """
-    names = _names(repository, report.store)
+    names = names_of(repository, report.store)
     newest = names[-1] if names else None
     number = _number(newest) + 1 if newest else 1
     previous = _digest(repository.read_small(newest)) if newest else None
@@ -88,7 +87,7 @@ def read(repository: Repository, ring: KeyRing, store: Store, *, newest: int | N
 
     Raises what the object store does.
     """
-    names = _names(repository, store)
+    names = names_of(repository, store)
     part = names if newest is None else names[-newest:]
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="drills") as pool:
         bodies = list(pool.map(repository.read_small, part))
@@ -100,7 +99,7 @@ def read(repository: Repository, ring: KeyRing, store: Store, *, newest: int | N
             f"{listed.name} is no document of a drill",
             expected=f"{ROOT}/{store}/<number>-<time>-<id>.json",
             found=f"{listed.bytes} bytes under another name",
-            next=_NEXT,
+            next=NEXT,
         )
         for listed in repository.list(f"{ROOT}/{store}/")
         if not _fits(listed.name)
@@ -133,43 +132,13 @@ def verify(
                     f"{name} does not follow the document before it",
                     expected=f"its SHA-256, {before or 'none: it is the first'}",
                     found=f"{found.previous or 'none'}",
-                    next=_NEXT,
+                    next=NEXT,
                 )
             )
         if found is not None:
             drills.append(found)
         expected, before = max(number, (expected or 1) - 1) + 1, _digest(body)
     return Series(tuple(drills), tuple(problems))
-
-
-def unattested(catalogue: Catalogue, attested: Collection[str]) -> list[Problem]:
-    """Backups that were marked by drills (ids) which the chain does not have: its end was cut off."""
-    return [
-        Problem(
-            f"{backup.manifest.id} was drilled, and its drill is not attested",
-            expected=f"drill {drill} in {ROOT}/{backup.manifest.store}/",
-            found="no such document",
-            next=_NEXT,
-        )
-        for backup in catalogue.backups
-        for mark in backup.marks
-        if mark.name == "drilled" and (drill := mark.details.get(DRILL)) and drill not in attested
-    ]
-
-
-def lost_by(first: Repository, copy: Repository, store: Store) -> list[Problem]:
-    """Documents that the second bucket has and the first one no more: nothing of ours removes any."""
-    left = set(_names(first, store))
-    return [
-        Problem(
-            f"{name} is in {copy.bucket} alone",
-            expected=f"it in {first.bucket} too, where it was written first",
-            found="it was removed there",
-            next="copy it back, and see who removes what: nothing of the platform does",
-        )
-        for name in _names(copy, store)
-        if name not in left
-    ]
 
 
 def name_of(number: int, report: DrillReport) -> str:
@@ -189,7 +158,7 @@ def _read(name: str, body: bytes, ring: KeyRing, store: str) -> Attested:
             problem.what,
             expected="what was signed when the drill ended",
             found=problem.found,
-            next=_NEXT,
+            next=NEXT,
         ) from None
     try:
         report = _REPORT.validate_python(document["report"], strict=False)
@@ -206,14 +175,14 @@ def _read(name: str, body: bytes, ring: KeyRing, store: str) -> Attested:
             f"{name} is damaged or was altered",
             expected="the bytes that were signed when the drill ended",
             found="the same content in other bytes",
-            next=_NEXT,
+            next=NEXT,
         )
     if report.store != store or name_of(found.number, report) != name:
         raise Mismatch(
             f"{name} lies under another name than its own",
             expected=name_of(found.number, report),
             found=name,
-            next=_NEXT,
+            next=NEXT,
         )
     return found
 
@@ -224,15 +193,15 @@ def _out_of_line(name: str, number: int, expected: int) -> Problem:
             f"the chain forks: {name} is a second number {number}",
             expected=f"one document of each number, next {expected}",
             found=f"number {number} again",
-            next="see whether two deployments drill into one repository; else " + _NEXT,
+            next="see whether two deployments drill into one repository; else " + NEXT,
         )
     missing = f"number {expected}" if number == expected + 1 else f"numbers {expected} to {number - 1}"
     return Problem(
-        f"documents of drills are missing before {name}", expected=missing, found="none", next=_NEXT
+        f"documents of drills are missing before {name}", expected=missing, found="none", next=NEXT
     )
 
 
-def _names(repository: Repository, store: Store) -> list[str]:
+def names_of(repository: Repository, store: Store) -> list[str]:
     """By number: padded, so the store's order is that of numbers, up to a million; then this one is."""
     return sorted(
         (listed.name for listed in repository.list(f"{ROOT}/{store}/") if _fits(listed.name)),

@@ -15,7 +15,7 @@ def newest_chain(found: Catalogue, store: Store) -> tuple[Manifest, ...]:
 
     Raises Mismatch where there is none.
     """
-    listed = {backup.manifest.id: backup.manifest for backup in found.backups}
+    listed = {backup.manifest.id: backup for backup in found.backups}
     whole = [
         backup.manifest
         for backup in found.backups
@@ -31,19 +31,31 @@ def newest_chain(found: Catalogue, store: Store) -> tuple[Manifest, ...]:
     newest = whole[-1]
     if newest.parent is None:
         return (newest,)
-    if newest.parent not in listed:
+    parent = listed.get(newest.parent)
+    if parent is None or parent.state == "expired":
         raise Mismatch(
-            f"{newest.id} builds on a backup that is gone",
+            f"{newest.id} builds on a backup that is {'gone' if parent is None else 'expired'}",
             expected=newest.parent,
-            found="it is not listed",
+            found="it is not listed" if parent is None else "marked as expired: its objects may be gone",
             next=f"bilten backup create {store} --kind full",
         )
-    return (listed[newest.parent], newest)
+    return (parent.manifest, newest)
 
 
-def refuse_without_room(found: Catalogue, store: Store, place: Path) -> None:
-    """At least what comes back; a restore says more exactly what it needs besides."""
-    needed = sum(manifest.raw_bytes for manifest in newest_chain(found, store))
+def needed_bytes(found: Catalogue, store: Store, *, newest: bool) -> int:
+    """At least what comes back: of the newest chain, or (not `newest`) of the largest backup that there is.
+
+    Raises Mismatch where there is none, or the newest cannot be restored.
+    """
+    if newest:
+        return sum(manifest.raw_bytes for manifest in newest_chain(found, store))
+    return max(
+        (backup.manifest.raw_bytes for backup in found.backups if backup.state != "expired"), default=0
+    )
+
+
+def refuse_without_room(needed: int, store: Store, place: Path) -> None:
+    """A restore says more exactly what it needs besides."""
     if (free := shutil.disk_usage(place).free) < needed:
         raise Refused(
             f"{place} has too little room for a drill of {store}",

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
 
-from bilten_orchestration.drills.report import Proof
+from bilten_orchestration.drills.report import Proof, Seen
 
 
 class Course:
@@ -16,7 +16,8 @@ class Course:
 
     Made when the drill is ordered: the time to recover counts from then. `phases` are seconds by name, in the
     order in which they ended; a phase that is entered again adds up. `previous` are the rows per table of the
-    last drill of this way, given by the door, `counts` those of this one. Seconds are those of `clock`.
+    last drill of this way, given by the door, `counts` those of this one; `previous_seen` and `seen` likewise
+    (report.py). Seconds are those of `clock`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,6 +36,8 @@ class Course:
         self.figures: dict[str, float] = {}
         self.counts: dict[str, int] = {}
         self.previous: Mapping[str, int] = MappingProxyType({})
+        self.previous_seen: Seen | None = None
+        self.seen: Seen | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.bucket import Repository
+from bilten_orchestration.backups.repository.catalogue import Catalogue
 from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.drills import attestation, plan
@@ -51,7 +53,7 @@ def listed(
                 continue
             attested = {one.report.id for one in series.drills}
             found = catalogue.read(opened.repository, opened.ring, each)
-            problems += attestation.unattested(found, attested)
+            problems += unattested(found, attested)
             if bucket == "first":
                 problems += _lost(settings, opened, each)
     return Listing(tuple(drills), tuple(problems), whole)
@@ -61,6 +63,36 @@ def _lost(settings: Settings, opened: Opened, store: Store) -> Sequence[Problem]
     """A second bucket that cannot be asked is a problem: then nobody knows whether the end was cut off."""
     try:
         with Opened.of(settings, new=False, bucket="copy") as copy:
-            return attestation.lost_by(opened.repository, copy.repository, store)
+            return lost_by(opened.repository, copy.repository, store)
     except BiltenError as error:
         return error.problems
+
+
+def unattested(found: Catalogue, attested: Collection[str]) -> list[Problem]:
+    """Backups that were marked by drills (ids) which the chain does not have: its end was cut off."""
+    return [
+        Problem(
+            f"{backup.manifest.id} was drilled, and its drill is not attested",
+            expected=f"drill {drill} in {attestation.ROOT}/{backup.manifest.store}/",
+            found="no such document",
+            next=attestation.NEXT,
+        )
+        for backup in found.backups
+        for mark in backup.marks
+        if mark.name == "drilled" and (drill := mark.details.get(attestation.DRILL)) and drill not in attested
+    ]
+
+
+def lost_by(first: Repository, copy: Repository, store: Store) -> list[Problem]:
+    """Documents that the second bucket has and the first one no more: nothing of ours removes any."""
+    left = set(attestation.names_of(first, store))
+    return [
+        Problem(
+            f"{name} is in {copy.bucket} alone",
+            expected=f"it in {first.bucket} too, where it was written first",
+            found="it was removed there",
+            next="copy it back, and see who removes what: nothing of the platform does",
+        )
+        for name in attestation.names_of(copy, store)
+        if name not in left
+    ]

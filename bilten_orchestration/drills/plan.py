@@ -15,12 +15,14 @@ EVERY_WAY_WITHIN = timedelta(days=8)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """`daily` ways are walked by every drill of their store; of the others one a day, in turn."""
+    """`daily` ways are walked by every drill of their store; of the others one a day, in turn. `newest`: it
+    starts from the newest backup."""
 
     store: Store
     name: str
     daily: bool
     description: str
+    newest: bool = True
 
 
 WAYS = (
@@ -31,10 +33,22 @@ WAYS = (
         "The newest chain, stopped at the exact consistent point of a snapshot of production: digests of"
         " every table are equal.",
     ),
-    Way("postgres", "moment", False, "A random moment inside the window of point-in-time recovery."),
-    Way("postgres", "oldest_full", False, "The oldest full backup that retention keeps, as of its end."),
+    Way(
+        "postgres",
+        "moment",
+        False,
+        "A random moment inside the window of point-in-time recovery.",
+        newest=False,
+    ),
+    Way(
+        "postgres",
+        "oldest_full",
+        False,
+        "The oldest full backup that retention keeps, as of its end.",
+        newest=False,
+    ),
     Way("postgres", "second_bucket", False, "The newest chain from the second bucket alone."),
-    Way("postgres", "table", False, "One table from the newest dump."),
+    Way("postgres", "table", False, "One table from the newest dump.", newest=False),
     Way("postgres", "latest", False, "The end of WAL as it is stored, without asking for a new segment."),
     Way("clickhouse", "engine", True, "The newest backup into an engine of our own, and marts against both."),
     Way("redis", "server", True, "The newest backup into a server of our own."),

@@ -17,7 +17,7 @@ from bilten_orchestration.drills.report import DrillReport
 #: Phases whose seconds do not grow with the data.
 FIXED = frozenset({"room", "choose", "find", "start", "replay", "first_query"})
 #: Phases before the time to recover begins, and after its end.
-ASIDE = frozenset({"point", "digests", "wal", "proof", "agree"})
+ASIDE = frozenset({"point", "digests", "wal", "tail", "proof", "agree"})
 # less tells nothing of the rate
 _LEAST_SECONDS = 0.001
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from bilten_orchestration.backups.plan import PLANNED
 from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.drills import plan
-from bilten_orchestration.drills.report import DrillReport
+from bilten_orchestration.drills.report import CLOCKS_APART, DrillReport
 from bilten_orchestration.settings import DrillSettings
 
 RPO, RTO, RECENT, WAYS = (
@@ -54,7 +54,10 @@ def judge(
     of_daily = [report for report in reports if report.way in daily]
     newest = of_daily[-1] if of_daily else None
     again = f"next: bilten drill run {store}"
-    good = [report.finished_at for report in of_daily if report.ok]
+    # one that is dated ahead would count until then
+    good = [
+        report.finished_at for report in of_daily if report.ok and report.finished_at <= now + CLOCKS_APART
+    ]
     age = (now - max(good)).total_seconds() / 3600 if good else None
     passed: dict[str, datetime] = {}
     for report in reports:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from bilten_orchestration.drills.report import DrillReport
 from bilten_orchestration.settings import Settings
@@ -105,6 +105,14 @@ class Record:
                 " from system.rpo_samples order by bucket, sampled_at desc"
             ).fetchall()
         return {row[0]: Lost(*row) for row in rows}
+
+    def clock(self) -> datetime:
+        """PostgreSQL's own, UTC."""
+        with self._connected() as connection:
+            row = connection.execute("select clock_timestamp()").fetchone()
+        assert row is not None  # noqa: S101
+        at: datetime = row[0]
+        return at.astimezone(UTC)
 
     @contextmanager
     def _connected(self) -> Iterator[postgres.Connection]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.errors import Problem
+
+#: What answers on their way, and the whole seconds of HTTP, leave of two clocks that agree.
+CLOCKS_APART = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,31 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenTable:
+    """The digest of a table of PostgreSQL's production, as of a drill's point: `rows` and `hash`. `files` are
+    numbers of its database and of its file (its TOAST's too), `layout` is a hash of its columns. `read_at` is
+    when it was last read, by the server's clock: later drills may have found it unchanged."""
+
+    rows: int
+    hash: str
+    files: tuple[tuple[int, int], ...]
+    layout: str
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a drill saw of a server's timeline. Whoever writes a row that it did not see, writes it into WAL
+    behind `since` (an LSN). `types` is a hash of what is common to the text of all rows."""
+
+    system_identifier: str
+    timeline: int
+    since: str
+    types: str
+    tables: Mapping[str, SeenTable]
+
+
+@dataclass(frozen=True, slots=True)
 class DrillReport:
     """One drill. Times are UTC.
 
@@ -36,6 +64,7 @@ class DrillReport:
     `restored_bytes` are those of the files that came back, `stored_bytes` what was downloaded for them.
     `problems` are why it failed: `failed_phase` says where. `figures` are further numbers of that way,
     `counts` what came back by name (rows per table, keys per pattern): the next drill compares with it.
+    `seen` are digests of production: the next drill need not read again what has not changed since.
     """
 
     id: str
@@ -59,6 +88,7 @@ class DrillReport:
     figures: Mapping[str, float] = field(default_factory=dict)
     run: str | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
+    seen: Seen | None = None
 
     @property
     def restored_bytes_per_second(self) -> float | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from bilten_orchestration.backups.repository.catalogue import Catalogue
 from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.backups.wal import status
+from bilten_orchestration.drills import clocks
 from bilten_orchestration.drills.record import Lost, Record
+from bilten_orchestration.drills.report import CLOCKS_APART as APART
 from bilten_orchestration.errors import TransientError
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
@@ -28,15 +30,21 @@ class Exposure:
     newest: datetime | None = None
 
     def seconds(self, bucket: str) -> float | None:
-        """What losing the server at `at` would have cost, from a bucket; None where nothing tells."""
+        """What losing the server at `at` would have cost, from a bucket; None where nothing tells, or only
+        what lies ahead of `at`: clocks that are apart tell nothing."""
         if self.newest is not None:
-            return max(0.0, (self.at - self.newest).total_seconds())
+            return self._since(self.newest)
         sample = self.samples.get(bucket)
         if sample is None or sample.reachable_until is None:
             return None
-        if sample.rpo_seconds is not None and self.at - sample.sampled_at <= _FRESH:
-            return sample.rpo_seconds
-        return max(0.0, (self.at - sample.reachable_until).total_seconds())
+        if sample.rpo_seconds is not None and -APART <= self.at - sample.sampled_at <= _FRESH:
+            return sample.rpo_seconds if sample.reachable_until <= sample.sampled_at + APART else None
+        return self._since(sample.reachable_until)
+
+    def _since(self, moment: datetime) -> float | None:
+        """Within what clocks may be apart either of them may be the one that is right."""
+        gone = self.at - moment
+        return None if gone < -APART else abs(gone.total_seconds())
 
 
 def exposure(
@@ -44,7 +52,7 @@ def exposure(
 ) -> Exposure:
     """Asked before the order. Of a store without WAL it is the age of its newest backup; where the table of
     samples has none yet, or cannot be asked, it is what the stream of WAL wrote beside it."""
-    now = datetime.now(UTC)
+    now = clocks.here()
     if store != "postgres":
         moments = [
             backup.manifest.consistent_at or backup.manifest.started_at

@@ -2,9 +2,10 @@
 
     1. the store's drills are locked (place and advisory lock); what a killed one left is ended, removed and
        told; its row is closed, and attested as one that failed
-    2. what would be lost now is asked, the ways that are due are found in the chain of attestations
-    3. for each way: a row is begun; it is walked in the scratch place, which is emptied whatever happens;
-       the report is attested; the backups that it used are marked `drilled` if it passed; the row is ended
+    2. the ways that are due are found in the chain of attestations
+    3. for each way: clocks are compared, and what would be lost now is asked; a row is begun; it is walked
+       in the scratch place, which is emptied whatever happens; the report is attested; the backups that it
+       used are marked `drilled` if it passed; the row is ended
 
 What a kill leaves: at 3 a row without an end, servers that die with us or that the next drill ends, and
 files that it removes. After the attestation the row and the marks are missing: the next drill writes them
@@ -17,38 +18,19 @@ and the temporary slot of PostgreSQL's drill.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
-from uuid import uuid4
+from contextlib import ExitStack
+from datetime import date, timedelta
 
 from bilten_orchestration.backups import lock, scratch
-from bilten_orchestration.backups.repository import catalogue
-from bilten_orchestration.backups.repository.catalogue import Backup
-from bilten_orchestration.backups.repository.manifest import Mark, Store
-from bilten_orchestration.backups.repository.opened import Bucket, Opened
-from bilten_orchestration.drills import attestation, plan
-from bilten_orchestration.drills.chain import refuse_without_room
-from bilten_orchestration.drills.course import Course
-from bilten_orchestration.drills.outcome import defect, killed, told, unproven
+from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.drills import clocks, plan
+from bilten_orchestration.drills.held import Held
 from bilten_orchestration.drills.plan import Way
 from bilten_orchestration.drills.record import Record
 from bilten_orchestration.drills.report import DrillReport
-from bilten_orchestration.drills.rpo import Exposure, exposure
-from bilten_orchestration.errors import (
-    BiltenError,
-    Problem,
-    Refused,
-    TransientError,
-    UsageError,
-)
+from bilten_orchestration.errors import Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
-
-# of the chain: far more than the ways of eight days
-_REMEMBERED = 64
 
 
 def run(
@@ -67,7 +49,7 @@ def run(
     what the repository raises, without which nothing could be attested.
     """
     ways = _wanted(store, way)
-    _refuse_another_day(day, datetime.now(UTC).date())
+    _refuse_another_day(day, clocks.here().date())
     of_store = ways[0].store
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -85,7 +67,7 @@ def run(
             )
         )
         opened = stack.enter_context(Opened.of(settings, new=False, progress=progress))
-        drills = _Drills(settings, of_store, place, opened, Record(settings), run, progress)
+        drills = Held(settings, of_store, place, opened, Record(settings), run, progress)
         drills.remember()
         if way is None:
             ways = plan.due(of_store, drills.passed)
@@ -112,170 +94,3 @@ def _refuse_another_day(day: date | None, today: date) -> None:
             found=str(day),
             next="materialize the partition of today; a day that is gone stays without a drill",
         )
-
-
-@dataclass
-class _Drills:
-    settings: Settings
-    store: Store
-    place: Path
-    opened: Opened
-    record: Record
-    run: str | None
-    progress: Progress
-    passed: dict[str, datetime] = field(default_factory=dict)
-    counts: dict[str, Mapping[str, int]] = field(default_factory=dict)
-
-    def remember(self) -> None:
-        """Read the chain, and put in order what a kill, or an absence of PostgreSQL, left behind."""
-        series = attestation.read(self.opened.repository, self.opened.ring, self.store, newest=_REMEMBERED)
-        for problem in series.problems:
-            self.progress(f"the attestations are not whole: {problem.what}")
-        reports = [each.report for each in series.drills]
-        for report in reports:
-            self._know(report)
-        with self._record_may_be_away():
-            attested = {report.id for report in reports}
-            for begun in self.record.left(self.store):
-                if begun.id not in attested:
-                    self.progress(f"drill {begun.id} ({begun.way}) did not come to its end: told as failed")
-                    reports.append(killed(self.store, begun, datetime.now(UTC)))
-                    attestation.append(self.opened.repository, self.opened.ring, reports[-1])
-            self.record.end(reports)
-        if reports and reports[-1].ok:
-            self._mark(reports[-1])
-
-    def walk(self, way: Way) -> DrillReport:
-        found = catalogue.read(self.opened.repository, self.opened.ring, self.store)
-        before = exposure(self.settings, self.store, found, self.record, self.progress)
-        drill, started_at, course = str(uuid4()), datetime.now(UTC), Course()
-        course.previous = self.counts.get(way.name, {})
-        self.progress(f"drill of {self.store}, way {way.name}")
-        with self._record_may_be_away():
-            self.record.begin(drill, self.store, way.name, started_at, self.run)
-        problems: tuple[Problem, ...] = ()
-        try:
-            with course.phase("room"):
-                refuse_without_room(found, self.store, self.place)
-            _walk(self.settings, way, self.place, course, self.progress)
-            problems = unproven(course, way)
-        except BiltenError as error:
-            problems = error.problems
-        except Exception as error:  # noqa: BLE001 told as what it is, and attested: a drill that broke off failed
-            problems = (defect(error),)
-        torn_down = self._tear_down()
-        report = self._report(drill, way, started_at, course, before, (*problems, *torn_down))
-        attestation.append(self.opened.repository, self.opened.ring, report)
-        if report.ok:
-            self._mark(report)
-        with self._record_may_be_away():
-            self.record.end([report])
-        self._know(report)
-        self.progress(told(report))
-        return report
-
-    def _report(
-        self,
-        drill: str,
-        way: Way,
-        started_at: datetime,
-        course: Course,
-        before: Exposure,
-        problems: tuple[Problem, ...],
-    ) -> DrillReport:
-        again = f"bilten drill run {self.store} --way {way.name}"
-        return DrillReport(
-            id=drill,
-            store=self.store,
-            way=way.name,
-            started_at=started_at,
-            finished_at=max(datetime.now(UTC), started_at),
-            ok=not problems,
-            backups=course.backups,
-            bucket=course.bucket,
-            reached_at=course.reached_at,
-            reached_lsn=course.reached_lsn,
-            rpo_seconds=before.seconds(self._bucket_name(course.bucket)),
-            rto_seconds=course.rto_seconds,
-            restored_bytes=course.restored_bytes,
-            stored_bytes=course.stored_bytes,
-            phases=dict(course.phases),
-            proofs=tuple(course.proofs),
-            failed_phase=(course.failed_phase or "proof") if problems else None,
-            problems=tuple(
-                Problem(each.what, each.expected, each.found, each.next or again) for each in problems
-            ),
-            figures=dict(course.figures),
-            run=self.run,
-            counts=dict(course.counts),
-        )
-
-    def _bucket_name(self, bucket: str | None) -> str:
-        """A course may say which of the two, or its name."""
-        names = self.settings.object_store
-        known = {None: names.bucket_backups, "first": names.bucket_backups, "copy": names.bucket_backups_copy}
-        return known.get(bucket) or str(bucket)
-
-    def _know(self, report: DrillReport) -> None:
-        if report.ok:
-            self.passed[report.way] = report.finished_at
-            self.counts[report.way] = report.counts
-
-    def _mark(self, report: DrillReport) -> None:
-        """On the backups that came back, in the bucket that they came from; said twice it is one mark."""
-        name = self._bucket_name(report.bucket)
-        bucket: Bucket = "copy" if name == self.settings.object_store.bucket_backups_copy else "first"
-        with Opened.of(self.settings, new=False, bucket=bucket) as opened:
-            there = catalogue.read(opened.repository, opened.ring, self.store)
-            by_id = {backup.manifest.id: backup for backup in there.backups}
-            for used in report.backups:
-                backup = by_id.get(used)
-                if backup is None or _is_marked(backup, report):  # retention may have been here since
-                    continue
-                details = {attestation.DRILL: report.id, "way": report.way}
-                mark = Mark(used, "drilled", report.finished_at, f"drill {report.id}", details)
-                catalogue.mark(opened.repository, opened.ring, backup.manifest, mark)
-
-    def _tear_down(self) -> tuple[Problem, ...]:
-        """An empty place again."""
-        try:
-            scratch.clear(self.place, self.progress)
-            self.place.mkdir(mode=0o711)
-        except OSError as error:
-            return (
-                Problem(
-                    f"{self.place} cannot be emptied",
-                    expected="nothing left of a drill",
-                    found=f"{error.strerror}: {error.filename}",
-                    next="remove it by hand",
-                ),
-            )
-        return ()
-
-    @contextmanager
-    def _record_may_be_away(self) -> Iterator[None]:
-        try:
-            yield
-        except TransientError as error:
-            self.progress(f"system.restore_drills waits for the next drill: {error.problems[0].what}")
-
-
-def _walk(settings: Settings, way: Way, place: Path, course: Course, progress: Progress) -> None:
-    # an engine is imported where its store is asked for: none needs the libraries of the others
-    match way.store:
-        case "postgres":
-            from bilten_orchestration.drills.postgres import drill
-
-            drill.walk(settings, way.name, place, course, progress=progress)
-        case "clickhouse":
-            from bilten_orchestration.drills import clickhouse
-
-            clickhouse.walk(settings, way.name, place, course, progress=progress)
-        case "redis":
-            from bilten_orchestration.drills import redis
-
-            redis.walk(settings, way.name, place, course, progress=progress)
-
-
-def _is_marked(backup: Backup, report: DrillReport) -> bool:
-    return any(mark.details.get(attestation.DRILL) == report.id for mark in backup.marks)

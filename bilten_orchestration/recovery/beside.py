@@ -23,31 +23,17 @@ from bilten_orchestration.backups.postgres.restore import RestoreReport, restore
 from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.repository.opened import Bucket
 from bilten_orchestration.backups.wal import positions
-from bilten_orchestration.errors import Mismatch, Problem, Refused
+from bilten_orchestration.errors import Problem, Refused
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.recovery import evidence, tables
 from bilten_orchestration.recovery.candidates import OWN_SCHEMAS
 from bilten_orchestration.recovery.evidence import Evidence
+from bilten_orchestration.recovery.images import COPIED, SCRATCH, Image, copy_out, narrow, texts
 from bilten_orchestration.recovery.tables import Table
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.postgres import Connection
 
-COPIED = (
-    "set datestyle = 'ISO'; set intervalstyle = 'postgres'; set extra_float_digits = 1;"
-    " set bytea_output = 'hex'; set client_encoding = 'UTF8'; set timezone = 'UTC'"
-)
-_SCRATCH = "bilten_recover"
 _NOT_DATA = ("pg_catalog", "pg_toast", "information_schema", *OWN_SCHEMAS)
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """What the transaction changed of one table: files of COPY, by the table's columns. `before` holds rows
-    that it updated or deleted, as they were; `after` those that it inserted or updated, as it left them."""
-
-    table: Table
-    before: Path
-    after: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +82,10 @@ def changes(
             images = []
             for number, table in enumerate(touched):
                 image = Image(table, files / f"{number}.before", files / f"{number}.after")
-                _copy_out(
+                copy_out(
                     connection,
                     sql.SQL("select {} from {} t where xmax::text = any({})").format(
-                        table.list(), table.name_sql, _texts(deleters)
+                        table.list(), table.name_sql, texts(deleters)
                     ),
                     image.before,
                 )
@@ -111,9 +97,9 @@ def changes(
     try:
         with running.connect() as connection:
             connection.execute(COPIED)
-            connection.execute(f"create schema {_SCRATCH}")
+            connection.execute(f"create schema {SCRATCH}")
             for image in images:
-                _narrow(connection, image, found)
+                narrow(connection, image, found)
     finally:
         private.stop(directory)
     return Beside(report, found, tuple(images), left_out)
@@ -194,78 +180,3 @@ def _names(connection: Connection, expression: str, values: Sequence[int]) -> li
         tuple(values),
     ).fetchall()
     return [(str(schema), str(name)) for schema, name in found]
-
-
-def _narrow(connection: Connection, image: Image, found: Evidence) -> None:
-    """Rows that the transaction only locked, or wrote as they were, are no change."""
-    table = image.table
-    scratch = sql.Identifier(_SCRATCH, image.before.stem)
-    connection.execute(
-        sql.SQL("create unlogged table {} as select {} from {} with no data").format(
-            scratch, table.list(), table.name_sql
-        )
-    )
-    copy_in(connection, scratch, table, image.before)
-    connection.execute(sql.SQL("create index on {} ({})").format(scratch, table.key_list()))
-    connection.execute(sql.SQL("analyze {}").format(scratch))
-    same = sql.SQL("{} and {}").format(table.joined("t", "b"), table.same("t", "b", table.columns))
-    _copy_out(
-        connection,
-        sql.SQL("select {} from {} b where not exists (select from {} t where {})").format(
-            table.list("b"), scratch, table.name_sql, same
-        ),
-        image.before,
-    )
-    _copy_out(
-        connection,
-        sql.SQL(
-            "select {} from {} t where xmin::text = any({}) and not exists (select from {} b where {})"
-        ).format(table.list("t"), table.name_sql, _texts(found.xids), scratch, same),
-        image.after,
-    )
-
-
-def _texts(numbers: Sequence[int]) -> sql.Composable:
-    return sql.Literal([str(number) for number in numbers])
-
-
-def _copy_out(connection: Connection, query: sql.Composable, file: Path) -> None:
-    with (
-        file.open("wb") as out,
-        connection.cursor() as cursor,
-        cursor.copy(sql.SQL("copy ({}) to stdout").format(query)) as copy,
-    ):
-        for block in copy:
-            out.write(block)
-
-
-def copy_in(connection: Connection, into: sql.Composable, table: Table, file: Path) -> None:
-    """The rows of such a file."""
-    with (
-        file.open("rb") as source,
-        connection.cursor() as cursor,
-        cursor.copy(sql.SQL("copy {} ({}) from stdin").format(into, table.list())) as copy,
-    ):
-        while block := source.read(1 << 20):
-            copy.write(block)
-
-
-def refuse_other_columns(production: Connection, images: Sequence[Image]) -> tuple[Image, ...]:
-    """The images by the columns that production has today. Raises Mismatch where it lacks some of those."""
-    problems = []
-    for image in images:
-        here = tables.describe(production, image.table.schema, image.table.relation)
-        gone = [column for column in image.table.columns if column not in here.columns]
-        if gone or here.key != image.table.key:
-            problems.append(
-                Problem(
-                    f"{image.table.name} has other columns now than before the transaction",
-                    expected=", ".join(gone) or f"the key {', '.join(image.table.key)}",
-                    found="none of that name" if gone else f"the key {', '.join(here.key)}",
-                    next="undo that migration first, or copy by hand: bilten restore postgres --target-xid ID"
-                    " --exclusive",
-                )
-            )
-    if problems:
-        raise Mismatch(problems)
-    return tuple(images)

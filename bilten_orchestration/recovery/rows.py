@@ -17,22 +17,19 @@ Production is only read until 4; one recovery at a time, by a lock on this machi
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
-
-from psycopg import sql
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from bilten_orchestration.backups import scratch
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.wal.past import Past
 from bilten_orchestration.errors import Problem, Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.recovery import beside, candidates, comparison, journal, tables, writing
+from bilten_orchestration.recovery import beside, candidates, copying, journal
 from bilten_orchestration.recovery.candidates import Candidate
-from bilten_orchestration.recovery.comparison import ChangedSince, Staged, TableChanges
+from bilten_orchestration.recovery.comparison import ChangedSince, TableChanges
 from bilten_orchestration.recovery.settled import SettledReport, settle
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -128,7 +125,7 @@ def recover(
         found = beside.changes(settings, chosen, place, backup=start, bucket=bucket, progress=progress)
         _refuse_other_table(table, found)
         clock.lap("restore beside")
-        recovery, changes, problems = _copy_back(
+        recovery, changes, problems = copying.copy_back(
             settings, opened, found, table, changed_since, by, progress, execute=execute
         )
         clock.lap("compare and copy back" if execute else "compare")
@@ -239,90 +236,3 @@ def _killed(connection: Connection, opened: Opened, progress: Progress, *, write
             journal.end(opened, entry.name, "done" if done else "nothing", found_by="the next run")
         found.append(killed)
     return tuple(found)
-
-
-def _copy_back(
-    settings: Settings,
-    opened: Opened,
-    found: beside.Beside,
-    table: str,
-    changed_since: ChangedSince,
-    by: str,
-    progress: Progress,
-    *,
-    execute: bool,
-) -> tuple[UUID | None, tuple[TableChanges, ...], tuple[Problem, ...]]:
-    """Compare, and with `execute` write: one transaction. Without, it is rolled back."""
-    progress("comparing with production")
-    with _connected(settings) as connection:
-        connection.execute(beside.COPIED)
-        connection.execute("begin")
-        images = beside.refuse_other_columns(connection, found.images)
-        keys = tables.foreign_keys(connection, [image.table for image in images])
-        order = tables.parents_first([image.table for image in images], keys)
-        by_name = {image.table.name: image for image in images}
-        if execute:
-            wait = settings.recovery.lock_wait_seconds
-            connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(f"{wait}s")))
-        staged: list[Staged] = []
-        for number, each in enumerate(order):
-            staged.append(comparison.stage(connection, number, by_name[each.name]))
-            if execute:
-                comparison.lock(connection, staged[-1])
-        for one in staged:
-            comparison.decide(connection, one, changed_since)
-        changes = tuple(comparison.told(connection, one) for one in staged)
-        problems = tuple(comparison.problems(connection, staged, changes, keys, changed_since))
-        if problems and execute:
-            connection.execute("rollback")
-            raise Refused(problems)
-        if not execute or not any(change.written for change in changes):
-            connection.execute("rollback")
-            return None, changes, problems
-        recovery = uuid4()
-        name = journal.begin(
-            opened, recovery, _entry(found, table, changed_since, by, changes, images=staged)
-        )
-        counts: dict[str, object] = {
-            change.table: {
-                "inserted": change.inserted,
-                "updated": change.updated + change.merged,
-                "deleted": change.deleted,
-            }
-            for change in changes
-            if change.written
-        }
-        progress(f"copying back {sum(change.written for change in changes):,} rows")
-        try:
-            writing.apply(connection, staged, recovery, found.evidence.transaction, counts)
-        except BaseException:
-            connection.execute("rollback")
-            journal.end(opened, name, "nothing", because="it was refused")
-            raise
-        connection.execute("commit")
-        journal.end(opened, name, "done")
-    return recovery, changes, ()
-
-
-def _entry(
-    found: beside.Beside,
-    table: str,
-    changed_since: ChangedSince,
-    by: str,
-    changes: Sequence[TableChanges],
-    *,
-    images: Sequence[Staged],
-) -> dict[str, object]:
-    return {
-        "what": "rows",
-        "at": datetime.now(UTC).isoformat(),
-        "by": by,
-        "transaction": found.evidence.transaction,
-        "commit_lsn": found.evidence.commit_lsn,
-        "committed_at": found.evidence.committed_at.isoformat(),
-        "backup": found.restored.backup_id,
-        "table": table,
-        "changed_since": changed_since,
-        "order": [each.table.name for each in images],
-        "tables": [asdict(change) for change in changes],
-    }

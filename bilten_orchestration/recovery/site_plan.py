@@ -99,7 +99,9 @@ def plan(
                 problems += _in_the_way(found.directory)
     problems += _room(data, stores, done)
     steps = tuple(_step(each, bucket) for each in stores if each.store not in done)
+    epoch = "a new epoch of PostgreSQL; Dagster's runs that it calls unfinished canceled: nobody serves them"
     last = (
+        *([epoch] if "postgres" in lost else []),
         "servers started; another epoch of the sync accepted, keys swept, touched days built",
         "every row of every synced table compared between PostgreSQL and ClickHouse",
     )
@@ -166,7 +168,7 @@ def _by_hand(each: StorePlan, bucket: Bucket) -> Problem | None:
             how = (
                 f"on its machine: bilten restore postgres --latest --bucket {bucket} --to DIR --start; insert"
                 " into system.restores (reason) values ('site lost'); bilten restore stop DIR; start the"
-                " server on it"
+                " server on it; bilten recover runs --execute, and only then Dagster"
             )
         case "redis":
             how = (

@@ -281,7 +281,7 @@ def _fetch_wal(
     directory.mkdir(0o700)
 
     def one(piece: Piece) -> None:
-        contents = _contents(wal, piece)
+        contents = wal.contents_by_now(piece)
         with (directory / piece.file).open("wb") as file:
             file.write(contents)
             file.truncate(wal.segment_bytes)
@@ -294,16 +294,6 @@ def _fetch_wal(
         for number, _ in enumerate(pool.map(one, chosen.pieces), start=1):
             if number % 50 == 0:
                 progress(f"{number:,} of {len(chosen.pieces):,} segments of WAL")
-
-
-def _contents(wal: Archive, piece: Piece) -> bytes:
-    try:
-        return wal.contents(piece)
-    except Mismatch:
-        grown = wal.grown(piece)
-        if grown == piece:
-            raise
-        return wal.contents(grown)
 
 
 def _unpack_all(opened: Opened, backup: Manifest, directory: Path, busy: Busy, progress: Progress) -> int:

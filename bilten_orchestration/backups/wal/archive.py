@@ -197,6 +197,17 @@ class Archive:
         stored. The same one when there is no other."""
         return max([piece, *self.pieces(piece.file, problems=[])], key=lambda each: each.end_offset)
 
+    def contents_by_now(self, piece: Piece) -> bytes:
+        """Of the piece, or of a larger one that took its place, maybe more than once. Raises Mismatch."""
+        while True:
+            try:
+                return self.contents(piece)
+            except Mismatch:
+                grown = self.grown(piece)
+                if grown == piece:
+                    raise
+                piece = grown
+
     def outgrown(self, piece: Piece) -> bool:
         """Whether a larger piece has taken its place."""
         return not piece.whole and self.grown(piece) != piece

@@ -83,7 +83,8 @@ def _locked(settings: Settings, readers: Sequence[Connection], tables: Sequence[
         ).fetchone()
         connection.execute("commit")
         assert position is not None  # noqa: S101
-        return Found(position[0], "locks", (time.monotonic() - held, name))
+        # who is at work has written to none of these tables: a row's lock lasts as long as its transaction
+        return Found(position[0], "locks", position[0], (time.monotonic() - held, name))
 
 
 def _lock_out(connection: Connection, tables: Sequence[Table], milliseconds: int) -> None:

@@ -52,7 +52,8 @@ _OPEN = """
 class Point:
     """A restore that stops at `lsn`, exclusive, holds what the readers see. `at` is the server's clock just
     after it, `timeline` and `segment_bytes` are its WAL's. `wait_seconds` is how long the point was waited
-    for, `lock_seconds` how long writers were locked out (0 with a slot), `restore_point` its name, if any."""
+    for, `lock_seconds` how long writers were locked out (0 with a slot), `restore_point` its name, if any.
+    Transactions that the readers do not see have written nothing below `since`."""
 
     lsn: str
     at: datetime
@@ -60,6 +61,7 @@ class Point:
     system_identifier: str
     timeline: int
     segment_bytes: int
+    since: str
     wait_seconds: float
     lock_seconds: float = 0.0
     restore_point: str | None = None
@@ -120,6 +122,7 @@ def exact(settings: Settings, progress: Progress) -> Iterator[Exact]:
             identifier,
             timeline,
             segment_bytes,
+            said.since,
             time.monotonic() - began,
             *said.lock,
         )

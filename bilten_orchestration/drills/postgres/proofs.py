@@ -11,15 +11,16 @@ from psycopg import errors, sql
 
 from bilten_orchestration.backups.postgres import private
 from bilten_orchestration.backups.postgres.restore import RestoreReport
-from bilten_orchestration.demo.validate import RULES, examine
 from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.drills.postgres.digests import Digests
 from bilten_orchestration.drills.postgres.restored import Server
+from bilten_orchestration.drills.postgres.unchanged import Unchanged
 from bilten_orchestration.drills.report import Proof
 from bilten_orchestration.migrations import history
 from bilten_orchestration.migrations.files import discover
 from bilten_orchestration.migrations.plan import objections, standing
 from bilten_orchestration.stores.postgres import Connection
+from bilten_orchestration.trade_rules import RULES, examine
 
 _SAMPLE = 5
 _DATABASES = "select datname from pg_database where datallowconn order by datname"
@@ -47,14 +48,19 @@ def verified(report: RestoreReport) -> Proof:
     )
 
 
-def equal(production: Digests, restored: Digests) -> Proof:
-    """The digests of production at the point, and of what was restored to it."""
+def equal(production: Digests, restored: Digests, kept: Unchanged) -> Proof:
+    """The digests of production at the point, and of what was restored to it, which is always read whole."""
+    since = (
+        f"; {len(kept.tables)} of them unchanged since the drill before, whose digests they are"
+        if kept.tables
+        else f"; all of them read ({kept.why})"
+    )
     differ = digests.differences(production, restored)
     without = f"; unlogged, so without: {', '.join(production.unlogged)}" if production.unlogged else ""
     return Proof(
         "digests",
         not differ,
-        f"{len(production.tables)} tables with {production.rows:,} rows, equal in both{without}",
+        f"{len(production.tables)} tables with {production.rows:,} rows, equal in both{without}{since}",
         "equal" if not differ else f"{len(differ)} differ: {_some(differ)}",
         restored.seconds,
     )
@@ -144,10 +150,8 @@ def business(server: Server) -> Iterator[Proof]:
 def kept_rules(connection: Connection, *, missing_tables: bool) -> Iterator[Proof]:
     """One proof per rule. With `missing_tables` rules of tables that are not there are left out."""
     for rule in RULES:
-        if not rule.always:
-            continue
         try:
-            (verdict,) = examine(connection, rules=[rule])
+            (verdict,) = examine(connection, [rule])
         except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
             if not missing_tables:
                 yield Proof(rule.name, False, "0 rows break it", str(error).splitlines()[0], 0.0)

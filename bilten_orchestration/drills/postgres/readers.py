@@ -20,8 +20,11 @@ _LOCK_MILLISECONDS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Found:
+    """`lsn` is the point. Whoever is at work then, unseen, has written nothing below `since`."""
+
     lsn: str
     how: Literal["slot", "locks"]
+    since: str
     lock: tuple[float, str | None] = (0.0, None)
 
 
@@ -64,6 +67,13 @@ def _lock(connection: Connection, tables: Sequence[Table], mode: str, millisecon
     connection.execute(sql.SQL("set local statement_timeout = {}").format(sql.Literal(milliseconds)))
     connection.execute(sql.SQL("lock table {} in {} mode").format(names, sql.SQL(mode)))
     connection.execute("set local statement_timeout = 0")
+
+
+def position(connection: Connection) -> str:
+    """Where the server writes its next record of WAL."""
+    row = connection.execute("select pg_current_wal_insert_lsn()::text").fetchone()
+    assert row is not None  # noqa: S101
+    return str(row[0])
 
 
 def roll_back(connections: Sequence[Connection]) -> None:

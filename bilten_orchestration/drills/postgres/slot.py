@@ -28,10 +28,12 @@ def find(
 ) -> tuple[Found, tuple[Table, ...]] | None:
     for attempt in range(1, _ATTEMPTS + 1):
         wanted = digests.tables(readers[0])
+        # the slot waits for whoever writes now: those who still do at its point began behind this
+        since = shared.position(readers[0])
         try:
             with _slot(settings, settings.drills.slot_wait_seconds) as (lsn, snapshot):
                 shared.see(readers, snapshot, wanted)
-            return Found(lsn, "slot"), shared.whole(readers[0], wanted)
+            return Found(lsn, "slot", since), shared.whole(readers[0], wanted)
         except (*shared.AGAIN, psycopg.errors.LockNotAvailable) as error:
             shared.roll_back(readers)
             progress(f"a slot, attempt {attempt} of {_ATTEMPTS}: {shared.words(error)}")

@@ -2,3 +2,4 @@
 
 from tests.integration.backups.wal.conftest import source  # noqa: F401
 from tests.integration.drills.postgres.conftest import shop  # noqa: F401
+from tests.integration.recovery.conftest import platform  # noqa: F401

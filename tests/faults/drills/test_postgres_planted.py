@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -19,9 +20,11 @@ from bilten_orchestration.backups import scratch
 from bilten_orchestration.backups.postgres import private
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.repository import catalogue, keys
+from bilten_orchestration.backups.repository.manifest import Mark
 from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.postgres.drill import walk
+from bilten_orchestration.drills.run import run
 from bilten_orchestration.errors import BiltenError, Mismatch
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.local.privileges import server_user
@@ -188,6 +191,27 @@ def test_a_subscription_connects_nowhere(source: Source) -> None:
     assert course.ok
     assert enabled == [("calling", True)]
     assert called == []
+
+
+def test_what_the_newest_builds_on_is_expired(source: Source) -> None:
+    """An older full backup has all of its WAL: it is not taken instead in silence. Ways that do not start
+    from the newest one are walked."""
+    source.stream.start()
+    take(source.settings, "full")
+    parent = take(source.settings, "full").manifest
+    take(source.settings, "incremental")
+    source.await_reach(source.now())
+    with Opened.of(source.settings) as opened:
+        mark = Mark(parent.id, "expired", datetime.now(UTC), "a test")
+        catalogue.mark(opened.repository, opened.ring, parent, mark)
+    (report,) = run(source.settings, "postgres", way="latest")
+    assert (report.ok, report.failed_phase, report.rto_seconds) == (False, "find", None)
+    (problem,) = report.problems
+    assert "builds on a backup that is expired" in problem.what
+    assert problem.expected == parent.id
+    assert "--kind full" in (problem.next or "")
+    (moment,) = run(source.settings, "postgres", way="oldest_full")
+    assert moment.failed_phase not in ("find", "room")
 
 
 def test_a_visibility_map_that_pg_verifybackup_accepts(source: Source) -> None:

@@ -23,6 +23,7 @@ def bilten(
     shop: HasSettings,
     environment: Environment,
     *arguments: str,
+    timeout_seconds: float = 120,
     **changed: str,
 ) -> subprocess.CompletedProcess[str]:
     found = subprocess.run(
@@ -32,7 +33,7 @@ def bilten(
         | changed,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout_seconds,
         check=False,
     )
     assert "Traceback" not in found.stdout + found.stderr

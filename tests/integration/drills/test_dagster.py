@@ -73,7 +73,7 @@ def test_a_failed_drill_fails_the_run_and_is_plotted(here: Settings) -> None:
     failed = result.failure_data_for_node("drills__redis")
     assert failed is not None
     assert failed.user_failure_data is not None
-    assert "server failed in room: there is no backup of redis" in str(failed.user_failure_data.description)
+    assert "server failed in find: there is no backup of redis" in str(failed.user_failure_data.description)
     assert result.asset_materializations_for_node("drills__redis") == []
     (observed,) = result.asset_observations_for_node("drills__redis")
     assert observed.metadata["passed"].value == 0

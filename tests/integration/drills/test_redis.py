@@ -12,7 +12,7 @@ import pytest
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.drills import attestation
+from bilten_orchestration.drills import attestation, redis_source
 from bilten_orchestration.drills import redis as of_redis
 from bilten_orchestration.drills.attestation import Series
 from bilten_orchestration.drills.run import run
@@ -91,7 +91,7 @@ def test_from_the_order_to_the_attestation(here: Settings) -> None:
 
 def test_values_of_keys_that_nobody_touched(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first drill finds them equal; a source in which most of them are others fails the second one."""
-    monkeypatch.setattr(of_redis, "_TOUCH_RESOLUTION_SECONDS", -3600)  # else the test waits for minutes
+    monkeypatch.setattr(redis_source, "_TOUCH_RESOLUTION_SECONDS", -3600)  # else the test waits for minutes
     take(here)
     (report,) = run(here, "redis")
     proofs = {proof.name: proof for proof in report.proofs}
@@ -140,7 +140,7 @@ def test_without_a_backup_it_fails_and_says_what_to_do(here: Settings) -> None:
 
     keys.ensure(key_file(here))
     (report,) = run(here, "redis")
-    assert (report.ok, report.failed_phase, report.rpo_seconds) == (False, "room", None)
+    assert (report.ok, report.failed_phase, report.rpo_seconds) == (False, "find", None)
     assert report.problems[0].next == "bilten backup create redis"
 
 

@@ -17,7 +17,7 @@ from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.metrics.build import build
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.partitions.premake import premake
-from bilten_orchestration.settings import BackupSettings, Settings
+from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
 from bilten_orchestration.settings_loading import as_environment
 from bilten_orchestration.stores import clickhouse, postgres
 from tests import stack
@@ -37,6 +37,7 @@ class Platform:
     stream: Stream
     world: World
     full: str = field(default="")
+    superuser: PostgresSettings | None = None
 
     def execute(self, *statements: str) -> tuple[int, list[tuple[Any, ...]]]:
         """All in one transaction, whose id comes back with the rows of the last one."""
@@ -123,6 +124,7 @@ def make(servers: Servers, running: list[stack.Server]) -> Platform:
     world = World(settings, connection).trade(FIRST, LAST)
     connection.close()
     made = Platform(settings, stream, world)
+    made.superuser = server.superuser.model_copy(update={"database": settings.postgres.database})
     made.full = take(settings, "full").manifest.id
     world.sync()
     return made

@@ -1,0 +1,309 @@
+"""Lost stores: everything from the second bucket, proven equal at the end, whatever was killed; then
+ClickHouse alone, on what came back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dagster as dg
+import psutil
+import pytest
+from dagster._core.test_utils import create_run_for_test
+
+from bilten_orchestration.backups.clickhouse import disks
+from bilten_orchestration.backups.copies.copy import copy
+from bilten_orchestration.backups.create import create
+from bilten_orchestration.backups.repository import keys
+from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.errors import Refused
+from bilten_orchestration.ingestion import sync as ingestion
+from bilten_orchestration.local import postgres as embedded
+from bilten_orchestration.local import privileges
+from bilten_orchestration.local.dagster_services import storage_url
+from bilten_orchestration.recovery import journal, site, site_state
+from bilten_orchestration.recovery.site_plan import data_directory
+from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import clickhouse, object_store, postgres
+from tests import stack
+from tests.conftest import Servers
+from tests.integration.backups.wal.conftest import until
+from tests.integration.recovery.conftest import Platform, make
+from tests.kills import killed_before_line
+
+pytestmark = pytest.mark.faults
+FILE = b"a poster"
+
+
+@dataclass
+class Lost:
+    """A site that is gone: `settings` are those of the empty machine, `content` what PostgreSQL held,
+    `digest` that of the file of the application, `started_run` what Dagster was at."""
+
+    platform: Platform
+    settings: Settings
+    content: dict[str, str]
+    digest: str
+    started_run: str
+    start: site.Start
+    running: list[stack.Server]
+
+    def recover(self, *stores: Any, execute: bool = True) -> site.SiteReport:
+        return site.recover(
+            self.settings, stores or site.LOST, execute=execute, start=self.start, rebuild=False
+        )
+
+    @property
+    def back(self) -> Platform:
+        return Platform(self.start(self.settings), self.platform.stream, self.platform.world)
+
+
+@pytest.fixture(scope="module")
+def lost(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lost]:
+    with stack.stopping() as running:
+        platform = make(servers, running)
+        settings = platform.settings
+        digest = _keep_a_file(platform)
+        create(settings, "clickhouse", None)
+        create(settings, "redis", None)
+        with _dagster(settings, tmp_path_factory.mktemp("dagster")) as instance:
+            run = create_run_for_test(instance, "nightly", status=dg.DagsterRunStatus.STARTED)
+        # ClickHouse's backup is older than what PostgreSQL comes back with
+        platform.world.kolkata.connection = postgres.connect(settings.postgres, autocommit=True)
+        platform.world.kolkata.order()
+        content = platform.content()
+        platform.shipped(bucket=1)
+        copy(settings)
+        platform.stream.kill()
+        for server in running:
+            server.kill()
+        running.clear()
+
+        home = settings.home.parent / "another"
+        home.mkdir()
+        shutil.copy(settings.home / "backup-keys.json", home / "backup-keys.json")
+        # the first bucket is gone with the site: those of an empty machine are new
+        names = {
+            "bucket_backups": servers.buckets().bucket_backups,
+            "bucket_assets": settings.object_store.bucket_assets,
+        }
+        client = object_store.connect(settings.object_store)
+        client.delete_object(Bucket=settings.object_store.bucket_assets, Key="posters/one")
+        client.close()
+        away = settings.model_copy(
+            update={"home": home, "object_store": settings.object_store.model_copy(update=names)}
+        )
+        ring = keys.read(home / "backup-keys.json")
+        yield Lost(platform, away, content, digest, run.run_id, _starter(servers, running, ring), running)
+        shutil.rmtree(home.parent, ignore_errors=True)
+
+
+@contextmanager
+def _dagster(settings: Settings, home: Path) -> Iterator[dg.DagsterInstance]:
+    storage = {"postgres": {"postgres_url": storage_url(settings)}}
+    (home / "dagster.yaml").write_text(json.dumps({"storage": storage, "telemetry": {"enabled": False}}))
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def _keep_a_file(platform: Platform) -> str:
+    digest = hashlib.sha256(FILE).hexdigest()
+    client = object_store.connect(platform.settings.object_store)
+    client.put_object(Bucket=platform.settings.object_store.bucket_assets, Key="posters/one", Body=FILE)
+    client.close()
+    platform.execute(
+        "insert into assets.files (owner_type, owner_id, bucket, object_key, sha256, size, updated_at)"
+        f" values ('event', '{platform.world.kolkata.event}',"
+        f" '{platform.settings.object_store.bucket_assets}', 'posters/one', '{digest}', {len(FILE)},"
+        " now() - interval '1 day')"
+    )
+    return digest
+
+
+def _accepts(server: stack.PostgresServer) -> str:
+    with postgres.connect(server.superuser, autocommit=True) as connection:
+        connection.execute("select 1")
+    return "ready"
+
+
+def _starter(servers: Servers, running: list[stack.Server], ring: keys.KeyRing) -> site.Start:
+    """The servers of the test stack on the directories that were filled. ClickHouse runs on and keeps what a
+    call that was killed left in it; a PostgreSQL that died with that call is started again."""
+
+    def start(settings: Settings) -> Settings:
+        server = next((each for each in running if isinstance(each, stack.PostgresServer)), None)
+        if server is None:
+            server = _postgres_on(servers, data_directory(settings) / "postgres")
+            running.append(server)
+        engine = next((each for each in running if isinstance(each, stack.ClickHouseServer)), None)
+        if engine is None:
+            engine = stack.start_clickhouse(
+                servers.base,
+                f"clickhouse-{uuid4()}",
+                disks=disks.configuration(settings.object_store, ring),
+            )
+            running.append(engine)
+        return settings.model_copy(update={"postgres": server.settings(), "clickhouse": engine.settings})
+
+    return start
+
+
+def _postgres_on(servers: Servers, data: Path) -> stack.PostgresServer:
+    user = privileges.server_user()
+    # also in a child that is killed, whose numbers are told again here
+    place = Path(tempfile.mkdtemp(prefix="site-", dir=servers.base))
+    place.chmod(0o755)
+    until("the server of a call that was killed to be gone", lambda: not _at_work_in(data))
+    cluster = embedded.Cluster(
+        data=data,
+        socket_directory=place / "socket",
+        port=stack.ports.any_free(),
+        bin=embedded.binaries(servers.base, user),
+        user=user,
+    )
+    embedded.initialise(cluster)
+    server = stack.PostgresServer(
+        program=embedded.program(cluster),
+        ready=lambda: _accepts(server),
+        log=place / "log",
+        user=user,
+        cluster=cluster,
+    )
+    server.start()
+    return server
+
+
+def _at_work_in(directory: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if Path(process.cwd()) == directory.resolve():
+                found.append(process.pid)
+    return found
+
+
+def _killed_behind(phase: str, recover: Callable[[], object]) -> None:
+    """Its work is done, and that is not written down yet."""
+    advance = site_state.advance
+
+    def die(settings: Settings, state: site_state.SiteState, done: str) -> site_state.SiteState:
+        if done == phase:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return advance(settings, state, done)
+
+    site_state.advance = die
+    recover()
+
+
+def _killed_when(module: Any, name: str, recover: Callable[[], object]) -> None:
+    """It is about to do that."""
+    setattr(module, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    recover()
+
+
+def _entries(settings: Settings) -> list[tuple[str, object]]:
+    with Opened.of(settings, new=False) as opened:
+        return [(str(each.id), each.ended and each.ended["outcome"]) for each in journal.read(opened)]
+
+
+def test_everything_from_the_second_bucket(lost: Lost, tmp_path: Path) -> None:
+    away = lost.settings
+    planned = lost.recover(execute=False)
+    assert planned.problems == ()
+    assert [each.store for each in planned.plan.stores] == ["postgres", "redis", "clickhouse", "files"]
+    assert all(each.rpo_seconds is not None for each in planned.plan.stores[:3])
+    assert planned.plan.stores[3].stored_bytes == len(FILE)
+    assert any("Dagster's runs" in step for step in planned.plan.steps)
+    assert not data_directory(away).exists()
+
+    # something that is there already is refused, with everything else
+    in_the_way = data_directory(away) / "redis" / "dump.rdb"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("rows of somebody")
+    with pytest.raises(Refused, match="is not empty"):
+        lost.recover()
+    assert in_the_way.read_text() == "rows of somebody"
+    shutil.rmtree(in_the_way.parent)
+
+    done: list[str] = []
+    for phase in ("postgres", "epoch", "redis", "servers", "clickhouse begun", "clickhouse", "files"):
+        if phase == "clickhouse begun":
+            lost.start(away)  # from here on servers outlive whoever is killed, with what is in them
+        assert killed_before_line(lambda phase=phase: _killed_behind(phase, lost.recover), [], 1)  # type: ignore[misc]
+        state = site_state.read(away)
+        assert state is not None
+        assert state.done == tuple(done), phase
+        done.append(phase)
+    for module, name in ((ingestion, "sync"), (ingestion, "reconcile"), (site_state, "forget")):
+        assert killed_before_line(
+            lambda module=module, name=name: _killed_when(module, name, lost.recover),  # type: ignore[misc]
+            [],
+            1,
+        )
+        state = site_state.read(away)
+        assert state is not None
+        assert state.done == tuple(done)
+
+    report = lost.recover()
+    assert report.problems == ()
+    assert report.resumed == tuple(done)
+    assert report.settled is not None
+    assert report.settled.equal
+    assert site_state.read(away) is None
+    assert _entries(away) == [(report.recovery, "done")]
+    back = lost.back
+    assert back.content() == lost.content
+    assert back.ask("select count(*) from system.restores") == [(1,)]
+    client = object_store.connect(away.object_store)
+    found = client.get_object(Bucket=away.object_store.bucket_assets, Key="posters/one")["Body"].read()
+    client.close()
+    assert hashlib.sha256(found).hexdigest() == lost.digest
+    assert any((data_directory(away) / "redis").rglob("*.rdb"))
+    automatic = (data_directory(away) / "postgres" / "postgresql.auto.conf").read_text()
+    assert "bilten" not in automatic
+    with _dagster(back.settings, tmp_path) as instance:
+        run = instance.get_run_by_id(lost.started_run)
+    assert run is not None
+    assert run.status == dg.DagsterRunStatus.CANCELED
+
+
+def test_then_clickhouse_alone(lost: Lost) -> None:
+    """PostgreSQL has moved on since the backup; what is not lost is refused, and refusing leaves nothing."""
+    away = lost.settings
+    back = lost.back
+    with closing(clickhouse.connect(back.settings.clickhouse)) as client:
+        (rows,) = client.query("select count() from bilten_raw.payments_payments final").first_row
+    with pytest.raises(Refused, match="ClickHouse that is to be filled is not empty"):
+        lost.recover("clickhouse")
+    assert site_state.read(away) is None
+    assert _entries(away)[-1][1] == "nothing"
+
+    [engine] = [each for each in lost.running if isinstance(each, stack.ClickHouseServer)]
+    engine.kill()
+    lost.running.remove(engine)
+    back.world.kolkata.connection = postgres.connect(back.settings.postgres, autocommit=True)
+    back.world.kolkata.order()
+    content = back.content()
+    planned = lost.recover("clickhouse", execute=False)
+    assert [each.store for each in planned.plan.stores] == ["clickhouse"]
+    assert not any("Dagster" in step for step in planned.plan.steps)
+    report = lost.recover("clickhouse")
+    assert report.problems == ()
+    assert set(report.done) == {"servers", "clickhouse", "settled"}
+    assert report.settled is not None
+    assert report.settled.equal
+    assert _entries(away)[-1] == (report.recovery, "done")
+    assert lost.back.content() == content, "PostgreSQL is only read"
+    with closing(clickhouse.connect(lost.back.settings.clickhouse)) as client:
+        assert client.query("select count() from bilten_raw.payments_payments final").first_row == (rows + 1,)
