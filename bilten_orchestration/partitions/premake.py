@@ -204,7 +204,7 @@ def _make_once(connection: Connection, table: PartitionedTable, month: Month, na
         }
         for statement in statements:
             connection.execute(statement.format(**parts))
-        _copy_privileges(connection, table, child)
+        copy_privileges(connection, table, child)
         connection.execute(
             """
             insert into system.partition_metadata
@@ -229,7 +229,7 @@ def _tablespace(connection: Connection, table: PartitionedTable) -> sql.Composab
     return sql.SQL(" tablespace {}").format(sql.Identifier(row[0])) if row else sql.SQL("")
 
 
-def _copy_privileges(connection: Connection, table: PartitionedTable, child: sql.Identifier) -> None:
+def copy_privileges(connection: Connection, table: PartitionedTable, child: sql.Identifier) -> None:
     """LIKE copies none, and default privileges may have given others: first nothing, then the parent's."""
     text = child.as_string(connection)
     for (grantee,) in connection.execute(
