@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bilten_orchestration.cli import output
+from bilten_orchestration.cli import adopt, output
 
 if TYPE_CHECKING:
     from bilten_orchestration.partitions.listing import PartitionRow
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     partitions = typer.Typer(help="Tables partitioned by month.", no_args_is_help=True)
     partitions.command("list")(list_)
+    adopt.register(partitions)
     app.add_typer(partitions, name="partitions")
 
 

@@ -28,7 +28,7 @@ from bilten_orchestration.partitions.adoption.plan import bounds_check, first_na
 from bilten_orchestration.partitions.adoption.shape import Shape
 from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.premake import LOCK, LOCK_WAIT_SECONDS
+from bilten_orchestration.partitions.locking import LOCK, Patience
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -62,14 +62,23 @@ def back(
     with postgres.connect(
         settings.postgres, application_name="bilten partitions adopt", autocommit=True
     ) as connection:
+        patience = Patience.of(settings.partitions)
         if not execute:
-            return _back(connection, table, execute=False, move_rows=move_rows, progress=progress)
-        with advisory_lock(connection, LOCK, wait_seconds=LOCK_WAIT_SECONDS, on_wait=progress):
-            return _back(connection, table, execute=True, move_rows=move_rows, progress=progress)
+            return _back(connection, patience, table, execute=False, move_rows=move_rows, progress=progress)
+        with advisory_lock(
+            connection, LOCK, wait_seconds=settings.partitions.lock_wait_seconds, on_wait=progress
+        ):
+            return _back(connection, patience, table, execute=True, move_rows=move_rows, progress=progress)
 
 
 def _back(
-    connection: Connection, table: PartitionedTable, *, execute: bool, move_rows: int, progress: Progress
+    connection: Connection,
+    patience: Patience,
+    table: PartitionedTable,
+    *,
+    execute: bool,
+    move_rows: int,
+    progress: Progress,
 ) -> BackReport:
     if kind(connection, table.name) == "r":
         row = connection.execute(
@@ -84,7 +93,7 @@ def _back(
                 next=f"bilten partitions adopt {table.name}",
             )
         if execute:
-            drop_check(connection, table)
+            drop_check(connection, patience, table)
         return BackReport(table.name, "drop the CHECK of an adoption that was not finished", 0, (), execute)
     if not adopted(connection, table):
         raise Refused(
@@ -106,7 +115,11 @@ def _back(
     if not execute:
         return report
     progress(f"{table.name}: back, {rows} rows to move under its lock")
-    locked = retried(f"the way back of {table.name}", lambda: _swap(connection, table, move_rows))
+    locked = retried(
+        patience,
+        f"the way back of {table.name}",
+        lambda: _swap(connection, patience, table, move_rows),
+    )
     return BackReport(report.table, report.way, rows, report.partitions_dropped, True, locked)
 
 
@@ -157,7 +170,7 @@ def _refuse_losses(connection: Connection, table: PartitionedTable, rows: int, m
         raise Refused(problems)
 
 
-def _swap(connection: Connection, table: PartitionedTable, move_rows: int) -> float:
+def _swap(connection: Connection, patience: Patience, table: PartitionedTable, move_rows: int) -> float:
     name = sql.Identifier(table.schema, table.table)
     first = sql.Identifier(table.schema, first_name(table))
     leaving = sql.Identifier(table.schema, f"{table.table}_leaving")
@@ -165,7 +178,7 @@ def _swap(connection: Connection, table: PartitionedTable, move_rows: int) -> fl
         connection.execute("set local search_path = ''")
         connection.execute("set local timezone = 'UTC'")
         referenced = shapes.read(connection, table.name).referenced
-        since = lock_tables(connection, [table.name, *referenced])
+        since = lock_tables(connection, patience, [table.name, *referenced])
         found = shapes.read(connection, table.name)
         others = _others(connection, table)
         rows = _rows(connection, others)
@@ -254,7 +267,7 @@ def _record(connection: Connection, table: PartitionedTable) -> None:
         (table.name, f"{table.schema}.{first_name(table)}"),
     )
     connection.execute(
-        "update system.partition_metadata set state = 'dropped', rows = 0, bytes = 0"
+        "update system.partition_metadata set state = 'dropped', rows = 0, bytes = 0, relation_oid = null"
         " where table_name = %s and state <> 'dropped'",
         (table.name,),
     )

@@ -12,7 +12,7 @@ What a kill leaves, by the step it comes in:
                                    every apply, makes the rest
 
 No row is copied or deleted, so none can be lost or doubled; writers wait for the swap, for at most
-LOCK_TIMEOUT_MS while its locks are asked for and then for as long as it takes to rename, which reads no row.
+one lock timeout while its locks are asked for and then for as long as it takes to rename, which reads no row.
 A statement that waits finds the new parent under the name it asked for.
 
 The parent is made before the locks are taken. What it was made from is read again under them, and a
@@ -29,9 +29,9 @@ from typing import TypeVar
 
 import psycopg
 from psycopg import sql
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from bilten_orchestration.errors import Mismatch, Refused, TransientError
+from bilten_orchestration.partitions import metadata
 from bilten_orchestration.partitions.adoption import shape as shapes
 from bilten_orchestration.partitions.adoption.plan import (
     AdoptionPlan,
@@ -44,13 +44,9 @@ from bilten_orchestration.partitions.adoption.plan import (
 from bilten_orchestration.partitions.adoption.shape import Shape
 from bilten_orchestration.partitions.bounds import literal
 from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.premake import (
-    LOCK,
-    LOCK_TIMEOUT_MS,
-    LOCK_WAIT_SECONDS,
-    RETRY_SECONDS,
-    copy_privileges,
-)
+from bilten_orchestration.partitions.likeness import privileges
+from bilten_orchestration.partitions.locking import LOCK, Patience
+from bilten_orchestration.partitions.locking import retried as waited
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -58,11 +54,10 @@ from bilten_orchestration.stores.locks import advisory_lock
 from bilten_orchestration.stores.postgres import Connection
 
 T = TypeVar("T")
-_BUSY = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
 
-class ChangedMeanwhile(TransientError):
-    """Somebody changed the table between reading its shape and locking it."""
+class ChangedMeanwhile(psycopg.errors.LockNotAvailable):
+    """Somebody changed the table between reading its shape and locking it: tried again, as for a lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +75,7 @@ def adopt(
     *,
     execute: bool = False,
     now: datetime | None = None,
+    run: str | None = None,
     progress: Progress = silent,
 ) -> AdoptionReport:
     """Preview, or do it; the months ahead are made by the caller (`ensure_months`), when it was done.
@@ -91,36 +87,32 @@ def adopt(
     ) as connection:
         if not execute:
             return AdoptionReport(plan(connection, table, now=now), executed=False)
-        with advisory_lock(connection, LOCK, wait_seconds=LOCK_WAIT_SECONDS, on_wait=progress):
+        patience = Patience.of(settings.partitions)
+        with advisory_lock(
+            connection, LOCK, wait_seconds=settings.partitions.lock_wait_seconds, on_wait=progress
+        ):
             chosen = plan(connection, table, now=now)
             if chosen.state == "plain":
                 progress(f"{table.name}: CHECK from {chosen.from_at:%F} to before {chosen.to_at:%F}")
-                retried(f"the CHECK on {table.name}", lambda: _check(connection, table, chosen))
+                retried(
+                    patience,
+                    f"the CHECK on {table.name}",
+                    lambda: _check(connection, patience, table, chosen),
+                )
             if chosen.state != "valid":
                 progress(f"{table.name}: validating, about {chosen.rows} rows")
-                _validate(connection, table)
-            locked = retried(f"the swap of {table.name}", lambda: _swap(connection, table, chosen))
+                _validate(connection, patience, table)
+            locked = retried(
+                patience, f"the swap of {table.name}", lambda: _swap(connection, patience, table, chosen, run)
+            )
             progress(f"{table.name}: partitioned; its rows are in {chosen.first}")
     return AdoptionReport(chosen, executed=True, locked_seconds=locked)
 
 
-def retried(what: str, attempt: Callable[[], T]) -> T:
-    """Until its locks are to be had, each waited for LOCK_TIMEOUT_MS, for RETRY_SECONDS at most."""
-    retrying = Retrying(
-        retry=retry_if_exception_type((*_BUSY, ChangedMeanwhile)),
-        wait=wait_random_exponential(multiplier=0.05, max=2),
-        stop=stop_after_delay(RETRY_SECONDS),
-        reraise=True,
-    )
+def retried(patience: Patience, what: str, attempt: Callable[[], T]) -> T:
+    """As in locking.py; what PostgreSQL refuses otherwise is told as that, with nothing changed."""
     try:
-        return retrying(attempt)
-    except _BUSY as error:
-        raise TransientError(
-            f"{what} had to wait for others",
-            expected=f"its locks within {LOCK_TIMEOUT_MS} ms, tried for {RETRY_SECONDS} s",
-            found=str(error).strip().splitlines()[0],
-            next="look for long transactions on the table (pg_stat_activity), then run it again",
-        ) from None
+        return waited(patience, f"{what} had to wait for others", attempt)
     except psycopg.OperationalError as error:
         raise TransientError(
             f"{what} was cut off",
@@ -137,12 +129,12 @@ def retried(what: str, attempt: Callable[[], T]) -> T:
         ) from error
 
 
-def lock_tables(connection: Connection, tables: list[str]) -> float:
-    """ACCESS EXCLUSIVE on all of them, within LOCK_TIMEOUT_MS altogether; returns since when (monotonic).
+def lock_tables(connection: Connection, patience: Patience, tables: list[str]) -> float:
+    """ACCESS EXCLUSIVE on all of them, within one lock timeout altogether; returns since when (monotonic).
 
     Changing a foreign key locks the table that it refers to as well.
     """
-    each = max(LOCK_TIMEOUT_MS // len(tables), 10)
+    each = max(patience.lock_timeout_milliseconds // len(tables), 10)
     connection.execute(f"set local lock_timeout = '{each}ms'")
     since = time.monotonic()
     for name in tables:
@@ -150,9 +142,9 @@ def lock_tables(connection: Connection, tables: list[str]) -> float:
     return since
 
 
-def _check(connection: Connection, table: PartitionedTable, chosen: AdoptionPlan) -> None:
+def _check(connection: Connection, patience: Patience, table: PartitionedTable, chosen: AdoptionPlan) -> None:
     with connection.transaction():
-        connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+        connection.execute(f"set local lock_timeout = '{patience.lock_timeout}'")
         parts = {
             "table": sql.Identifier(table.schema, table.table),
             "check": sql.Identifier(bounds_check(table)),
@@ -170,12 +162,12 @@ def _check(connection: Connection, table: PartitionedTable, chosen: AdoptionPlan
         connection.execute(sql.SQL("comment on constraint {check} on {table} is {bounds}").format(**parts))
 
 
-def _validate(connection: Connection, table: PartitionedTable) -> None:
+def _validate(connection: Connection, patience: Patience, table: PartitionedTable) -> None:
     """SHARE UPDATE EXCLUSIVE: beside writers, however long it takes."""
 
     def once() -> None:
         with connection.transaction():
-            connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+            connection.execute(f"set local lock_timeout = '{patience.lock_timeout}'")
             connection.execute(
                 sql.SQL("alter table {} validate constraint {}").format(
                     sql.Identifier(table.schema, table.table), sql.Identifier(bounds_check(table))
@@ -183,11 +175,11 @@ def _validate(connection: Connection, table: PartitionedTable) -> None:
             )
 
     try:
-        retried(f"validating the CHECK of {table.name}", once)
+        retried(patience, f"validating the CHECK of {table.name}", once)
     except Refused as error:
         if not isinstance(error.__cause__, psycopg.errors.CheckViolation):
             raise
-        drop_check(connection, table)
+        drop_check(connection, patience, table)
         raise TransientError(
             f"{table.name} got rows outside the bounds while they were chosen; the CHECK is dropped again",
             expected="no row older than the oldest, none from the far future",
@@ -196,20 +188,22 @@ def _validate(connection: Connection, table: PartitionedTable) -> None:
         ) from None
 
 
-def drop_check(connection: Connection, table: PartitionedTable) -> None:
+def drop_check(connection: Connection, patience: Patience, table: PartitionedTable) -> None:
     def once() -> None:
         with connection.transaction():
-            connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_MS}ms'")
+            connection.execute(f"set local lock_timeout = '{patience.lock_timeout}'")
             connection.execute(
                 sql.SQL("alter table {} drop constraint if exists {}").format(
                     sql.Identifier(table.schema, table.table), sql.Identifier(bounds_check(table))
                 )
             )
 
-    retried(f"dropping the CHECK of {table.name}", once)
+    retried(patience, f"dropping the CHECK of {table.name}", once)
 
 
-def _swap(connection: Connection, table: PartitionedTable, chosen: AdoptionPlan) -> float:
+def _swap(
+    connection: Connection, patience: Patience, table: PartitionedTable, chosen: AdoptionPlan, run: str | None
+) -> float:
     name = sql.Identifier(table.schema, table.table)
     first = sql.Identifier(table.schema, first_name(table))
     new = f"{table.table}_new"
@@ -217,14 +211,9 @@ def _swap(connection: Connection, table: PartitionedTable, chosen: AdoptionPlan)
         connection.execute("set local search_path = ''")
         found = shapes.read(connection, table.name)
         _make_parent(connection, table, sql.Identifier(table.schema, new), found)
-        since = lock_tables(connection, [table.name, *found.referenced])
+        since = lock_tables(connection, patience, [table.name, *found.referenced])
         if shapes.read(connection, table.name) != found or obstacles(connection, table):
-            raise ChangedMeanwhile(
-                f"{table.name} was changed while its parent was made",
-                expected="nobody changes it meanwhile",
-                found="another shape",
-                next="run it again",
-            )
+            raise ChangedMeanwhile(f"{table.name} was changed while its parent was made")
         numbers = {s.name: shapes.counted(connection, s.name) for s in found.sequences if s.identity}
         _let_go(connection, name, found)
         for old, renamed in ((name, first_name(table)), (sql.Identifier(table.schema, new), table.table)):
@@ -246,7 +235,15 @@ def _swap(connection: Connection, table: PartitionedTable, chosen: AdoptionPlan)
                 sql.Literal(f"{table.name} until {chosen.to_at:%F} (UTC), as it was before partitioning"),
             )
         )
-        _record(connection, table, chosen)
+        metadata.attached(
+            connection,
+            table.name,
+            chosen.first,
+            chosen.from_at,
+            chosen.to_at,
+            rows=chosen.rows,
+            run=run,
+        )
     return time.monotonic() - since
 
 
@@ -266,7 +263,7 @@ def _make_parent(connection: Connection, table: PartitionedTable, new: sql.Ident
         "comment on table {new} is {comment}",
     ):
         connection.execute(sql.SQL(statement).format(**parts))
-    copy_privileges(connection, table, new)
+    privileges(connection, sql.Identifier(table.schema, table.table), new)
 
 
 def _let_go(connection: Connection, name: sql.Identifier, found: Shape) -> None:
@@ -343,19 +340,6 @@ def replica_identity(connection: Connection, name: sql.Identifier, found: Shape)
                 name, sql.Identifier(found.replica_index)
             )
         )
-
-
-def _record(connection: Connection, table: PartitionedTable, chosen: AdoptionPlan) -> None:
-    connection.execute(
-        """
-        insert into system.partition_metadata (table_name, partition_name, from_at, to_at, state, rows, bytes)
-        values (%s, %s, %s, %s, 'attached', %s, %s)
-        on conflict (table_name, partition_name) do update set
-            from_at = excluded.from_at, to_at = excluded.to_at, state = excluded.state,
-            rows = excluded.rows, bytes = excluded.bytes, archive_object = null, archive_digest = null
-        """,
-        (table.name, chosen.first, chosen.from_at, chosen.to_at, chosen.rows, chosen.bytes),
-    )
 
 
 def adopted(connection: Connection, table: PartitionedTable) -> bool:

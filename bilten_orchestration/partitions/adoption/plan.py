@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from bilten_orchestration.errors import Problem, Refused
-from bilten_orchestration.partitions.bounds import Month
+from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.stores.postgres import Connection
 
@@ -64,7 +64,7 @@ def plan(connection: Connection, table: PartitionedTable, *, now: datetime | Non
             f"{table.name} cannot be adopted",
             expected="an ordinary table that is not partitioned",
             found={None: "no such table", "p": "it is partitioned already"}.get(found, f"relkind {found}"),
-            next="bilten partitions list",
+            next="bilten partitions list; apply makes what is missing of a partitioned one",
         )
     problems = obstacles(connection, table)
     if problems:
@@ -129,10 +129,13 @@ def _bounds(connection: Connection, table: PartitionedTable, now: datetime) -> t
             next=f"select from {table.name} where not isfinite({table.column}), and correct what it finds",
         )
     oldest, newest = (row[0] or now), (row[1] or now)
-    ahead = Month.of(now)
-    if (ahead.end - now).days < MARGIN_DAYS:
+    ahead = Period.of(now, table.interval)
+    while (ahead.end - now).days < MARGIN_DAYS:
         ahead = ahead.plus(1)
-    return Month.of(min(oldest, now)).start, max(ahead, Month.of(newest)).end
+    return (
+        Period.of(min(oldest, now), table.interval).start,
+        max(ahead, Period.of(newest, table.interval)).end,
+    )
 
 
 def obstacles(connection: Connection, table: PartitionedTable) -> list[Problem]:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from bilten_orchestration.errors import Refused, TransientError
-from bilten_orchestration.partitions import premake
+from bilten_orchestration.partitions import locking, metadata
 from bilten_orchestration.partitions.adoption import back as backward
 from bilten_orchestration.partitions.adoption import forward, plan, shape
 from bilten_orchestration.partitions.adoption.back import back
@@ -19,6 +19,7 @@ from bilten_orchestration.partitions.adoption.forward import adopt
 from bilten_orchestration.partitions.adoption.plan import kind
 from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import PartitionedTable
+from bilten_orchestration.partitions.locking import Patience
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.postgres import Connection
@@ -228,14 +229,14 @@ def test_and_back(visits: Connection, database: Settings) -> None:
 def test_an_unfinished_one_goes_on_or_back(visits: Connection, database: Settings) -> None:
     with postgres.connect(database.postgres) as holder:
         chosen = plan.plan(visits, TABLE, now=NOW)
-        forward._check(visits, TABLE, chosen)
+        forward._check(visits, Patience(), TABLE, chosen)
         holder.rollback()
     assert plan.plan(visits, TABLE, now=datetime(2026, 5, 30, tzinfo=UTC)).state == "checked"
     assert back(database, TABLE, execute=True).executed
     assert plan.plan(visits, TABLE, now=NOW).state == "plain"
     with pytest.raises(Refused, match="was not adopted"):
         back(database, TABLE)
-    forward._check(visits, TABLE, chosen)
+    forward._check(visits, Patience(), TABLE, chosen)
     report = adopt(database, TABLE, execute=True, now=datetime(2026, 5, 30, tzinfo=UTC))
     assert report.plan.to_at == HIGH
 
@@ -243,7 +244,8 @@ def test_an_unfinished_one_goes_on_or_back(visits: Connection, database: Setting
 _WAYS: dict[str, tuple[str, str]] = {
     "unique without the key": ("create unique index numbers on events.visits (number)", "numbers"),
     "primary key without it": (
-        "alter table events.visits replica identity full; alter table events.visits drop constraint visits_pkey;"
+        "alter table events.visits replica identity full;"
+        " alter table events.visits drop constraint visits_pkey;"
         " alter table events.visits add primary key (id)",
         "does not contain created_at",
     ),
@@ -316,20 +318,19 @@ def test_everything_is_told_at_once(visits: Connection, database: Settings) -> N
 def test_rows_outside_that_come_meanwhile(visits: Connection, database: Settings) -> None:
     chosen = plan.plan(visits, TABLE, now=NOW)
     insert(visits, "2019-01-01")
-    forward._check(visits, TABLE, chosen)
+    forward._check(visits, Patience(), TABLE, chosen)
     with pytest.raises(TransientError, match="dropped again"):
-        forward._validate(visits, TABLE)
+        forward._validate(visits, Patience(), TABLE)
     assert adopt(database, TABLE, execute=True, now=NOW).plan.from_at == datetime(2019, 1, 1, tzinfo=UTC)
 
 
-def test_a_busy_table_is_given_up_and_stays_as_it_was(
-    visits: Connection, database: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forward, "RETRY_SECONDS", 1)
+def test_a_busy_table_is_given_up_and_stays_as_it_was(visits: Connection, database: Settings) -> None:
+    short = database.partitions.model_copy(update={"lock_retry_seconds": 1})
+    impatient = database.model_copy(update={"partitions": short})
     with postgres.connect(database.postgres) as holder:
         holder.execute("select from events.visits limit 1")
         with pytest.raises(TransientError, match=r"the CHECK on events\.visits had to wait"):
-            adopt(database, TABLE, execute=True, now=NOW)
+            adopt(impatient, TABLE, execute=True, now=NOW)
     assert plan.plan(visits, TABLE, now=NOW).state == "plain"
 
 
@@ -391,7 +392,7 @@ def _wait(condition: Callable[[], object]) -> None:
 @pytest.mark.faults
 def test_killed_at_every_step_it_goes_on(visits: Connection, database: Settings) -> None:
     """Cases 1 to 5 of forward.py, and the same for the way back."""
-    modules = (forward, backward, plan, shape, premake, locks)
+    modules = (forward, backward, plan, shape, locking, metadata, locks)
     seen: set[str] = set()
     for number in range(1, 100_000, 7):
         before = kind(visits, TABLE.name)

@@ -11,11 +11,12 @@ import psycopg
 import pytest
 
 from bilten_orchestration.errors import LockHeld, Refused, TransientError
-from bilten_orchestration.partitions import catalogue
+from bilten_orchestration.partitions import catalogue, creation, likeness
 from bilten_orchestration.partitions import premake as engine
 from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import BY_NAME
 from bilten_orchestration.partitions.listing import list_partitions
+from bilten_orchestration.partitions.locking import Patience
 from bilten_orchestration.partitions.premake import ensure_months, premake
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
@@ -235,14 +236,13 @@ def test_a_busy_parent_is_tried_again_and_writers_do_not_queue_behind(
     assert slowest < 0.5  # generous for a busy machine; a queue behind ATTACH would last the whole second
 
 
-def test_a_lock_that_is_never_to_be_had_ends_in_a_message(
-    database: Settings, owner: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "RETRY_SECONDS", 1)
+def test_a_lock_that_is_never_to_be_had_ends_in_a_message(database: Settings, owner: Connection) -> None:
     with postgres.connect(database.postgres) as holder:
         holder.execute("lock table users.user_behavior in share update exclusive mode")
         with pytest.raises(TransientError, match="could not be attached"):
-            ensure_months(owner, TABLE, date(2026, 2, 1), date(2026, 2, 1))
+            ensure_months(
+                owner, TABLE, date(2026, 2, 1), date(2026, 2, 1), patience=Patience(retry_seconds=1)
+            )
     assert attached(owner, TABLE) == []
     assert owner.execute("select to_regclass('users.user_behavior_p202602')").fetchone() == (None,)
 
@@ -262,7 +262,7 @@ def test_a_kill_leaves_a_month_whole_or_not_there(database: Settings, owner: Con
 
     killed = 0
     for number in range(1, 100_000, 11):
-        if not killed_before_line(work, (engine, catalogue, locks), number):
+        if not killed_before_line(work, (engine, creation, likeness, catalogue, locks), number):
             break
         killed += 1
         wait_until(lambda: _free(owner))
