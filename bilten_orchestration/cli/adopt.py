@@ -1,4 +1,4 @@
-"""`bilten partitions adopt`: an ordinary table becomes partitioned, or goes back; a default one is emptied."""
+"""`bilten partitions adopt`: an ordinary table becomes partitioned, or back; a default one is emptied."""
 
 from __future__ import annotations
 

@@ -107,12 +107,7 @@ def _found(connection: Connection, table: PartitionedTable) -> tuple[bool, Defau
     """The default partition, or the table that a killed run left of it; whether it is attached."""
     partitions = attached(connection, table.name)
     default = next((p.name for p in partitions if p.is_default), None)
-    left = connection.execute(
-        "select objoid::regclass::text from pg_description"
-        " where classoid = 'pg_class'::regclass and objsubid = 0 and description = %s",
-        (_MARK.format(table.name),),
-    ).fetchone()
-    name = default or (left and str(left[0]))
+    name = default or leftover(connection, table)
     if not name:
         raise Refused(
             f"{table.name} has no default partition",
@@ -147,6 +142,16 @@ def _found(connection: Connection, table: PartitionedTable) -> tuple[bool, Defau
     if problems:
         raise Refused(problems)
     return default is not None, DefaultReport(table.name, name, rows, (), 0, executed=False)
+
+
+def leftover(connection: Connection, table: PartitionedTable) -> str | None:
+    """The table that a killed run left of a default partition."""
+    row = connection.execute(
+        "select objoid::regclass::text from pg_description"
+        " where classoid = 'pg_class'::regclass and objsubid = 0 and description = %s",
+        (_MARK.format(table.name),),
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def _homeless(connection: Connection, table: PartitionedTable, name: str) -> list[Problem]:
