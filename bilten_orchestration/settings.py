@@ -557,6 +557,23 @@ class PartitionSettings(Section):
         description="Where the newest rows of all partitioned tables are older, nothing is ended: the clock"
         " may be ahead, and time without rows makes nothing older.",
     )
+    parts_limit: int = Field(
+        150,
+        ge=10,
+        le=100_000,
+        description="Parts of one month of ClickHouse above which it is told: inserts are slowed down at"
+        " 1000 (parts_to_delay_insert).",
+    )
+    mutation_seconds: int = Field(
+        3600, ge=60, le=604_800, description="A mutation of ClickHouse that takes longer is told as stuck."
+    )
+    overdue_days: int = Field(
+        7,
+        ge=1,
+        le=365,
+        description="A month of ClickHouse that is over for so long and still there fails the check: no TTL"
+        " would remove it.",
+    )
     archive_slice_bytes: int = Field(
         256 << 20,
         ge=1 << 20,
