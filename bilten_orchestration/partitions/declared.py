@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from bilten_orchestration.errors import Problem
-from bilten_orchestration.partitions.bounds import INTERVALS, LONGEST_SUFFIX, Interval
+from bilten_orchestration.partitions.bounds import INTERVALS, LONGEST_SUFFIX, Interval, Period
 
 AtEnd = Literal["archive_and_drop", "drop", "keep_detached"]
 AT_ENDS: tuple[AtEnd, ...] = ("archive_and_drop", "drop", "keep_detached")
@@ -52,6 +53,14 @@ class PartitionedTable:
     @property
     def table(self) -> str:
         return self.name.partition(".")[2]
+
+    def kept_from(self, now: datetime) -> datetime:
+        """What is over by then has left the retention."""
+        return Period.of(now, self.interval).plus(1 - self.retention).start
+
+    def ready_until(self, now: datetime) -> datetime:
+        """Up to here (exclusive) partitions are there ahead."""
+        return Period.of(now, self.interval).plus(self.premake).end
 
 
 #: Of PostgreSQL.

@@ -26,8 +26,8 @@ class Recorded:
 
     table: str
     partition: str
-    from_at: datetime
-    to_at: datetime
+    from_at: datetime | None
+    to_at: datetime | None
     state: State
     rows: int | None
     bytes: int | None
@@ -42,7 +42,8 @@ def read(connection: Connection, table: str) -> tuple[Recorded, ...]:
     with connection.transaction():
         rows = connection.execute(
             """
-            select table_name, partition_name, from_at, to_at, state, rows, bytes, archive_object,
+            select table_name, partition_name, case when isfinite(from_at) then from_at end,
+                   case when isfinite(to_at) then to_at end, state, rows, bytes, archive_object,
                    archive_digest, relation_oid::bigint, hold_until
             from system.partition_metadata where table_name = %s order by from_at, partition_name
             """,
@@ -55,8 +56,8 @@ def attached(
     connection: Connection,
     table: str,
     partition: str,
-    from_at: datetime,
-    to_at: datetime,
+    from_at: datetime | None,
+    to_at: datetime | None,
     *,
     rows: int,
     run: str | None,
@@ -66,7 +67,8 @@ def attached(
         """
         insert into system.partition_metadata
             (table_name, partition_name, from_at, to_at, state, rows, bytes, relation_oid, hold_until, run_id)
-        values (%(table)s, %(partition)s::text, %(from_at)s, %(to_at)s, 'attached', %(rows)s,
+        values (%(table)s, %(partition)s::text, coalesce(%(from_at)s, '-infinity'::timestamptz),
+                coalesce(%(to_at)s, 'infinity'::timestamptz), 'attached', %(rows)s,
                 pg_total_relation_size(%(partition)s::text::regclass), %(partition)s::text::regclass,
                 %(hold)s, %(run)s)
         on conflict (table_name, partition_name) do update set
@@ -87,4 +89,87 @@ def attached(
             "hold": hold_until,
             "run": run,
         },
+    )
+
+
+def changed(
+    connection: Connection,
+    table: str,
+    partition: str,
+    state: State,
+    run: str | None,
+    *,
+    rows: int | None = None,
+    bytes: int | None = None,
+    archive: str | None = None,
+    digest: str | None = None,
+) -> None:
+    """What is None stays as it was; one that is dropped has no table any more."""
+    connection.execute(
+        """
+        update system.partition_metadata set
+            state = %(state)s, run_id = %(run)s, rows = coalesce(%(rows)s, rows),
+            bytes = coalesce(%(bytes)s, bytes), archive_object = coalesce(%(archive)s, archive_object),
+            archive_digest = coalesce(%(digest)s, archive_digest),
+            relation_oid = case when %(state)s = 'dropped' then null else relation_oid end,
+            hold_until = case when %(state)s = 'attached' then hold_until end
+        where table_name = %(table)s and partition_name = %(partition)s
+        """,
+        {
+            "table": table,
+            "partition": partition,
+            "state": state,
+            "run": run,
+            "rows": rows,
+            "bytes": bytes,
+            "archive": archive,
+            "digest": digest,
+        },
+    )
+
+
+def follow(connection: Connection, table: str, partition: str) -> None:
+    """The row of a table that somebody renamed takes its new name."""
+    connection.execute(
+        """
+        update system.partition_metadata set partition_name = %(partition)s::text
+        where table_name = %(table)s and partition_name <> %(partition)s::text
+          and relation_oid = to_regclass(%(partition)s::text)
+          and not exists (select 1 from system.partition_metadata
+                          where table_name = %(table)s and partition_name = %(partition)s::text)
+        """,
+        {"table": table, "partition": partition},
+    )
+
+
+def detaching(
+    connection: Connection,
+    table: str,
+    partition: str,
+    from_at: datetime | None,
+    to_at: datetime | None,
+    run: str | None,
+) -> None:
+    """Also of a partition that nobody had recorded, or that was renamed since: its row follows the table."""
+    connection.execute(
+        """
+        delete from system.partition_metadata
+        where table_name = %(table)s and partition_name <> %(partition)s
+          and relation_oid = %(partition)s::text::regclass
+        """,
+        {"table": table, "partition": partition},
+    )
+    connection.execute(
+        """
+        insert into system.partition_metadata
+            (table_name, partition_name, from_at, to_at, state, bytes, relation_oid, run_id)
+        values (%(table)s, %(partition)s::text, coalesce(%(from_at)s, '-infinity'::timestamptz),
+                coalesce(%(to_at)s, 'infinity'::timestamptz), 'detaching',
+                pg_total_relation_size(%(partition)s::text::regclass), %(partition)s::text::regclass, %(run)s)
+        on conflict (table_name, partition_name) do update set
+            from_at = excluded.from_at, to_at = excluded.to_at, state = excluded.state,
+            bytes = excluded.bytes, relation_oid = excluded.relation_oid, run_id = excluded.run_id,
+            archive_object = null, archive_digest = null, hold_until = null
+        """,
+        {"table": table, "partition": partition, "from_at": from_at, "to_at": to_at, "run": run},
     )
