@@ -34,6 +34,7 @@ from bilten_orchestration.partitions import (
     expiry,
     journal,
     metadata,
+    restore,
     seen,
     trust,
 )
@@ -127,6 +128,7 @@ def apply(
             )
         )
         work = _Work(settings, connection, tables, by, run, progress)
+        restore.sweep(connection, tables, progress)
         planned = _Planned.of(settings, connection, tables, first, limit, progress, work.create)
         work.problems += planned.plan.problems
         swept = 0

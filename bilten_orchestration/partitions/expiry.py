@@ -10,6 +10,7 @@ The right-hand side is what a kill leaves.
 
 from __future__ import annotations
 
+from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.partitions import archives, journal
@@ -32,6 +33,7 @@ def expire(
     assert action.archive is not None  # noqa: S101
     archive = archives.read_one(opened.repository, opened.ring, action.archive)
     with (
+        lock.held(settings, "copies", progress),  # no copy is under way, which would bring it back
         Opened.of(settings, new=False, bucket="copy", progress=progress) as copy,
         journal.entry(
             opened,

@@ -103,8 +103,11 @@ class _Planner:
     # -- creating -----------------------------------------------------------------------------
 
     def create(self, first: datetime | None) -> None:
+        there = {(p.low, p.high) for p in self.seen.attached}
         for period in self._wanted(first):
             low, high = period.start, period.end
+            if (low, high) in there:
+                continue
             over = [p for p in self.seen.attached if p.overlaps(low, high)]
             name = f"{self.table.table}_{period.suffix}"
             if any(p.covers(low, high) for p in over):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -100,3 +101,10 @@ def shelf(servers: Any, database: Settings, owner: Connection) -> Shelf:
 def months_ago(number: int) -> date:
     """The first day of that month (UTC)."""
     return Period.of(datetime.now(UTC)).plus(-number).first
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
