@@ -14,6 +14,8 @@ snapshot.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from psycopg import sql
 
 from bilten_orchestration.partitions import likeness, metadata
@@ -47,7 +49,7 @@ def _once(
     with connection.transaction():
         connection.execute(sql.SQL("set local lock_timeout = {}").format(sql.Literal(patience.lock_timeout)))
         likeness.create_like(connection, parent, child, table.storage)
-        check = add_check(connection, table, child, name, low_high=(literal(low), literal(high)))
+        check = add_check(connection, table, child, name, low=low, high=high)
         comment = f"{table.name} of {period} (UTC)"
         connection.execute(sql.SQL("comment on table {} is {}").format(child, sql.Literal(comment)))
         connection.execute(
@@ -66,20 +68,25 @@ def add_check(
     child: sql.Identifier,
     name: str,
     *,
-    low_high: tuple[str, str],
+    low: datetime | None,
+    high: datetime | None,
 ) -> sql.Identifier:
-    """A validated CHECK of the bounds (literals), so that ATTACH scans nothing. Returns its name."""
-    check = sql.Identifier(f"{name}_bounds")
+    """A validated CHECK of the bounds, so that ATTACH scans nothing. Returns its name."""
+    check = bounds_check(name)
+    column = sql.Identifier(table.column)
+    conditions = [sql.SQL("{} is not null").format(column)]
+    if low is not None:
+        conditions.append(sql.SQL("{} >= {}").format(column, sql.SQL(literal(low))))
+    if high is not None:
+        conditions.append(sql.SQL("{} < {}").format(column, sql.SQL(literal(high))))
     connection.execute(
-        sql.SQL(
-            "alter table {child} add constraint {check} check"
-            " ({column} is not null and {column} >= {low} and {column} < {high})"
-        ).format(
-            child=child,
-            check=check,
-            column=sql.Identifier(table.column),
-            low=sql.SQL(low_high[0]),
-            high=sql.SQL(low_high[1]),
+        sql.SQL("alter table {} add constraint {} check ({})").format(
+            child, check, sql.SQL(" and ").join(conditions)
         )
     )
     return check
+
+
+def bounds_check(name: str) -> sql.Identifier:
+    """The name of that CHECK; `name` of the table without its schema."""
+    return sql.Identifier(f"{name}_bounds")

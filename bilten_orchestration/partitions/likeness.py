@@ -146,10 +146,15 @@ def _security(connection: Connection, parent: sql.Identifier, child: sql.Identif
         connection.execute(alter + sql.SQL("owner to {}").format(sql.SQL(owner)))
 
 
-def privileges(connection: Connection, parent: sql.Identifier, child: sql.Identifier) -> None:
-    """LIKE copies none, and default privileges may have given others: first nothing, then the parent's."""
+def revoke_all(connection: Connection, child: sql.Identifier) -> None:
+    """Default privileges may have given some; the owner keeps what is his."""
     for (grantee,) in connection.execute(_GRANTEES, (child.as_string(connection),)).fetchall():
         connection.execute(sql.SQL("revoke all on {} from {}").format(child, sql.SQL(grantee)))
+
+
+def privileges(connection: Connection, parent: sql.Identifier, child: sql.Identifier) -> None:
+    """LIKE copies none: first nothing, then the parent's."""
+    revoke_all(connection, child)
     for privilege, columns, grantee, grantable in connection.execute(
         _GRANTED, {"parent": parent.as_string(connection)}
     ).fetchall():

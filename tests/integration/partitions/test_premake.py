@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import psycopg
@@ -21,6 +20,7 @@ from bilten_orchestration.partitions.premake import ensure_months, premake
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.postgres import Connection
+from tests.integration.partitions.conftest import wait_until
 from tests.kills import killed_before_line
 
 TABLE = "users.user_behavior"
@@ -37,13 +37,6 @@ def insert(connection: Connection, at: str) -> str:
     ).fetchone()
     assert row is not None
     return str(row[0])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def test_months_from_first_to_last_and_only_once(owner: Connection) -> None:
