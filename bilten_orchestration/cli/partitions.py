@@ -13,10 +13,10 @@ from bilten_orchestration.cli.backup import BucketChoice, FromBucket, size
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bilten_orchestration.partitions.apply import ApplyReport
     from bilten_orchestration.partitions.listing import PartitionRow
     from bilten_orchestration.partitions.plan import Action
     from bilten_orchestration.partitions.restore import RestoreReport
+    from bilten_orchestration.partitions.run import RunReport
 
 Limit = Annotated[
     int | None,
@@ -42,7 +42,7 @@ def plan(limit: Limit = None, as_json: output.Json = False) -> None:
     Exits 1 when something hinders: a default partition, bounds that overlap, a foreign key, a clock.
     """
     with output.errors("partitions plan", as_json=as_json):
-        from bilten_orchestration.partitions.apply import preview
+        from bilten_orchestration.partitions.run import preview
         from bilten_orchestration.settings_loading import load_settings
 
         found = preview(load_settings(), limit=limit, progress=output.say)
@@ -62,7 +62,7 @@ def apply(limit: Limit = None, as_json: output.Json = False) -> None:
     finished by the next. Exits 1 when something hinders; the rest is done.
     """
     with output.errors("partitions apply", as_json=as_json):
-        from bilten_orchestration.partitions.apply import apply as carry_out
+        from bilten_orchestration.partitions.run import apply as carry_out
         from bilten_orchestration.settings_loading import load_settings
 
         report = carry_out(load_settings(), limit=limit, by="bilten partitions apply", progress=output.say)
@@ -96,9 +96,28 @@ def restore(
     It is held: maintenance does not end it again before the hold is over.
     """
     with output.errors("partitions restore", as_json=as_json):
+        from bilten_orchestration.errors import UsageError
         from bilten_orchestration.partitions.restore import restore as bring_back
+        from bilten_orchestration.partitions.run import is_of_clickhouse, restore_month
         from bilten_orchestration.settings_loading import load_settings
 
+        if is_of_clickhouse(table):
+            if beside or bucket is not BucketChoice.first or hold_days is not None:
+                raise UsageError(
+                    "--beside, --hold-days and --from are of tables of PostgreSQL",
+                    expected=f"bilten partitions restore {table} {period}",
+                    next="a month of ClickHouse comes back beside whatever rows it has by now",
+                )
+            month = restore_month(
+                load_settings(), table, period, by="bilten partitions restore", progress=output.say
+            )
+            output.finish(
+                "partitions restore",
+                month,
+                as_json=as_json,
+                human=lambda: print(f"{month.partition}: {month.rows:,} rows, from {month.archive}"),
+            )
+            return
         report = bring_back(
             load_settings(),
             table,
@@ -112,13 +131,25 @@ def restore(
         output.finish("partitions restore", report, as_json=as_json, human=lambda: _show_restored(report))
 
 
-def list_(as_json: output.Json = False) -> None:
-    """Every partition of the declared tables: bounds (UTC), rows (estimated), bytes."""
+def list_(
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Record partitions as they are now, where somebody changed them.")
+    ] = False,
+    as_json: output.Json = False,
+) -> None:
+    """Every partition of the declared tables: bounds (UTC), rows (estimated), bytes.
+
+    Exits 1 when the next interval is not there, or when a partition is not as it was recorded.
+    """
     with output.errors("partitions list", as_json=as_json):
+        from bilten_orchestration.partitions.drift import reconcile
         from bilten_orchestration.partitions.listing import list_partitions
         from bilten_orchestration.settings_loading import load_settings
 
-        rows, problems = list_partitions(load_settings())
+        settings = load_settings()
+        found = reconcile(settings, measure=False, accept=accept, run="bilten partitions list")
+        rows, problems = list_partitions(settings)
+        problems += found.problems
         output.finish(
             "partitions list",
             {"partitions": rows},
@@ -138,13 +169,13 @@ def _show_actions(actions: Iterable[Action]) -> None:
         _wrapped(f"{each.reason}{rows}{'' if not each.bytes else f', {size(each.bytes)}'}")
 
 
-def _show_applied(report: ApplyReport) -> None:
+def _show_applied(report: RunReport) -> None:
     if not report.done:
         print("nothing was done")
     for each in report.done:
         print(f"{each.action.action:<8} {each.action.partition}, {each.seconds:.1f} s")
         if each.archive is not None:
-            _wrapped(f"{each.rows:,} rows, {each.archive}")
+            _wrapped(f"{each.rows or 0:,} rows, {each.archive}")
     kept = [each for each in report.plan.actions if each.action == "keep"]
     if kept:
         _show_actions(kept)

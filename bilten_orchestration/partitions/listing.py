@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -9,9 +10,10 @@ from typing import Literal
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.catalogue import Attached, attached
-from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
+from bilten_orchestration.partitions.clickhouse import months
+from bilten_orchestration.partitions.declared import CLICKHOUSE, DECLARED, PartitionedTable
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores import clickhouse, postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,26 @@ def list_partitions(
                 for period in (current, current.plus(1))
                 if not any(p.covers(period.start, period.end) for p in found)
             ]
+    for months_of in CLICKHOUSE if settings.clickhouse.host else ():
+        rows += _months(settings, months_of)
     return rows, problems
+
+
+def _months(settings: Settings, table: PartitionedTable) -> list[PartitionRow]:
+    """Of ClickHouse, where a month comes with its first row."""
+    with closing(clickhouse.connect(settings.clickhouse)) as client:
+        return [
+            PartitionRow(
+                table=table.name,
+                partition=months.name_of(table, month.period),
+                from_at=month.period.start,
+                to_at=month.period.end,
+                state="attached",
+                rows=month.rows,
+                bytes=month.bytes,
+            )
+            for month in months.read(client, table.name)
+        ]
 
 
 def _row(table: PartitionedTable, partition: Attached) -> PartitionRow:

@@ -286,7 +286,7 @@ def _default(table: PartitionedTable, partition: Attached) -> Problem:
         f"{table.name} has a default partition, {partition.name}",
         expected="none: rows in it would hinder each new partition, and it blocks DETACH CONCURRENTLY",
         found=partition.name,
-        next=f"alter table {table.name} detach partition {partition.name}, then insert its rows again",
+        next=f"bilten partitions adopt {table.name} --default moves its rows to their partitions",
     )
 
 

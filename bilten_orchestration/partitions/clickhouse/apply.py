@@ -1,8 +1,8 @@
 """A run over the monthly tables of ClickHouse: what is over is archived, proven and dropped.
 
-Under the locks `partitions` (one runner), `snapshot` (nobody reads one) and `sync` (no build reads while a month
-leaves). What ended is recorded in PostgreSQL after it ended in ClickHouse: a kill in between leaves a month that
-is recorded and gone, with an archive of its digest; the next run records that (`settle`).
+Under the locks `partitions` (one runner), `snapshot` (nobody reads one) and `sync` (no build reads while a
+month leaves). What ended is recorded in PostgreSQL after it ended in ClickHouse: a kill in between leaves a
+month that is recorded and gone, with an archive of its digest; the next run records that (`settle`).
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def make(
 def read_back(
     client: Client, opened: Opened, archive: Archive, table: PartitionedTable, progress: Progress
 ) -> Measured:
-    """Every file, from the bucket, into a new table of the same shape: `proof(table)`, which the caller drops."""
+    """Every file, from the bucket, into a new table, `proof(table)`, which the caller drops."""
     from bilten_orchestration.partitions.bounds import Period
 
     assert archive.from_at is not None  # noqa: S101 a month has bounds
@@ -125,7 +125,7 @@ def require_equal(archive: Archive, found: Measured, what: str) -> None:
             f"what {what} of {archive.partition} is not what was archived",
             expected=f"{archive.rows:,} rows, digest {archive.digest}",
             found=f"{found.rows:,} rows, digest {found.digest}",
-            next="nothing was dropped: see who writes into a month that is over; the next run archives it anew",
+            next="nothing was dropped: see who writes into an old month; the next run archives it anew",
         )
 
 

@@ -1,8 +1,8 @@
 """A month's rows as a number that background merges do not change.
 
-analytics.events is a ReplacingMergeTree: a repeated delivery is there twice until a merge. So rows are read with
-FINAL, day by day, for the day leads the sort key and memory stays bounded. The hash is SipHash of the stored
-columns as text: independent of compression, parts and order, and the same in every version.
+analytics.events is a ReplacingMergeTree: a repeated delivery is there twice until a merge. So rows are read
+with FINAL, day by day, for the day leads the sort key and memory stays bounded. The hash is SipHash of the
+stored columns as text: independent of compression, parts and order, and the same in every version.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ would be lost. So the month moves into a table of its own, where nobody writes, 
 What a kill leaves, by the step it comes in:
 
     1  a table like the month's is made         it, empty
-    2  MOVE PARTITION                           nothing, or all of the month in that table; the next run compares
-                                                and drops, or moves it back
+    2  MOVE PARTITION                           nothing, or all of the month in that table; the next run
+                                                compares and drops, or moves it back
     3  compared with the archive; other rows    the same
        are moved back
     4  the month of the sums per minute goes    the same, without that month of sums, which restore makes anew

@@ -54,9 +54,11 @@ def proof(table: PartitionedTable) -> str:
 
 
 def read(client: Client, table: str) -> tuple[Month, ...]:
-    """By month; what is empty is left out (a month that was moved leaves an empty part for a while). None where the table is empty, or is not there (system.parts does not tell them apart).
+    """By month; none where there is no such table, which system.parts does not tell from an empty one.
 
-    Raises Mismatch for a partition that is no month."""
+    What is empty is left out: a month that was moved leaves an empty part for a while. Raises Mismatch for a
+    partition that is no month.
+    """
     rows = client.query(
         """
         select partition_id, sum(rows), sum(bytes_on_disk), count()

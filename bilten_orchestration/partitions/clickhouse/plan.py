@@ -1,11 +1,11 @@
-"""Which months of ClickHouse end, and why: pure over what was read. Cases as in partitions/plan.py, where they
-are the same, and:
+"""Which months of ClickHouse end, and why: pure over what was read. Cases as in partitions/plan.py, where
+they are the same, and:
 
     16  rows in a month that was archived and dropped: keep, and problem
 
 Late clicks come within 72 h, and months are kept for years, so only a backfill writes into such a month. Its
-rows alone would make an archive that looks like the month and is not; so the archived ones are restored beside
-them first (`bilten partitions restore`), and the month then ends whole, with a new archive.
+rows alone would make an archive that looks like the month and is not; so the archived ones are restored
+beside them first (`bilten partitions restore`), and the month then ends whole, with a new archive.
 """
 
 from __future__ import annotations

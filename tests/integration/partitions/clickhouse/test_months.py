@@ -42,7 +42,8 @@ def clicks(client: Client, period: Period, rows: int = 200, seed: int = 0) -> No
         insert into analytics.events (click_id, event_id, session_id, visitor_id, event_type, event_name,
                                       timestamp, local_date, properties, user_agent, page_url)
         select reinterpretAsUUID(sipHash128(number, {seed}, '{period}')),
-               generateUUIDv4(1), generateUUIDv4(2), generateUUIDv4(3), 'page_view', concat('näme ', toString(number)),
+               generateUUIDv4(1), generateUUIDv4(2), generateUUIDv4(3), 'page_view',
+               concat('näme ', toString(number)),
                toDateTime64('{period.first} 10:00:00', 3, 'UTC') + toIntervalMinute(number * 30),
                toDate('{period.first}'), map('device', 'mobile', 'country', 'TH'), '', 'https://x.test/'
         from numbers({rows})
@@ -62,7 +63,7 @@ def content(client: Client, period: Period) -> list[tuple[object, ...]]:
         f"select {names}, created_date from analytics.events final"
         f" where toYYYYMM(created_date) = {months.partition_id(period)} order by click_id"
     ).result_rows
-    return [tuple(str(value) for value in row) for row in rows]
+    return sorted(tuple(str(value) for value in row) for row in rows)
 
 
 def sums(client: Client) -> list[tuple[object, ...]]:
