@@ -16,7 +16,9 @@ def of_table(table: PartitionedTable, report: RunReport) -> str:
         return f"Nothing to do for {table.name}."
     lines = ["| partition | action | why | done |", "| --- | --- | --- | --- |"]
     for each in planned[:SHOWN_LINES]:
-        end = "yes" if (each.partition, each.action) in carried_out else "-" if each.action == "keep" else "no"
+        end = (
+            "yes" if (each.partition, each.action) in carried_out else "-" if each.action == "keep" else "no"
+        )
         lines.append(f"| {each.partition} | {each.action} | {each.reason} | {end} |")
     if len(planned) > SHOWN_LINES:
         lines.append(f"\n{len(planned) - SHOWN_LINES} more: `bilten partitions plan`")

@@ -49,13 +49,13 @@ LOST = {
         "by local day",
         "analytics.events",
         "",
-        "select count() from analytics.events where local_date = {low_day}",
+        "select uniq(click_id) from analytics.events where local_date = '2026-01-05'",
     ),
     "a function in ClickHouse": QueryPattern(
         "as text",
         "analytics.events",
         "",
-        "select count() from analytics.events where toString(created_date) like '2026-%'",
+        "select uniq(click_id) from analytics.events where toString(created_date) like '2026-%'",
     ),
 }
 
