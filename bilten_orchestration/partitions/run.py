@@ -16,7 +16,7 @@ from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse import apply as of_clickhouse
 from bilten_orchestration.partitions.clickhouse.apply import MonthsReport
 from bilten_orchestration.partitions.clickhouse.months import Month
-from bilten_orchestration.partitions.declared import CLICKHOUSE
+from bilten_orchestration.partitions.declared import CLICKHOUSE, PartitionedTable
 from bilten_orchestration.partitions.drift import reconcile
 from bilten_orchestration.partitions.plan import Action, Plan
 from bilten_orchestration.progress import Progress, silent
@@ -44,7 +44,7 @@ class RunReport:
 def preview(settings: Settings, *, limit: int | None = None, progress: Progress = silent) -> Plan:
     """What a run would do. Raises what `apply.preview` of PostgreSQL does."""
     plans = [of_postgres.preview(settings, limit=limit, progress=progress)]
-    for table in CLICKHOUSE:
+    for table in _months(settings, progress):
         try:
             found = of_clickhouse.look(settings, table, limit=limit)
             plans.append(Plan(found.plan.actions, found.problems))
@@ -66,7 +66,7 @@ def apply(
     problems = [*first.problems, *reconcile(settings, run=run).problems]
     plans, done = [first.plan], list(first.done)
     months: dict[str, tuple[Month, ...]] = {}
-    for table in CLICKHOUSE:
+    for table in _months(settings, progress):
         try:
             found: MonthsReport = of_clickhouse.apply(
                 settings, table, limit=limit, run=run, progress=progress
@@ -81,6 +81,14 @@ def apply(
     return RunReport(
         Plan.joined(plans), tuple(done), first.swept_bytes, tuple(dict.fromkeys(problems)), months
     )
+
+
+def _months(settings: Settings, progress: Progress) -> tuple[PartitionedTable, ...]:
+    """No address is a deployment without ClickHouse; one that does not answer is a problem."""
+    if settings.clickhouse.host is None:
+        progress("ClickHouse has no address: nothing is done there")
+        return ()
+    return CLICKHOUSE
 
 
 def is_of_clickhouse(name: str) -> bool:

@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.errors import Problem, Refused
-from bilten_orchestration.partitions import archives, metadata
+from bilten_orchestration.errors import Mismatch, Problem, Refused
+from bilten_orchestration.partitions import archives, journal, metadata
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse import archive as archiving
@@ -93,12 +93,15 @@ def apply(
                 record.changed(connection, made[action.partition], "archived", run)
             elif action.action == "drop":
                 archive = made[action.partition]
-                ending.drop(client, opened, table, archive, progress)
-                record.changed(connection, archive, "dropped", run)
+                with _entry(opened, "drop", archive, run):
+                    ending.drop(client, opened, table, archive, progress)
+                    record.changed(connection, archive, "dropped", run)
             else:
                 _finalize(connection, client, opened, table, seen, action, run, progress)
             done.append(action)
-        return _report(see(connection, client, opened, table), found, tuple(done), client, settings)
+        after = see(connection, client, opened, table)
+        _settle_journal(opened, after)
+        return _report(after, found, tuple(done), client, settings)
 
 
 def restore(
@@ -120,9 +123,10 @@ def restore(
                 found=str(period),
                 next="bilten partitions list",
             )
-        rows = restoring.restore(client, opened, table, archive, progress)
         hold = datetime.now(UTC) + timedelta(days=settings.partitions.restored_hold_days)
-        record.changed(connection, archive, "attached", run, hold_until=hold)
+        with _entry(opened, "restore", archive, run):
+            rows = restoring.restore(client, opened, table, archive, progress)
+            record.changed(connection, archive, "attached", run, hold_until=hold)
         return archive, rows
 
 
@@ -150,6 +154,39 @@ def settle(connection: Connection, seen: Seen, run: str | None) -> None:
             archive = next((a for a in seen.archives if a.document == each.archive), None)
             if archive is not None:
                 record.changed(connection, archive, "dropped", run)
+
+
+@contextmanager
+def _entry(opened: Opened, what: str, archive: Archive, run: str | None) -> Iterator[None]:
+    """In the journal of partitions. What failed otherwise than by a comparison may have been done: the end of
+    the next run finds out."""
+    name = journal.begin(
+        opened,
+        what,
+        store="clickhouse",
+        table=archive.table,
+        partition=archive.partition,
+        archive=archive.document,
+        run=run,
+    )
+    try:
+        yield
+    except Mismatch:
+        journal.end(opened, name, "nothing", because="it is not what was archived")
+        raise
+    journal.end(opened, name, "done")
+
+
+def _settle_journal(opened: Opened, seen: Seen) -> None:
+    """End the entries of runs that were killed, by what there is now. The caller holds the locks."""
+    here = {months.name_of(seen.table, m.period) for m in seen.months}
+    held = {each.partition for each in seen.recorded if each.hold_until is not None}
+    for each in journal.read(opened, open_only=True):
+        if (each.body.get("store"), each.body["table"]) != ("clickhouse", seen.table.name):
+            continue
+        partition = each.body["partition"]
+        done = partition not in here if each.body["what"] == "drop" else partition in here & held
+        journal.end(opened, each.name, "done" if done else "nothing", found_by="the next run")
 
 
 def _finalize(

@@ -11,7 +11,7 @@ import pytest
 
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Mismatch, Refused
-from bilten_orchestration.partitions import archives
+from bilten_orchestration.partitions import archives, journal
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse import archive as archiving
 from bilten_orchestration.partitions.clickhouse import ending, months
@@ -84,6 +84,15 @@ def recorded(settings: Settings) -> dict[str, str]:
         )
 
 
+def ends(settings: Settings) -> list[tuple[str, str | None]]:
+    """What the journal says was done, in order."""
+    with Opened.of(settings) as opened:
+        return [
+            (each.body["what"], each.ended["outcome"] if each.ended else None)
+            for each in journal.read(opened)
+        ]
+
+
 def test_a_month_that_is_over_is_archived_and_dropped_and_comes_back(
     settings: Settings, client: Client
 ) -> None:
@@ -112,6 +121,7 @@ def test_a_month_that_is_over_is_archived_and_dropped_and_comes_back(
         (archive,) = archives.read(opened.repository, opened.ring, "clickhouse").archives
     assert (archive.rows, archive.run, len(archive.objects)) == (200, "a run", 5)
     assert apply(settings).done == ()
+    assert ends(settings) == [("drop", "done")]
 
     assert restore(settings, OLDEST)[1] == 200
     assert content(client, OLDEST) == before
@@ -165,6 +175,7 @@ def test_rows_that_come_before_the_drop_are_not_lost(
     with pytest.raises(Mismatch, match="is not what was archived"):
         apply(settings)
     assert len(content(client, OLDEST)) == 202
+    assert ends(settings) == [("drop", "nothing")]
     monkeypatch.undo()
     assert [a.action for a in apply(settings).done] == ["archive", "drop"]
 
@@ -238,6 +249,8 @@ def _killed(settings: Settings, client: Client, turns: range) -> None:
         assert content(client, OLDEST) == []
         assert recorded(settings)[months.name_of(TABLE, OLDEST)] == "dropped"
         assert report.problems == ()
+        assert None not in [end for _, end in ends(settings)]
+        assert ("drop", "done") in ends(settings)
         assert restore(settings, OLDEST)[1] == 60
         assert content(client, OLDEST) == before
         with postgres.connect(settings.postgres, autocommit=True) as connection:
