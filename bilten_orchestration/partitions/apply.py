@@ -15,11 +15,10 @@ must not stop writers. What fails in one table is told, and the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.drills.postgres import digests
@@ -132,10 +131,11 @@ def apply(
         planned = _Planned.of(settings, connection, tables, first, limit, progress, work.create)
         work.problems += planned.plan.problems
         swept = 0
-        if planned.repository:
+        # every night, so that what a killed run left is settled also when nothing ends
+        if not planned.away and (planned.wanted or key_file(settings).exists()):
             try:
                 with Opened.of(settings, progress=progress) as opened:
-                    journal.settle(opened, lambda body: was_done(connection, body))
+                    journal.settle(opened, connection)
                     work.end(opened, planned.plan)
                     grace = timedelta(hours=settings.backups.orphan_grace_hours)
                     swept = archives.sweep(opened.repository, grace, progress, "postgres")
@@ -143,20 +143,6 @@ def apply(
                 work.problems += error.problems
         problems = tuple(dict.fromkeys(work.problems))
         return ApplyReport(planned.plan, tuple(work.done), swept, time.monotonic() - began, problems)
-
-
-def was_done(connection: Connection, body: Mapping[str, Any]) -> bool:
-    """Of an entry of the journal without an end: by what the database says now."""
-    row = connection.execute(
-        "select state, archive_object, hold_until from system.partition_metadata"
-        " where table_name = %s and partition_name = %s",
-        (body["table"], body["partition"]),
-    ).fetchone()
-    if body["what"] == "drop":
-        return row is not None and row[0] == "dropped" and row[1] == body["archive"]
-    if body["what"] == "expire":
-        return False  # it is done again, and its own entry says so
-    return row is not None and row[0] == "attached" and row[2] is not None
 
 
 @contextmanager
@@ -173,10 +159,11 @@ def _refuse_wrong(tables: Sequence[PartitionedTable]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Planned:
-    """`repository`: something is to be done with it, and it answered."""
+    """`away`: the repository was asked, and did not answer. `wanted`: it has something to do."""
 
     plan: Plan
-    repository: bool
+    wanted: bool
+    away: bool = False
 
     @classmethod
     def of(
@@ -203,13 +190,14 @@ class _Planned:
         if not any(_needs_repository(each, one) for each, one in zip(found, made, strict=True)):
             if doubts:
                 made = [plan(each, limit=limit, first=first, untrusted=doubts) for each in found]
-            return cls(_with(Plan.joined(made), problems), repository=False)
+            return cls(_with(Plan.joined(made), problems), wanted=False)
         listed, clock, away = _repository(settings, progress, new=create is not None)
         doubts = [*trust.untrusted(found, datetime.now(UTC), clock, silence), *away]
         found = [seen.with_archives(each, listed.archives) for each in found]
         made = [plan(each, limit=limit, first=first, untrusted=doubts) for each in found]
         # archives that cannot be believed are none, and told
-        return cls(_with(Plan.joined(made), [*problems, *away, *listed.problems]), repository=not away)
+        told = [*problems, *away, *listed.problems]
+        return cls(_with(Plan.joined(made), told), wanted=True, away=bool(away))
 
 
 def _needs_repository(each: Seen, one: Plan) -> bool:

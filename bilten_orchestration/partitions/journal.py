@@ -9,7 +9,7 @@ begun by somebody who was killed; `settle` finds out from the database, at the b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -85,10 +85,29 @@ def read(opened: Opened, *, open_only: bool = False) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def settle(opened: Opened, was_done: Callable[[Mapping[str, Any]], bool]) -> int:
-    """End the entries of runs that were killed, by what `was_done` finds; how many."""
+def settle(opened: Opened, connection: Connection) -> int:
+    """End the entries of runs that were killed, by what the database says now; how many. The caller holds
+    the lock `partitions`."""
     # those of ClickHouse's months are settled by who asks ClickHouse
     left = [each for each in read(opened, open_only=True) if each.body.get("store") != "clickhouse"]
-    for entry in left:
-        end(opened, entry.name, "done" if was_done(entry.body) else "nothing", found_by="the next run")
+    for each in left:
+        outcome = "done" if _was_done(connection, each.body) else "nothing"
+        end(opened, each.name, outcome, found_by="the next run")
     return len(left)
+
+
+def _was_done(connection: Connection, body: Mapping[str, Any]) -> bool:
+    row = connection.execute(
+        """
+        select state, archive_object, hold_until is not null, to_regclass(%(partition)s || '_restored')
+        from system.partition_metadata where table_name = %(table)s and partition_name = %(partition)s
+        """,
+        body,
+    ).fetchone()
+    match body["what"], row:
+        case "drop", (state, archive, _, _):
+            return bool(state == "dropped" and archive == body["archive"])
+        case "restore", (state, _, held, beside):
+            return bool((state == "attached" and held) or beside is not None)
+        case _:  # an expiry is done again, and its own entry says so
+            return False

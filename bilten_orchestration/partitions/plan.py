@@ -97,7 +97,7 @@ class _Planner:
 
     def default(self) -> bool:
         found = [p for p in self.seen.attached if p.is_default]
-        self.problems += [_default(self.table, p) for p in found]
+        self.problems += [default_problem(self.table, p) for p in found]
         return bool(found)
 
     # -- creating -----------------------------------------------------------------------------
@@ -113,9 +113,9 @@ class _Planner:
             if any(p.covers(low, high) for p in over):
                 continue
             if over:
-                self.problems.append(_in_part(self.table, period, over))
+                self.problems.append(in_part_problem(self.table, period, over))
             elif name in self.seen.taken:
-                self.problems.append(_taken(self.table, name))
+                self.problems.append(taken_problem(self.table, name))
             else:
                 past = period.end <= self.seen.now
                 reason = "a gap: nothing covers it" if past else "no partition covers it"
@@ -281,7 +281,7 @@ class _Planner:
         self._add(name, "keep", reason, low, high, case)
 
 
-def _default(table: PartitionedTable, partition: Attached) -> Problem:
+def default_problem(table: PartitionedTable, partition: Attached) -> Problem:
     return Problem(
         f"{table.name} has a default partition, {partition.name}",
         expected="none: rows in it would hinder each new partition, and it blocks DETACH CONCURRENTLY",
@@ -290,7 +290,7 @@ def _default(table: PartitionedTable, partition: Attached) -> Problem:
     )
 
 
-def _in_part(table: PartitionedTable, period: Period, over: Sequence[Attached]) -> Problem:
+def in_part_problem(table: PartitionedTable, period: Period, over: Sequence[Attached]) -> Problem:
     return Problem(
         f"the {table.interval} {period} of {table.name} is covered in part",
         expected=f"one partition from {period.start:%F} to {period.end:%F} (UTC), or none",
@@ -299,7 +299,7 @@ def _in_part(table: PartitionedTable, period: Period, over: Sequence[Attached]) 
     )
 
 
-def _taken(table: PartitionedTable, name: str) -> Problem:
+def taken_problem(table: PartitionedTable, name: str) -> Problem:
     return Problem(
         f"{table.schema}.{name} exists and is no partition of {table.name}",
         expected="no table of that name, or one attached for its period",

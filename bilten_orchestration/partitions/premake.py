@@ -15,6 +15,7 @@ from bilten_orchestration.partitions.bounds import Period, periods
 from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import BY_NAME, DECLARED, PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, Patience
+from bilten_orchestration.partitions.plan import default_problem, in_part_problem, taken_problem
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -109,30 +110,14 @@ def ensure_months(
 
 def _missing(connection: Connection, table: PartitionedTable, wanted: Sequence[Period]) -> list[Period]:
     partitions = attached(connection, table.name)
-    problems = [
-        Problem(
-            f"{table.name} has a default partition, {partition.name}",
-            expected="none: rows in it would hinder each new period, and it blocks DETACH CONCURRENTLY",
-            found=partition.name,
-            next=f"alter table {table.name} detach partition {partition.name}, then insert its rows again",
-        )
-        for partition in partitions
-        if partition.is_default
-    ]
+    problems = [default_problem(table, partition) for partition in partitions if partition.is_default]
     missing = []
     for period in wanted:
         overlapping = [p for p in partitions if p.overlaps(period.start, period.end)]
         if any(p.covers(period.start, period.end) for p in overlapping):
             continue
         if overlapping:
-            problems.append(
-                Problem(
-                    f"the {table.interval} {period} of {table.name} is covered in part",
-                    expected=f"one partition from {period.start:%F} to {period.end:%F} (UTC), or none",
-                    found="; ".join(f"{p.name} from {p.low} to {p.high}" for p in overlapping),
-                    next="detach what overlaps, or make the missing piece by hand",
-                )
-            )
+            problems.append(in_part_problem(table, period, overlapping))
         else:
             missing.append(period)
     problems += _taken_names(connection, table, missing)
@@ -147,12 +132,4 @@ def _taken_names(connection: Connection, table: PartitionedTable, missing: Seque
         "select relname from pg_class where relnamespace = %s::regnamespace and relname = any(%s) order by 1",
         (table.schema, names),
     ).fetchall()
-    return [
-        Problem(
-            f"{table.schema}.{name} exists and is no partition of {table.name}",
-            expected="no table of that name, or one attached for its period",
-            found="a table that is not attached",
-            next="attach it again if it was detached by hand, otherwise rename it",
-        )
-        for (name,) in rows
-    ]
+    return [taken_problem(table, name) for (name,) in rows]

@@ -130,6 +130,7 @@ def restore(
         first = opened
         if bucket != "first":  # the journal is in the first bucket
             first = stack.enter_context(Opened.of(settings, new=False, progress=progress))
+        journal.settle(first, connection)
         days = settings.partitions.restored_hold_days if hold_days is None else hold_days
         hold = postgres.clock(connection) + timedelta(days=days)
         with journal.entry(
