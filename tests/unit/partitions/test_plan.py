@@ -121,7 +121,7 @@ def test_case_2_a_default_partition_stops_everything() -> None:
     found = plan(replace(base, attached=(*base.attached, rest)), limit=2)
     assert found.actions == ()
     assert "default partition, shop.rest" in found.problems[0].what
-    assert "detach partition shop.rest" in found.problems[0].next
+    assert "adopt shop.visits --default" in found.problems[0].next
 
 
 def test_cases_3_and_4_hinder_their_period_alone() -> None:
