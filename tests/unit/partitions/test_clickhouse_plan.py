@@ -50,9 +50,8 @@ def test_the_newest_rows_stay() -> None:
 
 
 def test_what_was_restored_is_held_until_it_is_not() -> None:
-    held = replace(
-        BASE, months=(month(4), month(0)), recorded=(recorded(4, "attached", NOW.replace(year=2027)),)
-    )
+    until = recorded(4, "attached", NOW.replace(year=2027))
+    held = replace(BASE, months=(month(4), month(0)), recorded=(until,))
     assert cases(held) == [("202511", 10)]
     over = replace(held, recorded=(recorded(4, "attached", NOW.replace(year=2025)),))
     assert cases(over) == [("202511", 6), ("202511", 6)]

@@ -267,4 +267,4 @@ def test_killed_before_it_dropped(settings: Settings, client: Client) -> None:
 @pytest.mark.faults
 def test_killed_at_every_turn(settings: Settings, client: Client) -> None:
     """The steps of archive.py and ending.py."""
-    _killed(settings, client, range(1, 200))
+    _killed(settings, client, range(1, 200, 3))
