@@ -528,11 +528,11 @@ class PartitionSettings(Section):
         description="How long detach and drop wait for whatever reads a snapshot: the sync, dumps, drills.",
     )
     detach_wait_seconds: int = Field(
-        600,
+        300,
         ge=1,
         le=86_400,
-        description="How long a detach waits for the transactions that may still see the partition; then it"
-        " stays pending, and the next run finishes it.",
+        description="How long a detach waits for the transactions that may still see the partition, and keeps"
+        " readers of snapshots away; then it stays pending, and the next run finishes it.",
     )
     oldest_transaction_seconds: int = Field(
         300,

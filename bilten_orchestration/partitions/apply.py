@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 
 from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.drills.postgres import digests
-from bilten_orchestration.errors import BiltenError, Mismatch, Problem, Refused, TransientError
+from bilten_orchestration.errors import BiltenError, Mismatch, Problem, Refused
 from bilten_orchestration.partitions import (
     archive,
     archives,
@@ -257,20 +257,26 @@ class _Work:
         assert action.from_at is not None  # noqa: S101
         began = time.monotonic()
         try:
-            period = Period.of(action.from_at, table.interval)
-            creation.make(self.connection, table, period, self.patience, self.run)
-        except TransientError as error:
-            self.problems += error.problems
+            with translated(f"making {action.partition}"):
+                period = Period.of(action.from_at, table.interval)
+                creation.make(self.connection, table, period, self.patience, self.run)
+        except BiltenError as error:
+            self._go_on_after(error)
             return
         self.progress(f"{action.partition}: made")
         self.done.append(Done(action, time.monotonic() - began, 0))
 
     def end(self, opened: Opened, plan: Plan) -> None:
-        """What failed for a partition is told, and no later step of it is taken."""
+        """What failed for a partition is told, and no later step of it is taken. PostgreSQL has one pending
+        detach of a table at most: where that one does not end, no other one of the table begins."""
         failed: set[str] = set()
+        stuck: set[str] = set()
         written: dict[str, str] = {}
         for action in plan.actions:
             if action.action in ("create", "keep") or action.partition in failed:
+                continue
+            if action.action == "detach" and action.table in stuck:
+                failed.add(action.partition)
                 continue
             self.progress(f"{action.partition}: {action.action}, {action.reason}")
             began = time.monotonic()
@@ -278,10 +284,10 @@ class _Work:
                 with translated(f"{action.action} of {action.partition}"):
                     archived = self._one(opened, action, written)
             except BiltenError as error:
-                if self.connection.closed or self.connection.broken:
-                    raise
-                self.problems += error.problems
+                self._go_on_after(error)
                 failed.add(action.partition)
+                if action.action in ("detach", "finalize"):
+                    stuck.add(action.table)
                 continue
             self.done.append(
                 Done(
@@ -291,6 +297,12 @@ class _Work:
                     archived.document if archived else None,
                 )
             )
+
+    def _go_on_after(self, error: BiltenError) -> None:
+        """With the next table or partition; raises where that cannot be."""
+        if self.connection.closed or self.connection.broken:
+            raise error
+        self.problems += error.problems
 
     def _one(self, opened: Opened, action: Action, written: dict[str, str]) -> Archive | None:
         table = self.tables[action.table]

@@ -31,8 +31,12 @@ _OWNERS = """
     from pg_class p, pg_class c where p.oid = %s::regclass and c.oid = %s::regclass
 """
 _POLICIES = """
-    select policyname, permissive, roles, cmd, qual, with_check
-    from pg_policies where format('%%I.%%I', schemaname, tablename)::regclass = %s::regclass
+    select polname, case when polpermissive then 'permissive' else 'restrictive' end,
+           array(select case when r = 0 then null else pg_get_userbyid(r) end from unnest(polroles) r),
+           case polcmd when 'r' then 'select' when 'a' then 'insert' when 'w' then 'update'
+                       when 'd' then 'delete' else 'all' end,
+           pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)
+    from pg_policy where polrelid = %s::regclass order by polname
 """
 _IDENTITY = """
     select c.relname from pg_index p join pg_inherits h on h.inhparent = p.indexrelid
@@ -132,7 +136,7 @@ def _security(connection: Connection, parent: sql.Identifier, child: sql.Identif
                 sql.SQL(permissive),
                 sql.SQL(command),
                 sql.SQL(", ").join(
-                    sql.SQL("public") if role == "public" else sql.Identifier(role) for role in roles
+                    sql.SQL("public") if role is None else sql.Identifier(role) for role in roles
                 ),
                 sql.SQL(f" using ({using})" if using else ""),
                 sql.SQL(f" with check ({check})" if check else ""),

@@ -10,7 +10,8 @@ the server's clock.
     4   the name of a period is taken by another table: problem, likewise
     Ending, after what earlier runs began
     5   a detach that is pending: finalize
-    6   detached by us, and not archived: archive, then drop (at_end drop: drop; keep_detached: keep)
+    6   detached by us, and not archived: archive, then drop (at_end drop: drop; keep_detached: keep); within
+        the retention, which was made longer since: keep, and problem
     7   detached by us, and archived: drop, which checks digest and archive once more
     8   attached, and over before the retention begins: detach, then as 6
     9   ... unless it holds the newest rows of the table: keep
@@ -203,6 +204,10 @@ class _Planner:
         each: Detached | None = None,
     ) -> None:
         """What follows the detach, by what the declaration says."""
+        if high is None or high > self.table.kept_from(self.seen.now):
+            self.problems.append(_kept_again(self.table, name, low, high))
+            self._keep(name, low, high, 6, "detached, and within the retention by now")
+            return
         if self.table.at_end == "keep_detached":
             if each is not None:
                 self._keep(name, low, high, 6, "detached, and kept so")
@@ -325,4 +330,13 @@ def _referenced(partition: Attached, key: str) -> Problem:
         expected="no row that references one of its rows",
         found=f"the foreign key {key}",
         next="delete the rows that reference it, or drop the foreign key",
+    )
+
+
+def _kept_again(table: PartitionedTable, name: str, low: datetime | None, high: datetime | None) -> Problem:
+    return Problem(
+        f"{name} is detached, and within the retention of {table.name} by now",
+        expected=f"partitions that ended before {table.retention} {table.interval}s",
+        found=f"one that ended {high}",
+        next=f"alter table {table.name} attach partition {name} for values from ('{low}') to ('{high}')",
     )

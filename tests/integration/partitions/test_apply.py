@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +31,7 @@ from bilten_orchestration.settings import PartitionSettings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.object_store import connect
 from tests.integration.partitions.conftest import Shelf, months_ago, wait_until
+from tests.kills import killed_before_line
 
 NOW = datetime.now(UTC)
 
@@ -435,3 +438,40 @@ def test_archives_are_copied_and_expire_by_their_own_time_alone(shelf: Shelf) ->
     assert listed(shelf) == ()
     with Opened.of(shelf.settings, new=False, bucket="copy") as second:
         assert list(second.repository.list("archives/")) == []
+
+
+def test_a_kill_between_the_archive_and_the_drop(shelf: Shelf) -> None:
+    """The archive is there, the table too: the next run drops by that archive, and writes none."""
+    old = shelf.fill(months_ago(3), 10)
+    shelf.fill(months_ago(0))
+
+    def work() -> None:
+        setattr(drop, "archived", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
+        shelf.apply()
+
+    assert killed_before_line(work, [], 1)
+    assert (shelf.exists(old), shelf.state(old)) == (True, "archived")
+    (archive,) = listed(shelf)
+    report = shelf.apply()
+    assert [(each.action.action, each.archive) for each in report.done] == [("drop", archive.document)]
+    assert (report.problems, shelf.exists(old), listed(shelf)) == ((), False, (archive,))
+
+
+def test_a_kill_between_upload_and_document_leaves_no_archive_and_is_swept(shelf: Shelf) -> None:
+    old = shelf.fill(months_ago(3), 10)
+    shelf.fill(months_ago(0))
+
+    def work() -> None:
+        setattr(archives, "add", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
+        shelf.apply()
+
+    assert killed_before_line(work, [], 1)
+    assert (shelf.exists(old), shelf.state(old), listed(shelf)) == (True, "detached", ())
+    report = shelf.apply()
+    assert (report.problems, shelf.exists(old), len(listed(shelf))) == ((), False, 1)
+    with Opened.of(shelf.settings) as opened:
+        (left,) = archives.unfinished(opened.repository)
+        assert archives.sweep(opened.repository, timedelta(hours=48), print, "postgres") == 0
+        assert archives.sweep(opened.repository, timedelta(0), print, "postgres") == left.bytes
+        assert archives.unfinished(opened.repository) == ()
+        assert len(listed(shelf)) == 1

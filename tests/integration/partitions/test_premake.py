@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import psycopg
@@ -12,6 +14,7 @@ import pytest
 from bilten_orchestration.errors import LockHeld, Refused, TransientError
 from bilten_orchestration.partitions import catalogue, creation, likeness
 from bilten_orchestration.partitions import premake as engine
+from bilten_orchestration.partitions.bounds import Interval
 from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import BY_NAME
 from bilten_orchestration.partitions.listing import list_partitions
@@ -293,3 +296,77 @@ def test_the_list_warns_when_the_next_month_is_not_there(database: Settings) -> 
     assert [problem.what for problem in problems] == [
         f"{name} has no partition for 2026-06" for name in BY_NAME
     ]
+
+
+def test_a_partition_is_like_its_parent_in_everything(
+    owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What LIKE and ATTACH do not bring is brought; what somebody added to the parent comes along."""
+    owner.execute(
+        """
+        alter table users.user_behavior alter column action set statistics 500;
+        alter table users.user_behavior alter column user_id set (n_distinct = -0.5);
+        alter table users.user_behavior alter column metadata set storage external;
+        alter table users.user_behavior add constraint some_action check (action <> '');
+        create statistics users.both_ids on user_id, resource_id from users.user_behavior;
+        alter table users.user_behavior enable row level security;
+        create policy own on users.user_behavior for select to bilten_readonly using (user_id is null);
+        create unique index behavior_identity on users.user_behavior (id, created_at);
+        alter table users.user_behavior replica identity using index behavior_identity;
+        """
+    )
+    table = replace(BY_NAME[TABLE], storage={"autovacuum_vacuum_scale_factor": "0.05", "fillfactor": "90"})
+    monkeypatch.setattr(engine, "BY_NAME", {TABLE: table})
+    (name,) = ensure_months(owner, TABLE, date(2024, 2, 1), date(2024, 2, 1))
+
+    def of(relation: str) -> list[object]:
+        queries = (
+            """select attname, format_type(atttypid, atttypmod), attnotnull, attstorage::text,
+                      attoptions, to_jsonb(a) ->> 'attstattarget', col_description(attrelid, attnum),
+                      pg_get_expr(d.adbin, d.adrelid)
+               from pg_attribute a left join pg_attrdef d on (d.adrelid, d.adnum) = (attrelid, attnum)
+               where attrelid = %s::regclass and attnum > 0 order by attnum""",
+            """select relrowsecurity, relforcerowsecurity, relreplident::text, relowner
+               from pg_class where oid = %s::regclass""",
+            """select polname, polpermissive, polroles, polcmd::text, pg_get_expr(polqual, polrelid)
+               from pg_policy where polrelid = %s::regclass""",
+            """select contype::text, pg_get_constraintdef(oid) from pg_constraint
+               where conrelid = %s::regclass and contype in ('c', 'p') order by 1, 2""",
+            """select indisprimary, indisunique, indisreplident, indkey::text from pg_index
+               where indrelid = %s::regclass order by 1, 2, 3, 4""",
+            """select stxkind::text, stxkeys::text from pg_statistic_ext where stxrelid = %s::regclass""",
+            """select tgname, tgfoid::regproc::text, tgenabled::text from pg_trigger
+               where tgrelid = %s::regclass and tgtype & 1 = 1 order by 1""",
+        )
+        return [owner.execute(query, (relation,)).fetchall() for query in queries]  # type: ignore[call-overload]
+
+    assert of(name) == of(TABLE)
+    row = owner.execute(
+        "select reloptions, obj_description(oid) from pg_class where oid = %s::regclass", (name,)
+    ).fetchone()
+    assert row == (
+        ["autovacuum_vacuum_scale_factor=0.05", "fillfactor=90"],
+        f"{TABLE} of 2024-02 (UTC)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "first", "last", "made"),
+    [
+        ("week", date(2026, 12, 27), date(2027, 1, 4), ["p2026w52", "p2026w53", "p2027w01"]),
+        ("day", date(2024, 2, 28), date(2024, 3, 1), ["p20240228", "p20240229", "p20240301"]),
+    ],
+)
+def test_weeks_and_days(
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    interval: Interval,
+    first: date,
+    last: date,
+    made: list[str],
+) -> None:
+    monkeypatch.setattr(engine, "BY_NAME", {TABLE: replace(BY_NAME[TABLE], interval=interval)})
+    owner.execute("set timezone = 'America/New_York'")  # where some days have 23 hours
+    assert ensure_months(owner, TABLE, first, last) == [f"{TABLE}_{suffix}" for suffix in made]
+    bounds = [(p.low, p.high) for p in attached(owner, TABLE)]
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(bounds))

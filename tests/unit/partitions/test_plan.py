@@ -163,6 +163,13 @@ def test_cases_5_to_8_by_what_is_declared(at_end: AtEnd, after: list[tuple[str, 
         assert said(plan(loose, limit=0)) == [(action, "p202602", case) for action, case in expected]
 
 
+def test_case_6_a_retention_that_was_made_longer() -> None:
+    month = MONTH.plus(-2)
+    found = plan(replace(seen([-1, 0, 1, 2]), detached=(detached(month),)), limit=2)
+    assert said(found) == [("keep", month.suffix, 6)]
+    assert "attach partition" in found.problems[0].next
+
+
 def test_case_7_the_newest_archive_of_these_bounds() -> None:
     month = MONTH.plus(-3)
     base = replace(
