@@ -351,7 +351,7 @@ def test_a_default_partition_is_refused_with_the_way_out(shelf: Shelf) -> None:
     shelf.owner.execute("create table users.rest partition of users.user_behavior default")
     report = shelf.apply()
     assert report.done == ()
-    assert "detach partition users.rest" in report.problems[0].next
+    assert "adopt users.user_behavior --default" in report.problems[0].next
     assert shelf.exists(old)
 
 
