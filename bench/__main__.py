@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import backups, copying, drills, loading, marts, pgbackrest, report
+from bench import backups, copying, drills, loading, marts, partitions, pgbackrest, report
 from bench.harness import OURS, Comparison, Context
 from bench.servers import filled, load_clicks, saved, saved_on_older
 from bilten_orchestration.errors import BiltenError
@@ -37,6 +37,8 @@ BACKUPS: dict[str, Bench] = {
     "drill-exact": drills.exact,
     "digests": drills.cost,
     "wal-shipping": backups.wal,
+    "partition-attach": partitions.attach,
+    "partition-archive": partitions.archived,
 }
 # on an older PostgreSQL, where that and the rival are installed
 BESIDE = "pgbackrest"

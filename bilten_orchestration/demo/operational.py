@@ -26,7 +26,7 @@ from bilten_orchestration.demo.plan import NONE, Ints, Plan
 from bilten_orchestration.demo.rows import block_rows
 from bilten_orchestration.demo.sales import Sales, sales
 from bilten_orchestration.demo.validate import examine, require
-from bilten_orchestration.partitions.bounds import Month
+from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.premake import ensure_months
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.stores.postgres import Connection
@@ -43,7 +43,7 @@ PARTITIONED = ("users.user_behavior", "events.event_analytics")
 
 def _months(connection: Connection, plan: Plan, progress: Progress) -> None:
     now = max(plan.today, datetime.now(UTC).date())
-    last = Month.of(now).plus(4).start.date()
+    last = Period.of(now).plus(4).start.date()
     for table, first in (
         ("users.user_behavior", plan.today - timedelta(days=366)),
         ("events.event_analytics", plan.first_day),

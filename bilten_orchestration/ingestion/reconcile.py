@@ -89,7 +89,7 @@ class _Table:
         self.row = {side: _joined(columns, clickhouse=side) for side in (False, True)}
         self.dates = list(dict.fromkeys(fact.date for fact in self.plan.table.facts))
         self.from_postgres = f"from {self.plan.table.source} t {self.plan.table.zone_joins}"
-        self.from_clickhouse = f"from {self.plan.table.raw} final"
+        self.from_clickhouse = f"from {self.plan.table.raw} final where {self.plan.in_clickhouse}"
 
     def buckets(self) -> tuple[TableComparison, list[int]]:
         """Totals, and the buckets that differ."""
@@ -171,7 +171,7 @@ class _Table:
         )
         with self.client.query_row_block_stream(
             f"select {self.key[True]} as key, {_hash_clickhouse(self.row[True])} as digest, {dates} as days "
-            f"{self.from_clickhouse} where {_bucket_clickhouse(self.key[True])} in "
+            f"{self.from_clickhouse} and {_bucket_clickhouse(self.key[True])} in "
             f"({', '.join(map(str, buckets))}) "
             "order by key",
             settings=_ORDERED,
@@ -199,7 +199,7 @@ class _Table:
         theirs = {
             row[0]: row[1:]
             for row in self.client.query(
-                f"select {self.key[True]} as key, {canonical[True]} {self.from_clickhouse} where key in "
+                f"select {self.key[True]} as key, {canonical[True]} {self.from_clickhouse} and key in "
                 f"{{keys:Array(String)}}",
                 parameters={"keys": keys},
             ).result_rows

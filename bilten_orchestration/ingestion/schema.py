@@ -8,12 +8,14 @@ differences are reported at once, before anything is written.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.ingestion import encoding
 from bilten_orchestration.ingestion.tables import RAW, TABLES, ZONE, SyncedTable
+from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:
@@ -30,6 +32,14 @@ _POSTGRES = """
     join pg_type t on t.oid = a.atttypid
     where a.attname <> 'sync_xid' and has_column_privilege(a.attrelid, a.attnum, 'select')
     order by wanted.name, a.attnum
+"""
+
+
+_PARTITIONED = """
+    select wanted.name, a.attname
+    from unnest(%s::text[]) as wanted (name)
+    join pg_partitioned_table p on p.partrelid = to_regclass(wanted.name) and p.partstrat = 'r'
+    join pg_attribute a on a.attrelid = p.partrelid and a.attnum = p.partattrs[0]
 """
 
 
@@ -69,12 +79,43 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What of a partitioned table is attached: half-open ranges of `column` (UTC; None: unbounded)."""
+
+    column: str
+    ranges: tuple[tuple[datetime | None, datetime | None], ...]
+
+    @property
+    def in_clickhouse(self) -> str:
+        """Condition on rows of the raw copy."""
+        ranges = [
+            " and ".join(
+                f"{self.column} {sign} toDateTime64('{at:%F %T}', 6, 'UTC')"
+                for sign, at in ((">=", low), ("<", high))
+                if at is not None
+            )
+            for low, high in self.ranges
+        ]
+        return "(" + " or ".join(f"({each or 1})" for each in ranges) + ")" if ranges else "0"
+
+
+@dataclass(frozen=True, slots=True)
 class TablePlan:
-    """A table with its columns as they are now; `added` are still missing in ClickHouse."""
+    """A table with its columns as they are now; `added` are still missing in ClickHouse.
+
+    `bounds` of a partitioned one: what ClickHouse holds outside them was archived and not deleted, so neither
+    the sweep nor the comparison looks at it.
+    """
 
     table: SyncedTable
     columns: tuple[Column, ...]
     added: tuple[Column, ...] = ()
+    bounds: Bounds | None = None
+
+    @property
+    def in_clickhouse(self) -> str:
+        """Condition on the rows of the raw copy that PostgreSQL answers for."""
+        return "1" if self.bounds is None else self.bounds.in_clickhouse
 
 
 def read(connection: Connection, client: Client) -> dict[str, TablePlan]:
@@ -90,15 +131,28 @@ def read(connection: Connection, client: Client) -> dict[str, TablePlan]:
         parameters={"database": RAW},
     ).result_rows:
         in_clickhouse[target][name] = kind
+    bounds = _bounds(connection)
     plans: dict[str, TablePlan] = {}
     problems: list[Problem] = []
     for table in TABLES:
         plan, found = _compare(table, in_postgres[table.source], in_clickhouse[table.target])
+        plan = replace(plan, bounds=bounds.get(table.source))
         plans[table.source] = plan
         problems += found
     if problems:
         raise Mismatch(problems)
     return plans
+
+
+def _bounds(connection: Connection) -> dict[str, Bounds]:
+    """Of the synced tables that are partitioned by range. A partition whose detach is pending is gone for
+    whoever asks the table; a default one holds whatever lies outside the others."""
+    found: dict[str, Bounds] = {}
+    for source, column in connection.execute(_PARTITIONED, ([table.source for table in TABLES],)).fetchall():
+        partitions = [p for p in attached(connection, source) if not p.detach_pending]
+        if not any(p.is_default for p in partitions):
+            found[source] = Bounds(column, tuple((p.low, p.high) for p in partitions))
+    return found
 
 
 def follow(client: Client, plan: TablePlan) -> None:

@@ -119,7 +119,8 @@ class Staging:
         self.client.command(
             f"insert into {table.stage} ({table.key_list}, version, is_deleted) "
             f"select {table.key_list}, {self.reader.batch}, 1 from "
-            f"(select {table.key_list}, 0 as staged from {table.raw} final union all "
+            f"(select {table.key_list}, 0 as staged from {table.raw} final "
+            f"where {self.plans[table.source].in_clickhouse} union all "
             f"select {table.key_list}, 1 as staged from {table.stage}) "
             f"group by {table.key_list} having max(staged) = 0",
             settings=_SPILLING,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import Problem, Refused
@@ -141,6 +141,30 @@ def refuse_days(days: Sequence[date], *, first: date | None, now: datetime) -> l
             )
         )
     return problems
+
+
+def refuse_archived(connection: Connection, days: Sequence[date]) -> list[Problem]:
+    """Problems of days whose clicks are archived and dropped (partitions/clickhouse): a build finds none,
+    and publishes that. A local day may reach into the UTC days beside it."""
+    rows = connection.execute(
+        """
+        select from_at::date, to_at::date from system.partition_metadata
+        where table_name = 'analytics.events' and state = 'dropped' order by 1
+        """
+    ).fetchall()
+    beside = timedelta(days=1)
+    gone = {day for day in days for low, high in rows if low - beside <= day <= high}
+    if not gone:
+        return []
+    months = sorted({f"{low:%Y-%m}" for low, high in rows if any(low - beside <= d <= high for d in gone)})
+    return [
+        Problem(
+            f"{len(gone)} of the days have clicks that were archived and dropped",
+            expected="days whose clicks are there",
+            found=_listed(sorted(gone)),
+            next="; ".join(f"bilten partitions restore analytics.events {month}" for month in months),
+        )
+    ]
 
 
 def _listed(days: Sequence[date]) -> str:

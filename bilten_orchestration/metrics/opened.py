@@ -278,7 +278,8 @@ def open_build(
         watch = stack.enter_context(build_locks(connection, settings, progress))
         # the mark of the batch and the generations are committed together, under the lock we hold shared
         batch = evidence.usable_batch(connection, client)
-        if problems := evidence.refuse_days(wanted, first=batch.first_control_day, now=moment):
+        problems = evidence.refuse_days(wanted, first=batch.first_control_day, now=moment)
+        if problems := [*problems, *evidence.refuse_archived(connection, wanted)]:
             raise Refused(problems)
         dirty_before = dirty.dirty_days(connection)
         reach = manifest.reach(all_marts)

@@ -1,22 +1,34 @@
-"""One asset per table that is partitioned by month: it is materialized when its months are ready ahead."""
+"""One asset per table that is partitioned by time, materialized when its maintenance has run."""
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import operational_key
-from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
+from bilten_orchestration.partitions.declared import CLICKHOUSE, DECLARED, PartitionedTable
 from bilten_orchestration.stores.resources import Platform
 
 GROUP = "partitions"
 POOL = "partitions"
+TABLES = (*DECLARED, *CLICKHOUSE)
+# A run every day; one that is missed is noticed the same day.
+FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=30), warn_window=timedelta(hours=26))
 
 
 def key(table: PartitionedTable) -> dg.AssetKey:
-    return dg.AssetKey(["partitions", table.table])
+    """`partitions/events` would not say which: the clickstream has its own name."""
+    return dg.AssetKey(["partitions", "clickstream" if table.store == "clickhouse" else table.table])
+
+
+def source(table: PartitionedTable) -> dg.AssetKey:
+    """The table itself."""
+    if table.store == "clickhouse":
+        return dg.AssetKey(table.name.split("."))
+    return operational_key(table.name)
 
 
 OPERATIONAL = [
@@ -39,43 +51,57 @@ OPERATIONAL = [
     specs=[
         dg.AssetSpec(
             key(table),
-            deps=[operational_key(table.name)],
+            deps=[source(table)],
             group_name=GROUP,
             description=(
-                f"Partitions of {table.name}: {table.premake} months ready ahead, {table.retention} kept,"
-                f" then {table.at_end.replace('_', ' ')}."
+                f"Partitions of {table.name}, by {table.interval}: "
+                + (f"{table.premake} ready ahead, " if table.premake else "")
+                + f"{table.retention} kept, then {table.at_end.replace('_', ' ')}."
             ),
             owners=[face.DATA_PLATFORM],
-            kinds={"postgres"},
+            kinds={table.store},
             tags={"layer": "operational"},
             skippable=True,
+            freshness_policy=FRESHNESS,
         )
-        for table in DECLARED
+        for table in TABLES
     ],
     can_subset=True,
     pool=POOL,
     retry_policy=face.RETRY,
-    description="Makes the months that are missing, past gaps included.",
-    op_tags={face.COMMAND: "bilten partitions list"},
+    description="Makes partitions ahead; archives, proves and drops old ones; tells of drift.",
+    op_tags={face.COMMAND: "bilten partitions apply"},
 )
 def partitions(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.MaterializeResult[None]]:
+    from bilten_orchestration.partitions import run, standing
     from bilten_orchestration.partitions.listing import list_partitions
-    from bilten_orchestration.partitions.premake import premake
+    from bilten_orchestration.partitions.markdown import of_table
 
     with face.failures():
-        report = premake(platform.settings, progress=context.log.info)
+        report = run.apply(platform.settings, by="Dagster", run=context.run_id, progress=context.log.info)
         rows, _ = list_partitions(platform.settings)
-    for table in DECLARED:
+    for problem in report.problems:
+        context.log.warning(str(problem))
+    for table in TABLES:
         if key(table) in context.selected_asset_keys:
-            found = [row for row in rows if row.table == table.name]
+            stands = standing.standing(table, rows, datetime.now(UTC))
+            _, done = report.of(table.name)
             yield dg.MaterializeResult(
                 key(table),
                 metadata={
-                    "made": len(report.made[table.name]),
-                    "partitions": len(found),
-                    "bytes": sum(row.bytes for row in found),
-                    "ready_until": report.last[table.name],
+                    "partitions": stands.partitions,
+                    "rows": stands.rows,
+                    "bytes": stands.bytes,
+                    "ahead": stands.ahead,
+                    "kept": stands.kept,
+                    **({"growth_rows": stands.growth_rows} if stands.growth_rows is not None else {}),
+                    **({"growth_bytes": stands.growth_bytes} if stands.growth_bytes is not None else {}),
+                    "made": sum(each.action.action == "create" for each in done),
+                    "archived": sum(each.action.action == "archive" for each in done),
+                    "dropped": sum(each.action.action in ("drop", "finalize") for each in done),
+                    "problems": len(report.problems),
+                    "plan": dg.MetadataValue.md(of_table(table, report)),
                 },
             )

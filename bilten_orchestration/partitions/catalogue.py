@@ -13,7 +13,8 @@ _RANGE = re.compile(r"FOR VALUES FROM \((?P<low>'[^']+'|MINVALUE)\) TO \((?P<hig
 
 _PARTITIONS = """
     select c.oid::regclass::text, pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending,
-           pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint
+           pg_total_relation_size(c.oid), greatest(c.reltuples, 0)::bigint, c.oid::bigint,
+           pg_relation_size(c.oid)
     from pg_inherits i join pg_class c on c.oid = i.inhrelid
     where i.inhparent = %s::regclass
 """
@@ -23,7 +24,8 @@ _PARTITIONS = """
 class Attached:
     """One partition. Bounds in UTC, `low` inclusive, `high` exclusive; None where it is unbounded.
 
-    `rows` is the planner's estimate (0 until the first ANALYZE), `bytes` includes indexes and TOAST.
+    `rows` is the planner's estimate (0 until the first ANALYZE), `bytes` includes indexes and TOAST;
+    without `heap_bytes` it never held a row.
     """
 
     name: str
@@ -33,6 +35,8 @@ class Attached:
     detach_pending: bool
     bytes: int
     rows: int
+    oid: int = 0
+    heap_bytes: int = 0
 
     def overlaps(self, start: datetime, end: datetime) -> bool:
         if self.is_default:
@@ -65,8 +69,8 @@ def attached(connection: Connection, table: str) -> list[Attached]:
         connection.execute("set local timezone = 'UTC'; set local datestyle = 'ISO'")
         rows = connection.execute(_PARTITIONS, (table,)).fetchall()
     partitions = [
-        Attached(name, *_bounds(name, text), text == "DEFAULT", pending, size, estimate)
-        for name, text, pending, size, estimate in rows
+        Attached(name, *_bounds(name, text), text == "DEFAULT", pending, *sizes)
+        for name, text, pending, *sizes in rows
     ]
     return sorted(partitions, key=lambda p: (p.is_default, p.low or datetime.min.replace(tzinfo=UTC)))
 

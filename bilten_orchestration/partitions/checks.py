@@ -1,4 +1,4 @@
-"""Check of the partitions: the months that writers need now and next are there."""
+"""Checks of the partitions: enough is ahead, what is over is gone, queries prune, nobody changed them."""
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
@@ -7,38 +7,49 @@ from collections.abc import Iterator
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.partitions.assets import key
-from bilten_orchestration.partitions.declared import DECLARED
+from bilten_orchestration.partitions.assets import TABLES, key
 from bilten_orchestration.stores.resources import Platform
+
+NAMES = {
+    "premake": "Partitions are there for the current and the next two intervals: without one every write"
+    " fails. Warns below two ahead, fails below one.",
+    "retention": "What is over is archived, proven and gone, or said why not; nothing hinders maintenance.",
+    "pruning": "The common queries touch only the periods that they ask for.",
+    "drift": "The catalogues hold what was recorded: nothing attached, detached, renamed or dropped by hand.",
+}
 
 
 @dg.multi_asset_check(
-    name="partitions_ready",
+    name="partitions_judged",
     specs=[
-        dg.AssetCheckSpec(
-            "current_and_next_month",
-            asset=key(table),
-            description="The partitions of this and the next month exist; without one every write fails.",
-        )
-        for table in DECLARED
+        dg.AssetCheckSpec(name, asset=key(table), description=description)
+        for table in TABLES
+        for name, description in NAMES.items()
+        if not (name == "premake" and table.store == "clickhouse")
     ],
     can_subset=True,
 )
-def months_ready(
+def partitions_judged(
     context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> Iterator[dg.AssetCheckResult]:
-    from bilten_orchestration.partitions.listing import list_partitions
+    from bilten_orchestration.partitions.judged import judge
 
     with face.failures():
-        rows, problems = list_partitions(platform.settings)
-    for table in DECLARED:
-        check = dg.AssetCheckKey(key(table), "current_and_next_month")
-        if check in context.selected_asset_check_keys:
-            missing = [problem for problem in problems if problem.what.startswith(f"{table.name} ")]
-            yield dg.AssetCheckResult(
-                passed=not missing,
-                asset_key=key(table),
-                check_name=check.name,
-                description="\n".join(map(str, missing)) or None,
-                metadata={"partitions": sum(row.table == table.name for row in rows)},
-            )
+        found = judge(platform.settings)
+    for table in TABLES:
+        for name in NAMES:
+            check = dg.AssetCheckKey(key(table), name)
+            if check in context.selected_asset_check_keys:
+                judgement = found[table.name, name]
+                yield dg.AssetCheckResult(
+                    passed=not judgement.problems,
+                    severity=dg.AssetCheckSeverity.ERROR if judgement.fails else dg.AssetCheckSeverity.WARN,
+                    asset_key=key(table),
+                    check_name=name,
+                    description="\n".join(map(str, judgement.problems[: face.TOLD_PROBLEMS])) or None,
+                    metadata={
+                        "problems": len(judgement.problems),
+                        **judgement.numbers,
+                        **({"found": face.table(judgement.problems)} if judgement.problems else {}),
+                    },
+                )

@@ -10,7 +10,7 @@ from bilten_orchestration.partitions import assets, checks, schedules
 def definitions() -> dg.Definitions:
     return dg.Definitions(
         assets=[*assets.OPERATIONAL, assets.partitions],
-        asset_checks=[checks.months_ready],
+        asset_checks=[checks.partitions_judged],
         jobs=[schedules.partition_maintenance],
         schedules=[schedules.daily],
     )

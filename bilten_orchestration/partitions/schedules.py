@@ -11,8 +11,8 @@ partition_maintenance = dg.define_asset_job(
     "partition_maintenance",
     selection=dg.AssetSelection.assets(partitions),
     owners=[face.DATA_PLATFORM],
-    description="Makes the months of partitioned tables ahead, and checks that they are there.",
-    tags={face.COMMAND: "bilten partitions list", face.HELP: "bilten partitions list"},
+    description="Makes partitions ahead, archives and drops old ones, and judges how every table stands.",
+    tags={face.COMMAND: "bilten partitions apply", face.HELP: "bilten partitions plan"},
 )
 
 daily = dg.ScheduleDefinition(

@@ -11,6 +11,7 @@ The names in use:
     sync              exclusive: a batch is applied; shared: a build reads one batch
     build:marts       one build of the daily marts
     snapshot          shared: whatever reads a snapshot; exclusive: detach and drop of partitions
+    partitions        one maintenance of partitioned tables: making, ending, restoring
     demo              one demo load
     backup:<store>    one backup of a store (backups/lock.py)
     backup:copies     whatever writes into the second bucket, or removes from it

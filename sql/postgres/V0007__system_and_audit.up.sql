@@ -198,6 +198,8 @@ create table system.partition_metadata (
     bytes bigint check (bytes >= 0),
     archive_object text,
     archive_digest text,
+    relation_oid oid,
+    hold_until timestamptz,
     run_id text,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -214,7 +216,9 @@ comment on column system.partition_metadata.rows is 'Rows when last counted';
 comment on column system.partition_metadata.bytes is 'Size with indexes when last measured';
 comment on column system.partition_metadata.archive_object is 'Key of its archive';
 comment on column system.partition_metadata.archive_digest is 'Digest of its rows, equal in table and archive';
-comment on column system.partition_metadata.run_id is 'Run that changed it last';
+comment on column system.partition_metadata.relation_oid is 'The table, whatever it is called by now; null once it is dropped';
+comment on column system.partition_metadata.hold_until is 'It was restored and does not end before this (UTC)';
+comment on column system.partition_metadata.run_id is 'Run that changed it last; from the command line who called it';
 comment on column system.partition_metadata.created_at is 'When the row was made (UTC)';
 comment on column system.partition_metadata.updated_at is 'When the row last changed (UTC)';
 

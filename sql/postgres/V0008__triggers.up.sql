@@ -6,11 +6,12 @@ language plpgsql security definer set search_path = pg_catalog as $$
 declare
     row_before jsonb := to_jsonb(old);
     kept jsonb;
+    root oid := coalesce(pg_partition_root(tg_relid), tg_relid); -- a trigger of a partition is told the partition's name
 begin
     select coalesce(jsonb_object_agg(name, row_before -> name), '{}') into kept from unnest(tg_argv[1:]) as name;
     insert into system.deleted_rows (table_name, row_key, facts)
     values (
-        tg_table_schema || '.' || tg_table_name,
+        (select relnamespace::regnamespace || '.' || relname from pg_class where oid = root),
         (select string_agg(row_before ->> part, '|' order by position)
            from unnest(string_to_array(tg_argv[0], ',')) with ordinality as k (part, position)),
         kept
@@ -31,13 +32,15 @@ comment on function audit.visible(jsonb) is 'A row as the audit log may show it:
 -- Argument: the key columns joined by commas.
 create function audit.record_change() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
+declare
+    root oid := coalesce(pg_partition_root(tg_relid), tg_relid); -- as in system.record_delete
 begin
     insert into audit.audit_log (actor, app_user_id, schema_name, table_name, row_key, action, before, after)
     values (
         session_user,
         nullif(current_setting('bilten.user_id', true), '')::uuid,
-        tg_table_schema,
-        tg_table_name,
+        (select relnamespace::regnamespace::text from pg_class where oid = root),
+        (select relname from pg_class where oid = root),
         (select string_agg(to_jsonb(old) ->> part, '|' order by position)
            from unnest(string_to_array(tg_argv[0], ',')) with ordinality as k (part, position)),
         case when system.recovering(tg_relid) then 'RECOVER' else tg_op end,

@@ -15,6 +15,8 @@ verified, and nothing has to be remembered. What rots later is found by reading 
 Nothing is ever overwritten. What lies there with other bytes is a problem that people solve. What retention
 has marked as expired is not copied; the copy's own retention never runs beside this (lock.py).
 
+An archive of a partition likewise: its objects, and its document once all of them are there.
+
 WAL goes first, and again every minute while a large backup is copied: the copy's RPO hangs on it.
 """
 
@@ -154,9 +156,19 @@ class _Run:
             lag = Lag.of(self.left.values(), datetime.now(UTC))
             self._progress(f"{lag.objects:,} objects to copy, {lag.bytes >> 20:,} MiB")
         self._side_by_side(self._found.loose, self._one)
+        for pieces in self._found.archives:
+            self._archive(pieces)
         for batch in self._found.batches:
             self._batch(batch)
         self._side_by_side(self._found.due, self._again)
+
+    def _archive(self, pieces: tuple[Piece, ...]) -> None:
+        """Its document is the last piece, and what makes it an archive there too."""
+        *objects, last = pieces
+        self._side_by_side(objects, self._one)
+        if not any(piece.name in self.left for piece in objects):
+            self._one(last)
+        self._wal()
 
     def _batch(self, batch: Batch) -> None:
         for at in range(0, len(batch.objects), _AT_A_TIME):

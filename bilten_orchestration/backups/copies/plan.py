@@ -18,6 +18,9 @@ from bilten_orchestration.backups.repository.keys import KeyRing
 from bilten_orchestration.backups.repository.manifest import Manifest
 from bilten_orchestration.errors import Problem
 
+#: Archives of partitions (partitions/archives.py): what has a document is copied, its document last.
+ARCHIVES = "archives/"
+_DOCUMENT = "/archive.json"
 # what a manifest is not needed for
 LOOSE = ("audits/", "drills/", "journal/", "wal/")
 RUN_EVERY = timedelta(minutes=30)
@@ -63,12 +66,14 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """`batches` by start of their backups, `loose` by name; `listed` are ids that the copy lists already;
+    """`batches` by start of their backups, `loose` by name; `archives` are what lacks of each archive of a
+    partition, its document last; `listed` are ids that the copy lists already;
     `due` is what is there and to be read again; `problems` are objects that never become equal by copying.
     """
 
     batches: tuple[Batch, ...]
     loose: tuple[Piece, ...]
+    archives: tuple[tuple[Piece, ...], ...]
     listed: frozenset[str]
     due: tuple[Piece, ...]
     present_objects: int
@@ -78,6 +83,8 @@ class Comparison:
     @property
     def pieces(self) -> Iterator[Piece]:
         yield from self.loose
+        for archive in self.archives:
+            yield from archive
         for batch in self.batches:
             yield from batch.pieces
 
@@ -123,15 +130,39 @@ def compare(first: Repository, copy: Repository, ring: KeyRing, reread: Reread) 
         if batch.pieces:
             batches.append(batch)
     loose = [piece for prefix in LOOSE for piece in _loose(first, copy, prefix, seen)]
+    archived = _archived(first, copy, seen)
     return Comparison(
         tuple(batches),
         tuple(loose),
+        archived,
         listed_in(there),
         tuple(seen.due),
         seen.objects,
         seen.bytes,
         tuple(seen.problems),
     )
+
+
+def _archived(first: Repository, copy: Repository, seen: _Seen) -> tuple[tuple[Piece, ...], ...]:
+    """Objects without a document belong to an archive that is being made, or was killed: none of the copy's
+    business."""
+    places: dict[str, list[Listed]] = {}
+    for each in first.list(ARCHIVES):
+        places.setdefault(each.name.rpartition("/")[0], []).append(each)
+    there = {each.name: each.bytes for each in copy.list(ARCHIVES)}
+    found = []
+    for listed in places.values():
+        document = next((each for each in listed if each.name.endswith(_DOCUMENT)), None)
+        if document is None:
+            continue
+        # before its document was written there was nothing to copy
+        pieces = [
+            Piece(each.name, each.bytes, document.written_at)
+            for each in sorted(listed, key=lambda each: (each is document, each.name))
+        ]
+        if missing := tuple(piece for piece in pieces if seen.missing(piece, there.get(piece.name))):
+            found.append(missing)
+    return tuple(found)
 
 
 def missing_below(first: Repository, copy: Repository, prefix: str) -> tuple[Piece, ...]:

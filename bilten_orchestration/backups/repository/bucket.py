@@ -7,6 +7,8 @@ Names, all below the bucket:
     objects/<store>/<backup id>/<number>            encrypted, at most OBJECT_BYTES each
     drills/<store>/<number>-<time>-<id>.json        a signed chain of drills (drills/attestation.py)
     journal/prune/<time>-<bucket>.json              what retention removed, and why (retention/prune.py)
+    journal/recover/, journal/partitions/           what was taken back; what was dropped, or restored
+    archives/<store>/<table>/<id>/...               partitions (partitions/archives.py), outside all age rules
     assets/<xx>/<sha256>                            the application's files, in the second bucket (copies/)
 
 What a kill leaves: an object without a manifest (swept after a grace time), or an upload in parts that was

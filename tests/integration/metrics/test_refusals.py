@@ -91,6 +91,24 @@ def test_days_of_the_future_and_before_the_first_control_totals(synced: World) -
         pass
 
 
+def test_days_whose_clicks_are_archived(synced: World) -> None:
+    """They would be built without a click, and a right day be replaced by a wrong one."""
+    with postgres.connect(synced.settings.postgres, autocommit=True) as connection:
+        connection.execute(
+            "insert into system.partition_metadata (table_name, partition_name, from_at, to_at, state)"
+            " values ('analytics.events', 'gone', date_trunc('month', %s::timestamptz),"
+            " date_trunc('month', %s::timestamptz) + interval '1 month', 'dropped')",
+            (FIRST, FIRST),
+        )
+        with pytest.raises(Refused, match="were archived and dropped") as refused:
+            opened(synced.settings)
+        assert f"restore analytics.events {FIRST:%Y-%m}" in refused.value.problems[0].next
+        connection.execute(
+            "update system.partition_metadata set state = 'attached' where partition_name = 'gone'"
+        )
+    assert opened(synced.settings)
+
+
 def test_two_builders_exclude_each_other_and_the_holder_is_named(synced: World) -> None:
     impatient = synced.settings.model_copy(update={"metrics": MetricsSettings(lock_wait_seconds=0)})
     with (

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import psycopg
 import pytest
 
 from bilten_orchestration.errors import LockHeld, Refused, TransientError
-from bilten_orchestration.partitions import catalogue
+from bilten_orchestration.partitions import catalogue, creation, likeness
 from bilten_orchestration.partitions import premake as engine
+from bilten_orchestration.partitions.bounds import Interval
 from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import BY_NAME
 from bilten_orchestration.partitions.listing import list_partitions
+from bilten_orchestration.partitions.locking import Patience
 from bilten_orchestration.partitions.premake import ensure_months, premake
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.postgres import Connection
+from tests.integration.partitions.conftest import wait_until
 from tests.kills import killed_before_line
 
 TABLE = "users.user_behavior"
@@ -36,13 +40,6 @@ def insert(connection: Connection, at: str) -> str:
     ).fetchone()
     assert row is not None
     return str(row[0])
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def test_months_from_first_to_last_and_only_once(owner: Connection) -> None:
@@ -235,14 +232,13 @@ def test_a_busy_parent_is_tried_again_and_writers_do_not_queue_behind(
     assert slowest < 0.5  # generous for a busy machine; a queue behind ATTACH would last the whole second
 
 
-def test_a_lock_that_is_never_to_be_had_ends_in_a_message(
-    database: Settings, owner: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine, "RETRY_SECONDS", 1)
+def test_a_lock_that_is_never_to_be_had_ends_in_a_message(database: Settings, owner: Connection) -> None:
     with postgres.connect(database.postgres) as holder:
         holder.execute("lock table users.user_behavior in share update exclusive mode")
         with pytest.raises(TransientError, match="could not be attached"):
-            ensure_months(owner, TABLE, date(2026, 2, 1), date(2026, 2, 1))
+            ensure_months(
+                owner, TABLE, date(2026, 2, 1), date(2026, 2, 1), patience=Patience(retry_seconds=1)
+            )
     assert attached(owner, TABLE) == []
     assert owner.execute("select to_regclass('users.user_behavior_p202602')").fetchone() == (None,)
 
@@ -262,7 +258,7 @@ def test_a_kill_leaves_a_month_whole_or_not_there(database: Settings, owner: Con
 
     killed = 0
     for number in range(1, 100_000, 11):
-        if not killed_before_line(work, (engine, catalogue, locks), number):
+        if not killed_before_line(work, (engine, creation, likeness, catalogue, locks), number):
             break
         killed += 1
         wait_until(lambda: _free(owner))
@@ -300,3 +296,77 @@ def test_the_list_warns_when_the_next_month_is_not_there(database: Settings) -> 
     assert [problem.what for problem in problems] == [
         f"{name} has no partition for 2026-06" for name in BY_NAME
     ]
+
+
+def test_a_partition_is_like_its_parent_in_everything(
+    owner: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What LIKE and ATTACH do not bring is brought; what somebody added to the parent comes along."""
+    owner.execute(
+        """
+        alter table users.user_behavior alter column action set statistics 500;
+        alter table users.user_behavior alter column user_id set (n_distinct = -0.5);
+        alter table users.user_behavior alter column metadata set storage external;
+        alter table users.user_behavior add constraint some_action check (action <> '');
+        create statistics users.both_ids on user_id, resource_id from users.user_behavior;
+        alter table users.user_behavior enable row level security;
+        create policy own on users.user_behavior for select to bilten_readonly using (user_id is null);
+        create unique index behavior_identity on users.user_behavior (id, created_at);
+        alter table users.user_behavior replica identity using index behavior_identity;
+        """
+    )
+    table = replace(BY_NAME[TABLE], storage={"autovacuum_vacuum_scale_factor": "0.05", "fillfactor": "90"})
+    monkeypatch.setattr(engine, "BY_NAME", {TABLE: table})
+    (name,) = ensure_months(owner, TABLE, date(2024, 2, 1), date(2024, 2, 1))
+
+    def of(relation: str) -> list[object]:
+        queries = (
+            """select attname, format_type(atttypid, atttypmod), attnotnull, attstorage::text,
+                      attoptions, to_jsonb(a) ->> 'attstattarget', col_description(attrelid, attnum),
+                      pg_get_expr(d.adbin, d.adrelid)
+               from pg_attribute a left join pg_attrdef d on (d.adrelid, d.adnum) = (attrelid, attnum)
+               where attrelid = %s::regclass and attnum > 0 order by attnum""",
+            """select relrowsecurity, relforcerowsecurity, relreplident::text, relowner
+               from pg_class where oid = %s::regclass""",
+            """select polname, polpermissive, polroles, polcmd::text, pg_get_expr(polqual, polrelid)
+               from pg_policy where polrelid = %s::regclass""",
+            """select contype::text, pg_get_constraintdef(oid) from pg_constraint
+               where conrelid = %s::regclass and contype in ('c', 'p') order by 1, 2""",
+            """select indisprimary, indisunique, indisreplident, indkey::text from pg_index
+               where indrelid = %s::regclass order by 1, 2, 3, 4""",
+            """select stxkind::text, stxkeys::text from pg_statistic_ext where stxrelid = %s::regclass""",
+            """select tgname, tgfoid::regproc::text, tgenabled::text from pg_trigger
+               where tgrelid = %s::regclass and tgtype & 1 = 1 order by 1""",
+        )
+        return [owner.execute(query, (relation,)).fetchall() for query in queries]  # type: ignore[call-overload]
+
+    assert of(name) == of(TABLE)
+    row = owner.execute(
+        "select reloptions, obj_description(oid) from pg_class where oid = %s::regclass", (name,)
+    ).fetchone()
+    assert row == (
+        ["autovacuum_vacuum_scale_factor=0.05", "fillfactor=90"],
+        f"{TABLE} of 2024-02 (UTC)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("interval", "first", "last", "made"),
+    [
+        ("week", date(2026, 12, 27), date(2027, 1, 4), ["p2026w52", "p2026w53", "p2027w01"]),
+        ("day", date(2024, 2, 28), date(2024, 3, 1), ["p20240228", "p20240229", "p20240301"]),
+    ],
+)
+def test_weeks_and_days(
+    owner: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    interval: Interval,
+    first: date,
+    last: date,
+    made: list[str],
+) -> None:
+    monkeypatch.setattr(engine, "BY_NAME", {TABLE: replace(BY_NAME[TABLE], interval=interval)})
+    owner.execute("set timezone = 'America/New_York'")  # where some days have 23 hours
+    assert ensure_months(owner, TABLE, first, last) == [f"{TABLE}_{suffix}" for suffix in made]
+    bounds = [(p.low, p.high) for p in attached(owner, TABLE)]
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(bounds))
