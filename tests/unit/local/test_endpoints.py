@@ -64,7 +64,8 @@ def test_stacks_that_start_together_choose_apart() -> None:
     program = (
         "from bilten_orchestration.local import endpoints;"
         "from bilten_orchestration.settings import Settings;"
-        "chosen = endpoints.choose(Settings(home='/nonexistent', opensearch={'enabled': True}), {}, {}).variables;"
+        "every = Settings(home='/nonexistent', opensearch={'enabled': True});"
+        "chosen = endpoints.choose(every, {}, {}).variables;"
         "print(*endpoints.recorded_ports(chosen).values(), flush=True); input()"
     )
     stacks = [
