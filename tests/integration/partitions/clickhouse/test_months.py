@@ -265,6 +265,6 @@ def test_killed_before_it_dropped(settings: Settings, client: Client) -> None:
 
 
 @pytest.mark.faults
-def test_killed_at_every_turn(settings: Settings, client: Client) -> None:
-    """The steps of archive.py and ending.py."""
-    _killed(settings, client, range(1, 200, 3))
+def test_killed_at_turns_of_every_step(settings: Settings, client: Client) -> None:
+    """The steps of archive.py and ending.py, requests of the object store among them."""
+    _killed(settings, client, range(1, 2000, 11))
