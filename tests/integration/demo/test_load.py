@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -166,23 +165,27 @@ def test_a_broken_rule_keeps_nothing(fresh: Fresh, today: date, monkeypatch: pyt
 
 
 def kill_at(environment: dict[str, str], today: date, word: str, scale: float, nth: int = 1) -> bool:
-    """Run a load in a process of its own and kill it when its progress says `word` for the nth time."""
-    code = (
-        "import sys, datetime; from bilten_orchestration.demo.load import load;"
-        "from bilten_orchestration.settings_loading import load_settings;"
-        f"load(load_settings(), scale={scale}, today=datetime.date.fromisoformat('{today}'),"
-        " progress=lambda text: print(text, flush=True))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            nth -= line.startswith(word) or word in line
-            if nth == 0:
-                os.kill(process.pid, signal.SIGKILL)
-                return process.wait() == -signal.SIGKILL
-    return False
+    """Run a load in a process of its own that is killed as its progress says `word` for the nth time, and
+    does nothing more: a kill from here would come after a commit that follows."""
+    child = [sys.executable, "-c", _KILLED, word, str(nth), str(scale), str(today)]
+    return subprocess.run(child, env=environment, check=False).returncode == -signal.SIGKILL
+
+
+_KILLED = """
+import datetime, os, signal, sys
+from bilten_orchestration.demo.load import load
+from bilten_orchestration.settings_loading import load_settings
+
+word, left = sys.argv[1], int(sys.argv[2])
+
+def progress(text):
+    global left
+    left -= word in text
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+load(load_settings(), scale=float(sys.argv[3]), today=datetime.date.fromisoformat(sys.argv[4]), progress=progress)
+"""
 
 
 @pytest.mark.parametrize(
