@@ -19,7 +19,7 @@ import psutil
 from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.local import processes
 from bilten_orchestration.local.layout import for_servers
-from bilten_orchestration.local.privileges import server_user
+from bilten_orchestration.local.privileges import passable_directory, server_user
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
@@ -39,7 +39,7 @@ def place(settings: Settings, name: str, purpose: str, progress: Progress) -> It
         if directory.exists():
             progress(f"removing {directory}, which a `bilten {purpose}` that was killed left")
         clear(directory, progress)
-        directory.mkdir(mode=0o711)
+        passable_directory(directory)
         try:
             yield directory
         finally:

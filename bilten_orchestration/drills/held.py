@@ -25,6 +25,7 @@ from bilten_orchestration.drills.record import Record
 from bilten_orchestration.drills.report import DrillReport, Seen
 from bilten_orchestration.drills.rpo import exposure
 from bilten_orchestration.errors import BiltenError, Problem, TransientError
+from bilten_orchestration.local.privileges import passable_directory
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
@@ -176,7 +177,7 @@ class Held:
         """An empty place again."""
         try:
             scratch.clear(self.place, self.progress)
-            self.place.mkdir(mode=0o711)
+            passable_directory(self.place)
         except OSError as error:
             return (
                 Problem(

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bilten_orchestration.errors import Refused
-from bilten_orchestration.local.privileges import ServerUser, outside_directory, reachable, server_user
+from bilten_orchestration.local.privileges import (
+    ServerUser,
+    outside_directory,
+    passable_directory,
+    reachable,
+    server_user,
+)
 
 # sun_path is 108 bytes on Linux and 104 elsewhere; servers append names of their own, the longest
 # being ".s.PGSQL.65535" and supervisord's ".<pid>"
@@ -70,8 +76,7 @@ def layout(home: Path) -> Layout:
     them that matters is the owner's alone.
     """
     user = server_user()
-    data = for_servers(home, user) / "data"
-    data.mkdir(mode=0o711, exist_ok=True)
+    data = passable_directory(for_servers(home, user) / "data")
     sockets = home / "run"
     if len(os.fsencode(sockets)) + len("/supervisor/socket") > SOCKET_PATH_BYTES or not reachable(home, user):
         digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:12]
@@ -99,8 +104,8 @@ def for_servers(home: Path, user: ServerUser | None) -> Path:
     if reachable(home, user):
         return home
     outside = outside_directory(home)
-    outside.parent.mkdir(mode=0o755, exist_ok=True)
-    outside.mkdir(mode=0o711, exist_ok=True)
+    passable_directory(outside.parent, 0o755)
+    passable_directory(outside)
     return outside
 
 

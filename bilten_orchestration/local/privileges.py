@@ -76,6 +76,14 @@ def server_directory(path: Path, user: ServerUser | None) -> Path:
     return path
 
 
+def passable_directory(path: Path, mode: int = 0o711) -> Path:
+    """Make a directory of ours that the server's user can walk through, whatever our umask takes away (the
+    one of Dagster's processes everything)."""
+    path.mkdir(mode=mode, exist_ok=True)
+    path.chmod(mode)
+    return path
+
+
 def server_file(path: Path, text: str, user: ServerUser | None) -> None:
     """Write a file that only the server's user (and root) can read; replaced in one step."""
     temporary = path.with_name(path.name + ".new")
@@ -100,12 +108,17 @@ def reachable_copy(source: Path, home: Path, user: ServerUser | None) -> Path:
     found = source.stat()
     target = outside_directory(home) / "programs" / f"{source.name}-{found.st_size}-{found.st_mtime_ns}"
     if not target.exists():
-        OUTSIDE.mkdir(mode=0o755, parents=True, exist_ok=True)
-        target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for directory in (OUTSIDE, target.parent.parent, target.parent):
+            passable_directory(directory, 0o755)
         temporary = target.with_name(f"{target.name}.new-{os.getpid()}")
         if source.is_dir():
             shutil.copytree(source, temporary, symlinks=True)
         else:
             shutil.copy2(source, temporary)
+        # what was installed under a narrow umask is its owner's alone
+        for path in (temporary, *temporary.rglob("*")):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6)
         temporary.replace(target)
     return target

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bilten_orchestration.backups.postgres import private, programs
 from bilten_orchestration.backups.repository.opened import Bucket
 from bilten_orchestration.errors import Problem, Refused
+from bilten_orchestration.local.privileges import passable_directory
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.recovery import dagster_runs, site_state
 from bilten_orchestration.recovery.dagster_runs import Unserved
@@ -125,8 +126,7 @@ def files(settings: Settings, progress: Progress) -> tuple[Problem, ...]:
 
 def _data(settings: Settings) -> Path:
     data = data_directory(settings)
-    data.mkdir(mode=0o711, exist_ok=True)
-    return data
+    return passable_directory(data)
 
 
 def _refuse_tables(client: Client, databases: Sequence[str]) -> None:

@@ -47,9 +47,10 @@ PROGRAMS = {
 class Stack:
     """A state directory, and `bilten` called on it by a child process."""
 
-    def __init__(self, home: Path, user: privileges.ServerUser | None = None) -> None:
+    def __init__(self, home: Path, user: privileges.ServerUser | None = None, umask: int = 0o022) -> None:
         self.home = home
         self.user = user
+        self.umask = umask
 
     def run(
         self, *arguments: str, check: bool = True, **environment: str
@@ -58,6 +59,7 @@ class Stack:
         result = subprocess.run(
             [sys.executable, "-m", "bilten_orchestration.cli.main", *arguments],
             env=inherited | {"BILTEN_HOME": str(self.home), "PYTHONPATH": str(CHECKOUT)} | environment,
+            umask=self.umask,
             capture_output=True,
             text=True,
             timeout=600,
@@ -234,7 +236,8 @@ def test_a_killed_supervisord_leaves_no_orphan(running: Stack) -> None:
 def test_a_second_stack_beside_it(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
     base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))
     base.chmod(0o755)
-    other = Stack(base / ("long" * 30) / ".bilten")  # sockets cannot lie there
+    # sockets cannot lie there, and nothing that is made is for others
+    other = Stack(base / ("long" * 30) / ".bilten", umask=0o077)
     other.home.parent.mkdir()
     before = running.status()
     try:

@@ -13,7 +13,13 @@ from pathlib import Path
 from bilten_orchestration.errors import StoreUnavailable
 from bilten_orchestration.local import ports
 from bilten_orchestration.local.opensearch.jars import installation
-from bilten_orchestration.local.privileges import ServerUser, reachable_copy, server_directory, server_file
+from bilten_orchestration.local.privileges import (
+    ServerUser,
+    passable_directory,
+    reachable_copy,
+    server_directory,
+    server_file,
+)
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.progress import Progress
 
@@ -82,11 +88,10 @@ def programs(home: Path, maven_url: str | None, progress: Progress) -> Path:
 
     `home` is a directory that the server's user can walk into. Raises as jars.installation does.
     """
-    directory = home / "programs"
-    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    directory = passable_directory(home / "programs", 0o755)
     found = installation(directory, maven_url, progress)
     for empty in ("bin", "plugins"):  # it looks for them, and may not make them
-        (found / empty).mkdir(mode=0o755, exist_ok=True)
+        passable_directory(found / empty, 0o755)
     for module in MODULES:
         place = found / "modules" / module.name
         for name, text in (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bilten_orchestration.backups import scratch
 from bilten_orchestration.errors import Refused
 from bilten_orchestration.local import layout as places
 from bilten_orchestration.local import privileges
+from bilten_orchestration.progress import silent
+from bilten_orchestration.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +98,36 @@ def test_a_state_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     os.chown(home, 12345, 12345)
     with pytest.raises(Refused, match="is not ours"):
         places.layout(home)
+
+
+@pytest.fixture
+def narrow_umask() -> Iterator[None]:
+    """That of Dagster's processes, and of many a root."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("narrow_umask")
+def test_the_servers_user_can_walk_to_what_is_made_under_a_narrow_umask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    somebody = privileges.ServerUser("somebody", os.geteuid() + 12345, os.getegid() + 12345)
+    monkeypatch.setattr(places, "server_user", lambda: somebody)
+    monkeypatch.setattr(scratch, "server_user", lambda: somebody)
+    monkeypatch.setattr(privileges, "reachable", lambda path, user: path != tmp_path / "site-packages")
+    home = tmp_path / ".bilten"
+    settings = Settings(home=home)
+    programs = tmp_path / "site-packages"
+    (programs / "bin").mkdir(parents=True)
+    (programs / "bin" / "postgres").write_text("#!")
+    (programs / "bin" / "postgres").chmod(0o700)
+    (programs / "library").write_text("bytes")
+    found = places.layout(home)
+    copy = privileges.reachable_copy(programs, home, somebody)
+    with scratch.place(settings, "drill-test", "drill run", silent) as place:
+        modes = {path: path.stat().st_mode & 0o777 for path in (home, found.data, place)}
+    assert set(modes.values()) == {0o711}
+    assert [
+        path.stat().st_mode & 0o777 for path in (copy.parent, copy, copy / "bin/postgres", copy / "library")
+    ] == [0o755, 0o755, 0o755, 0o644]
