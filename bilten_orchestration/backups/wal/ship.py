@@ -14,10 +14,11 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from bilten_orchestration.backups.wal import positions
-from bilten_orchestration.backups.wal.archive import Archive, Piece
+from bilten_orchestration.backups.wal.archive import Archive, Piece, newest_beat
 from bilten_orchestration.backups.wal.heartbeat import Beats
 from bilten_orchestration.errors import BiltenError, Mismatch, Problem
 
@@ -139,10 +140,7 @@ class Shipper:
         larger = self._refuse_other_writer(name, contents, there)
         if larger is not None:
             return larger, None
-        beat_at = None
-        if positions.is_segment(name):
-            beat_at = self._beats.within(positions.start_of(name, self._first.segment_bytes) + len(contents))
-        sealed = self._first.seal(name, contents, beat_at)
+        sealed = self._first.seal(name, contents, self._beat_within(name, contents, there))
         self._first.store(sealed)
         self._first.remove(there)
         behind: BiltenError | None = None
@@ -153,6 +151,14 @@ class Shipper:
             except BiltenError as error:
                 behind = error
         return sealed.piece, behind
+
+    def _beat_within(self, name: str, contents: bytes, there: Sequence[Piece]) -> datetime | None:
+        """The newest that lies in these contents: of this service, or, when it has just begun, of the one
+        before, by the pieces that these contents begin with and replace."""
+        if not positions.is_segment(name):
+            return None
+        begin = positions.start_of(name, self._first.segment_bytes)
+        return self._beats.within(begin + len(contents)) or newest_beat(there)
 
     def _refuse_other_writer(self, name: str, contents: bytes, there: Sequence[Piece]) -> Piece | None:
         """A piece that holds all of `contents` already, if there is one."""
