@@ -181,10 +181,12 @@ def _show_listed(found: Listing) -> None:
     print(f"{'STORE':<10} {'NO':>5} {'AT (UTC)':<16} {'WAY':<13} {'RPO':>9} {'RTO':>9}  RESULT")
     for each in found.drills:
         report = each.report
-        result = "passed" if report.ok else f"FAILED: {report.failed_phase}"
+        result = "passed" if report.ok else "FAILED"
         print(
             f"{report.store:<10} {each.number:>5} {report.started_at:%Y-%m-%d %H:%M} {report.way:<13} "
             f"{_seconds(report.rpo_seconds):>9} {_seconds(report.rto_seconds):>9}  {result}"[:80]
         )
+        for problem in report.problems:
+            _wrapped(f"in {report.failed_phase}: {problem.what}")
     if found.verified and not found.problems:
         print(f"{len(found.drills)} drills: every link of the series holds")
