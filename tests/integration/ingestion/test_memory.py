@@ -11,11 +11,12 @@ from bilten_orchestration.settings import Settings
 from tests.integration.ingestion.shop import Shop
 
 CHILD = """
-import json, resource
+import json
 from bilten_orchestration.ingestion.sync import sync
 from bilten_orchestration.settings_loading import load_settings
 report = sync(load_settings())
-print(json.dumps([report.bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10]))
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([report.bytes, peak << 10]))
 """
 
 

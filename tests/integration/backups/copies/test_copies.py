@@ -244,7 +244,7 @@ def test_bytes_changed_on_the_way_never_become_an_object(depot: Depot, size: int
     with troubled_store.before(store) as troubled:
         through = store.model_copy(update={"copy_endpoint_url": troubled.address})
         depot.settings = direct.model_copy(update={"object_store": through})
-        troubled.flips(size // 4)
+        troubled.flips(size // 16)  # within one part of an upload
         with pytest.raises(StoreUnavailable, match="BadDigest"):
             copies.copy(depot.settings)
         assert depot.listed("copy") == []
