@@ -25,7 +25,7 @@ from bilten_orchestration.backups.repository.opened import key_file
 from bilten_orchestration.backups.repository.tar_slices import Slicer
 from bilten_orchestration.backups.wal import status as statuses
 from bilten_orchestration.errors import Refused
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import object_store, postgres
 
 RIVAL = "pg_basebackup, zstd -1 -T2, openssl aes-256-ctr"

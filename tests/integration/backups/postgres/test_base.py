@@ -58,7 +58,7 @@ KILLED = """
 import itertools, os, signal, sys
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.postgres.base import Kind, take
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 at, writes, write = int(sys.argv[1]), itertools.count(1), Repository.write
 def counted(self, name, chunks):
     now = next(writes) == at
@@ -116,7 +116,7 @@ import itertools, os, signal
 from dagster._core.errors import raise_execution_interrupts
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.postgres.base import Kind, take
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 write, writes = Repository.write, itertools.count(1)
 def then_cancelled(self, name, chunks):
     second = next(writes) == 2
