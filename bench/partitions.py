@@ -11,10 +11,10 @@ from datetime import date
 from bench.harness import OURS, Comparison, Context, count, take_turns
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.drills.postgres import digests
-from bilten_orchestration.partitions import archive
-from bilten_orchestration.partitions.archive import Source
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.declared import PartitionedTable
+from bilten_orchestration.partitions.postgres import archive
+from bilten_orchestration.partitions.postgres.archive import Source
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.postgres import Connection
 

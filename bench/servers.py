@@ -23,7 +23,7 @@ _TRUST = "AWS_CA_BUNDLE"
 def filled(scale: float, progress: Progress) -> Iterator[Settings]:
     """PostgreSQL with the operational rows of the demo at that scale; ClickHouse migrated and empty."""
     from bilten_orchestration.migrations import runner
-    from bilten_orchestration.partitions.premake import premake
+    from bilten_orchestration.partitions.postgres.premake import premake
 
     base = stack.make_base()
     try:

@@ -115,7 +115,7 @@ class Servers:
         """Both databases migrated once, by the real runner; what ClickHouse holds then, per database."""
         try:
             from bilten_orchestration.migrations import runner
-            from bilten_orchestration.partitions.premake import premake
+            from bilten_orchestration.partitions.postgres.premake import premake
         except ImportError as error:
             pytest.fail(
                 f"this test needs migrated databases, and the migration runner cannot be imported: {error}"

@@ -9,10 +9,10 @@ import typer
 from bilten_orchestration.cli import output
 
 if TYPE_CHECKING:
-    from bilten_orchestration.partitions.adoption.back import BackReport
-    from bilten_orchestration.partitions.adoption.default import DefaultReport
-    from bilten_orchestration.partitions.adoption.forward import AdoptionReport
     from bilten_orchestration.partitions.declared import PartitionedTable
+    from bilten_orchestration.partitions.postgres.adoption.back import BackReport
+    from bilten_orchestration.partitions.postgres.adoption.default import DefaultReport
+    from bilten_orchestration.partitions.postgres.adoption.forward import AdoptionReport
 
 _COMMAND = "partitions adopt"
 
@@ -44,8 +44,8 @@ def adopt(
     """Make an ordinary table the first partition of a new parent of its name; nothing is copied."""
     with output.errors(_COMMAND, as_json=as_json):
         from bilten_orchestration.errors import UsageError
-        from bilten_orchestration.partitions.adoption.back import back as go_back
-        from bilten_orchestration.partitions.adoption.default import empty_default
+        from bilten_orchestration.partitions.postgres.adoption.back import back as go_back
+        from bilten_orchestration.partitions.postgres.adoption.default import empty_default
         from bilten_orchestration.settings.loading import load_settings
 
         if back and default:
@@ -65,10 +65,10 @@ def adopt(
 def _forward(table: PartitionedTable, *, execute: bool) -> AdoptionReport:
     from datetime import UTC, datetime
 
-    from bilten_orchestration.partitions.adoption.forward import adopt as go
     from bilten_orchestration.partitions.bounds import Period
     from bilten_orchestration.partitions.locking import Patience
-    from bilten_orchestration.partitions.premake import ensure_months
+    from bilten_orchestration.partitions.postgres.adoption.forward import adopt as go
+    from bilten_orchestration.partitions.postgres.premake import ensure_months
     from bilten_orchestration.settings.loading import load_settings
     from bilten_orchestration.stores import postgres
 
@@ -105,8 +105,8 @@ def _declared(name: str) -> PartitionedTable:
 
 
 def _show(report: AdoptionReport | BackReport | DefaultReport) -> None:
-    from bilten_orchestration.partitions.adoption.back import BackReport
-    from bilten_orchestration.partitions.adoption.default import DefaultReport
+    from bilten_orchestration.partitions.postgres.adoption.back import BackReport
+    from bilten_orchestration.partitions.postgres.adoption.default import DefaultReport
 
     if isinstance(report, BackReport):
         print(f"{report.table}: {report.way}")

@@ -13,9 +13,9 @@ from bilten_orchestration.cli.backup import BucketChoice, FromBucket, size
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bilten_orchestration.partitions.actions import Action
     from bilten_orchestration.partitions.listing import PartitionRow
-    from bilten_orchestration.partitions.plan import Action
-    from bilten_orchestration.partitions.restore import RestoreReport
+    from bilten_orchestration.partitions.postgres.restore import RestoreReport
     from bilten_orchestration.partitions.run import RunReport
 
 Limit = Annotated[
@@ -97,7 +97,7 @@ def restore(
     """
     with output.errors("partitions restore", as_json=as_json):
         from bilten_orchestration.errors import UsageError
-        from bilten_orchestration.partitions.restore import restore as bring_back
+        from bilten_orchestration.partitions.postgres.restore import restore as bring_back
         from bilten_orchestration.partitions.run import is_of_clickhouse, restore_month
         from bilten_orchestration.settings.loading import load_settings
 
@@ -142,8 +142,8 @@ def list_(
     Exits 1 when the next interval is not there, or when a partition is not as it was recorded.
     """
     with output.errors("partitions list", as_json=as_json):
-        from bilten_orchestration.partitions.drift import reconcile
         from bilten_orchestration.partitions.listing import list_partitions
+        from bilten_orchestration.partitions.postgres.drift import reconcile
         from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()

@@ -27,7 +27,7 @@ from bilten_orchestration.demo.rows import block_rows
 from bilten_orchestration.demo.sales import Sales, sales
 from bilten_orchestration.demo.validate import examine, require
 from bilten_orchestration.partitions.bounds import Period
-from bilten_orchestration.partitions.premake import ensure_months
+from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.stores.postgres import Connection
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.ingestion import encoding
 from bilten_orchestration.ingestion.tables import RAW, TABLES, ZONE, SyncedTable
-from bilten_orchestration.partitions.catalogue import attached
+from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ Outcome = tuple[str, bool]
 def migrate(settings: Settings, progress: Progress) -> Outcome:
     """Both databases, then the months of partitioned tables."""
     from bilten_orchestration.migrations import runner
-    from bilten_orchestration.partitions import premake
+    from bilten_orchestration.partitions.postgres import premake
 
     steps = len(runner.up(settings, progress=progress).steps)
     months = sum(len(made) for made in premake.premake(settings, progress=progress).made.values())

@@ -1,16 +1,17 @@
 """Tables partitioned by time: partitions ready ahead, old ones archived and gone.
 
-declared.py   which tables, by which interval, how far ahead, how long kept, and what then
-bounds.py     months, weeks and days as half-open ranges in UTC
-catalogue.py  the partitions a table has, as PostgreSQL itself sees them
-metadata.py   what system.partition_metadata is told of each step
-seen.py       all that a plan needs to know of a table; trust.py: whether time has passed
-plan.py       what has to be done and why, pure
-apply.py      does it: creation.py (like the parent: likeness.py), detach.py, archive.py, drop.py, expiry.py
-premake.py    makes what is missing, and no more
-locking.py    how locks of tables are asked for
-archives.py   archives in the repository: documents and objects, of either store
-columns.py    types of columns in an archive; parquet.py: rows to files and back; digest.py: of rows
-journal.py    what was done for good, in the repository
-listing.py    what there is, and whether enough is ready ahead
+What both stores share:
+
+declared.py           which tables, by which interval, how far ahead, how long kept, and what then
+bounds.py             months, weeks and days as half-open ranges in UTC
+actions.py            what a plan consists of
+run.py                one run over both stores, as CLI and Dagster call it
+metadata.py           what system.partition_metadata is told of each step
+locking.py            how locks of tables are asked for
+archives.py           archives in the repository: documents and objects, of either store
+archive_retention.py  when an archive's own time is over; expiry.py ends it
+journal.py            what was done for good, in the repository
+
+Each store: postgres/ and clickhouse/. What is shown: listing.py, standing.py (whether enough is ready ahead),
+pruning.py (queries that read what they ask for), judged.py (checks), markdown.py (a run, in the UI).
 """

@@ -33,7 +33,7 @@ class PartitionedTable:
     `premake` is how many intervals are kept ready after the current one, `retention` how many are kept, the
     current one included. `at_end` is what becomes of a partition then. `storage` are storage parameters of
     each new partition (a partitioned parent cannot have any). `archive_retention` is for how many intervals
-    after its end an archive is kept, None for ever: no rule of age of the backups ever touches it.
+    after the end of its partition an archive is kept, None for ever: no rule of age of backups touches it.
     """
 
     name: str
@@ -115,8 +115,13 @@ def _wrong(table: PartitionedTable) -> Iterator[tuple[str, str, str]]:
     least = 1 if table.store == "postgres" else 0
     if table.premake < least:
         yield "premake is too small: writes fail in the next interval", f"{least} or more", str(table.premake)
-    if table.archive_retention is not None and table.archive_retention < 1:
-        yield "archives would be gone at once", "1 or more, or None", str(table.archive_retention)
+    # both are counted from the partition's end
+    if table.archive_retention is not None and table.archive_retention <= table.retention:
+        yield (
+            "archives would be gone as soon as they are made",
+            f"more than the retention of {table.retention}, or None",
+            str(table.archive_retention),
+        )
     if table.archive_retention is not None and table.at_end != "archive_and_drop":
         yield "archive_retention without archives", "at_end archive_and_drop", table.at_end
     if unknown := [key for key in table.storage if not _PARAMETER.fullmatch(key)]:

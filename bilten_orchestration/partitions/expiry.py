@@ -14,8 +14,8 @@ from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.partitions import archives, journal
+from bilten_orchestration.partitions.actions import Action
 from bilten_orchestration.partitions.archives import Archive
-from bilten_orchestration.partitions.plan import Action
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.postgres import Connection

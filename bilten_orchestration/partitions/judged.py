@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.partitions import pruning
-from bilten_orchestration.partitions.apply import preview
 from bilten_orchestration.partitions.clickhouse.apply import look
 from bilten_orchestration.partitions.declared import CLICKHOUSE, DECLARED
-from bilten_orchestration.partitions.drift import reconcile
 from bilten_orchestration.partitions.listing import list_partitions
+from bilten_orchestration.partitions.postgres.apply import preview
+from bilten_orchestration.partitions.postgres.drift import reconcile
 from bilten_orchestration.partitions.standing import standing, too_few_ahead
 from bilten_orchestration.settings import Settings
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.partitions.bounds import Period
-from bilten_orchestration.partitions.catalogue import Attached, attached
 from bilten_orchestration.partitions.clickhouse import months
 from bilten_orchestration.partitions.declared import CLICKHOUSE, DECLARED, PartitionedTable
+from bilten_orchestration.partitions.postgres.catalogue import Attached, attached
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 

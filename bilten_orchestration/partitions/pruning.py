@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.partitions.bounds import Period, literal
-from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.clickhouse import months
 from bilten_orchestration.partitions.declared import CLICKHOUSE, DECLARED, PartitionedTable, StoreName
+from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 from bilten_orchestration.stores.driver_errors import translated

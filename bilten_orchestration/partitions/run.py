@@ -10,15 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bilten_orchestration.errors import BiltenError, Problem
-from bilten_orchestration.partitions import apply as of_postgres
-from bilten_orchestration.partitions.apply import ApplyReport, Done
+from bilten_orchestration.partitions.actions import Action, Plan
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse import apply as of_clickhouse
 from bilten_orchestration.partitions.clickhouse.apply import MonthsReport
 from bilten_orchestration.partitions.clickhouse.months import Month
 from bilten_orchestration.partitions.declared import CLICKHOUSE, PartitionedTable
-from bilten_orchestration.partitions.drift import reconcile
-from bilten_orchestration.partitions.plan import Action, Plan
+from bilten_orchestration.partitions.postgres import apply as of_postgres
+from bilten_orchestration.partitions.postgres.apply import ApplyReport, Done
+from bilten_orchestration.partitions.postgres.drift import reconcile
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 

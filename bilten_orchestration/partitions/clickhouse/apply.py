@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.partitions import archives, journal, metadata
+from bilten_orchestration.partitions.actions import Action, Plan
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse import archive as archiving
@@ -24,7 +25,6 @@ from bilten_orchestration.partitions.clickhouse import restore as restoring
 from bilten_orchestration.partitions.clickhouse.plan import Seen, plan
 from bilten_orchestration.partitions.declared import CLICKHOUSE, PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, SNAPSHOT
-from bilten_orchestration.partitions.plan import Action, Plan
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.partitions.actions import Action, ActionName, Plan
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse.months import Month, name_of
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.partitions.metadata import Recorded
-from bilten_orchestration.partitions.plan import Action, ActionName, Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bilten_orchestration.backups.postgres.base import take
-from bilten_orchestration.partitions.premake import premake
+from bilten_orchestration.partitions.postgres.premake import premake
 from tests.integration.backups.wal.conftest import Source
 from tests.integration.drills.postgres.conftest import drilled
 from tests.integration.drills.postgres.test_unchanged import COLD, OTHER, again, checkpoint, was_read

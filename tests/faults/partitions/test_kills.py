@@ -15,8 +15,8 @@ import pytest
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.partitions import archives, journal
 from bilten_orchestration.partitions.bounds import Period
-from bilten_orchestration.partitions.catalogue import attached
-from bilten_orchestration.partitions.restore import restore
+from bilten_orchestration.partitions.postgres.catalogue import attached
+from bilten_orchestration.partitions.postgres.restore import restore
 from bilten_orchestration.stores import postgres
 from tests.integration.partitions.conftest import Shelf, months_ago, wait_until
 from tests.kills import killed_at_store

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bilten_orchestration.partitions.bounds import Period
-from bilten_orchestration.partitions.premake import ensure_months
+from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.stores import postgres
 from tests.integration.partitions.conftest import Shelf, months_ago, wait_until
 

@@ -16,7 +16,7 @@ from bilten_orchestration.ingestion.tables import TABLES
 from bilten_orchestration.local import postgres as local_postgres
 from bilten_orchestration.local.privileges import server_directory, server_user
 from bilten_orchestration.migrations import runner
-from bilten_orchestration.partitions.premake import premake
+from bilten_orchestration.partitions.postgres.premake import premake
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse
 from tests import stack

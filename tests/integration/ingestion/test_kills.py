@@ -139,7 +139,7 @@ def test_clickhouse_killed_in_the_middle_of_a_batch(
 def test_postgres_killed_in_the_middle_of_a_batch(
     settings: Settings, own_postgres: stack.PostgresServer, servers: object
 ) -> None:
-    from bilten_orchestration.partitions.premake import premake
+    from bilten_orchestration.partitions.postgres.premake import premake
     from tests.integration.ingestion.shop import owner
 
     here = settings.model_copy(update={"postgres": own_postgres.settings()})

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from bilten_orchestration.ingestion.schema import Bounds
 from bilten_orchestration.ingestion.sync import reconcile, sync
-from bilten_orchestration.partitions.adoption.forward import adopt
 from bilten_orchestration.partitions.declared import PartitionedTable
+from bilten_orchestration.partitions.postgres.adoption.forward import adopt
 from bilten_orchestration.settings import Settings
 from tests.integration.ingestion.conftest import Ask
 from tests.integration.ingestion.shop import Shop

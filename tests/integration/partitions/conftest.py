@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from bilten_orchestration.migrations import runner
-from bilten_orchestration.partitions import apply as maintenance
-from bilten_orchestration.partitions.apply import ApplyReport
+from bilten_orchestration.partitions.actions import Plan
 from bilten_orchestration.partitions.bounds import Period
-from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.plan import Plan
-from bilten_orchestration.partitions.premake import ensure_months
+from bilten_orchestration.partitions.postgres import apply as maintenance
+from bilten_orchestration.partitions.postgres.apply import ApplyReport
+from bilten_orchestration.partitions.postgres.catalogue import attached
+from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.settings import PartitionSettings, Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.postgres import Connection

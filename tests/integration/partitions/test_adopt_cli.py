@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bilten_orchestration.cli.main import build
-from bilten_orchestration.partitions.catalogue import attached
+from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.postgres import Connection
 

@@ -16,7 +16,7 @@ from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.metrics.build import build
 from bilten_orchestration.migrations import runner
-from bilten_orchestration.partitions.premake import premake
+from bilten_orchestration.partitions.postgres.premake import premake
 from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
 from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import clickhouse, postgres

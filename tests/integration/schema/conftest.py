@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bilten_orchestration.migrations import runner
-from bilten_orchestration.partitions.premake import premake
+from bilten_orchestration.partitions.postgres.premake import premake
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.postgres import Connection

@@ -47,8 +47,8 @@ def test_the_declaration_holds() -> None:
         ({"at_end": "forget"}, "unknown end"),
         ({"retention": 0}, "keeps not even the current"),
         ({"premake": 0}, "premake is too small"),
-        ({"archive_retention": 0}, "gone at once"),
-        ({"archive_retention": 3, "at_end": "drop"}, "without archives"),
+        ({"archive_retention": 3}, "gone as soon as they are made"),
+        ({"archive_retention": 4, "at_end": "drop"}, "without archives"),
         ({"storage": {"fillfactor = 1); drop table x; --": "1"}}, "no storage parameters"),
     ],
 )

@@ -14,7 +14,7 @@ from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.postgres.drill import walk
 from bilten_orchestration.drills.report import Proof
-from bilten_orchestration.partitions.premake import premake
+from bilten_orchestration.partitions.postgres.premake import premake
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests import stack

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilten_orchestration.errors import Problem
-from bilten_orchestration.partitions import trust
+from bilten_orchestration.partitions.actions import Plan
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import INTERVALS, Interval, Period
-from bilten_orchestration.partitions.catalogue import Attached
 from bilten_orchestration.partitions.declared import AT_ENDS, AtEnd, PartitionedTable
 from bilten_orchestration.partitions.metadata import Recorded, State
-from bilten_orchestration.partitions.plan import Plan, plan
-from bilten_orchestration.partitions.seen import Detached, Seen
+from bilten_orchestration.partitions.postgres import trust
+from bilten_orchestration.partitions.postgres.catalogue import Attached
+from bilten_orchestration.partitions.postgres.plan import plan
+from bilten_orchestration.partitions.postgres.seen import Detached, Seen
 
 NOW = datetime(2026, 5, 15, 12, tzinfo=UTC)
 TABLE = PartitionedTable("shop.visits", retention=3, premake=2)
@@ -248,12 +249,20 @@ def test_case_15_an_archive_ends_by_its_own_retention_alone() -> None:
     base = seen([-2, -1, 0, 1, 2], table)
     papers = tuple(archived(MONTH.plus(-number)) for number in (3, 5, 6))
     assert said(plan(replace(base, archives=papers), limit=5)) == [
-        ("expire", "p202512", 15),
         ("expire", "p202511", 15),
+        ("expire", "p202512", 15),
     ]
     assert said(plan(replace(base, archives=papers, table=TABLE), limit=5)) == []
     here = replace(base, archives=papers, detached=(detached(MONTH.plus(-6), "attached"),))
+    assert ("keep", "p202511", 10) in said(plan(here, limit=5))
     assert ("expire", "p202511", 15) not in said(plan(here, limit=5))
+    # an empty table, of a server that is not the one whose archives these are
+    empty = plan(replace(base, archives=papers, newest=None), limit=5)
+    assert {line[0] for line in said(empty)} == {"keep"}
+    doubt = Problem("the clock is wrong")
+    doubted = plan(replace(base, archives=papers), limit=5, untrusted=[doubt])
+    assert said(doubted) == [("keep", "p202511", 13), ("keep", "p202512", 13)]
+    assert doubted.problems == (doubt,)
 
 
 def test_trust_needs_clocks_that_agree_and_young_rows() -> None:

@@ -12,14 +12,14 @@ import psycopg
 import pytest
 
 from bilten_orchestration.errors import LockHeld, Refused, TransientError
-from bilten_orchestration.partitions import catalogue, creation, likeness
-from bilten_orchestration.partitions import premake as engine
 from bilten_orchestration.partitions.bounds import Interval
-from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import BY_NAME
 from bilten_orchestration.partitions.listing import list_partitions
 from bilten_orchestration.partitions.locking import Patience
-from bilten_orchestration.partitions.premake import ensure_months, premake
+from bilten_orchestration.partitions.postgres import catalogue, creation, likeness
+from bilten_orchestration.partitions.postgres import premake as engine
+from bilten_orchestration.partitions.postgres.catalogue import attached
+from bilten_orchestration.partitions.postgres.premake import ensure_months, premake
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.postgres import Connection

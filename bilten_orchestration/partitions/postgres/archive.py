@@ -30,10 +30,11 @@ from psycopg import sql
 from bilten_orchestration.backups.repository.manifest import BackupObject
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Mismatch, Refused
-from bilten_orchestration.partitions import archives, columns, digest, metadata, parquet
+from bilten_orchestration.partitions import archives, metadata
 from bilten_orchestration.partitions.archives import Archive, Column
 from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.digest import Measured
+from bilten_orchestration.partitions.postgres import columns, digest, parquet
+from bilten_orchestration.partitions.postgres.digest import Measured
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.postgres import Connection

@@ -15,9 +15,9 @@ from psycopg import sql
 
 from bilten_orchestration.partitions import metadata
 from bilten_orchestration.partitions.archives import Archive
-from bilten_orchestration.partitions.catalogue import Attached, attached
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.partitions.metadata import Recorded
+from bilten_orchestration.partitions.postgres.catalogue import Attached, attached
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.postgres import Connection
 

@@ -8,10 +8,10 @@ import pytest
 
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.partitions import locking, metadata
-from bilten_orchestration.partitions.adoption import default, forward
-from bilten_orchestration.partitions.adoption.default import empty_default
-from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import BY_NAME
+from bilten_orchestration.partitions.postgres.adoption import default, forward
+from bilten_orchestration.partitions.postgres.adoption.default import empty_default
+from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks
 from bilten_orchestration.stores.postgres import Connection

@@ -18,10 +18,11 @@ from datetime import datetime
 
 from psycopg import sql
 
-from bilten_orchestration.partitions import likeness, metadata
+from bilten_orchestration.partitions import metadata
 from bilten_orchestration.partitions.bounds import Period, literal
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.partitions.locking import Patience, retried
+from bilten_orchestration.partitions.postgres import likeness
 from bilten_orchestration.stores.postgres import Connection
 
 

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.partitions import metadata
-from bilten_orchestration.partitions.adoption.default import leftover
-from bilten_orchestration.partitions.adoption.plan import bounds_check, kind
-from bilten_orchestration.partitions.catalogue import Attached, attached
 from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK
 from bilten_orchestration.partitions.metadata import Recorded
+from bilten_orchestration.partitions.postgres.adoption.default import leftover
+from bilten_orchestration.partitions.postgres.adoption.plan import bounds_check, kind
+from bilten_orchestration.partitions.postgres.catalogue import Attached, attached
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock

@@ -7,12 +7,12 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from bilten_orchestration.partitions.adoption import forward
-from bilten_orchestration.partitions.adoption.plan import plan
 from bilten_orchestration.partitions.declared import BY_NAME, PartitionedTable
-from bilten_orchestration.partitions.drift import reconcile
 from bilten_orchestration.partitions.locking import Patience
-from bilten_orchestration.partitions.premake import ensure_months
+from bilten_orchestration.partitions.postgres.adoption import forward
+from bilten_orchestration.partitions.postgres.adoption.plan import plan
+from bilten_orchestration.partitions.postgres.drift import reconcile
+from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.postgres import Connection
 

@@ -28,12 +28,12 @@ from psycopg import sql
 
 from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.partitions import metadata
-from bilten_orchestration.partitions.adoption.forward import lock_tables, retried
 from bilten_orchestration.partitions.bounds import Period, literal, periods
-from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.likeness import create_like, finish
 from bilten_orchestration.partitions.locking import LOCK, SNAPSHOT, Patience
+from bilten_orchestration.partitions.postgres.adoption.forward import lock_tables, retried
+from bilten_orchestration.partitions.postgres.catalogue import attached
+from bilten_orchestration.partitions.postgres.likeness import create_like, finish
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres

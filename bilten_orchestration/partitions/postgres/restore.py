@@ -36,21 +36,12 @@ from psycopg import sql
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
-from bilten_orchestration.partitions import (
-    archive,
-    archives,
-    catalogue,
-    creation,
-    digest,
-    fitting,
-    journal,
-    likeness,
-    metadata,
-)
+from bilten_orchestration.partitions import archives, journal, metadata
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period, literal
 from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, Patience, retried
+from bilten_orchestration.partitions.postgres import archive, catalogue, creation, digest, fitting, likeness
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres

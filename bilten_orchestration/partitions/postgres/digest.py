@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from bilten_orchestration.partitions import columns as columns_
 from bilten_orchestration.partitions.archives import Column
+from bilten_orchestration.partitions.postgres import columns as columns_
 from bilten_orchestration.stores.postgres import Connection
 
 METHOD = "count:sum(hashtextextended(row(columns)::text collate C, 0)), UTC, ISO, extra_float_digits 1"

@@ -20,61 +20,29 @@ the server's clock.
     12  ... unless a foreign key has rows that reference it: keep, and problem
     13  nothing ends where clocks or data do not say that the time has passed: keep, and problem (trust.py)
     14  a partition that somebody else detached is nobody's: problem, never ended
-    15  an archive whose own retention is over: expire
+    15  an archive whose own retention is over: expire (archive_retention.py)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.partitions import archive_retention
+from bilten_orchestration.partitions.actions import Action, ActionName, Plan
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period, periods
-from bilten_orchestration.partitions.catalogue import Attached
-from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.seen import Detached, Seen
-
-ActionName = Literal["create", "attach", "finalize", "detach", "archive", "drop", "expire", "keep"]
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """One step. `partition` is schema.name; bounds in UTC (None: unbounded). `case` is the rule above;
-    `archive` the document that a drop or an expiry relies on. `begins`: it is the first step that ends a
-    partition, which is what `limit` counts."""
-
-    table: str
-    partition: str
-    action: ActionName
-    reason: str
-    from_at: datetime | None
-    to_at: datetime | None
-    case: int
-    rows: int | None = None
-    bytes: int | None = None
-    archive: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`actions` in the order in which they are done; `problems` are what hinders, all of them."""
-
-    actions: tuple[Action, ...]
-    problems: tuple[Problem, ...]
-
-    @property
-    def changes(self) -> tuple[Action, ...]:
-        return tuple(action for action in self.actions if action.action != "keep")
-
-    @classmethod
-    def joined(cls, plans: Sequence[Plan]) -> Plan:
-        return cls(
-            tuple(action for plan in plans for action in plan.actions),
-            tuple(problem for plan in plans for problem in plan.problems),
-        )
+from bilten_orchestration.partitions.postgres.catalogue import Attached
+from bilten_orchestration.partitions.postgres.obstacles import (
+    by_hand_problem,
+    default_problem,
+    in_part_problem,
+    kept_again_problem,
+    referenced_problem,
+    taken_problem,
+)
+from bilten_orchestration.partitions.postgres.seen import Detached, Seen
 
 
 def plan(seen: Seen, *, limit: int, first: datetime | None = None, untrusted: Sequence[Problem] = ()) -> Plan:
@@ -143,7 +111,7 @@ class _Planner:
     def strangers(self) -> None:
         for each in self.seen.detached:
             if not self._ours(each):
-                self.problems.append(_by_hand(self.table, each))
+                self.problems.append(by_hand_problem(self.table, each))
                 self._keep(each.name, each.low, each.high, 14, "somebody else detached it")
 
     def end(self) -> None:
@@ -189,7 +157,7 @@ class _Planner:
         if hold is not None and hold > self.seen.now:
             return 10, f"restored, and held until {hold:%F %H:%M} UTC"
         if (key := self.seen.referenced.get(p.name)) is not None:
-            self.problems.append(_referenced(p, key))
+            self.problems.append(referenced_problem(p, key))
             return 12, f"rows of it are referenced: {key}"
         if ending >= self.limit:
             return 11, f"more than {self.limit} in one run: bilten partitions apply --limit"
@@ -205,7 +173,7 @@ class _Planner:
     ) -> None:
         """What follows the detach, by what the declaration says."""
         if high is None or high > self.table.kept_from(self.seen.now):
-            self.problems.append(_kept_again(self.table, name, low, high))
+            self.problems.append(kept_again_problem(self.table, name, low, high))
             self._keep(name, low, high, 6, "detached, and within the retention by now")
             return
         if self.table.at_end == "keep_detached":
@@ -239,29 +207,20 @@ class _Planner:
     # -- archives -----------------------------------------------------------------------------
 
     def expire(self) -> None:
-        kept = self.table.archive_retention
-        if kept is None or self.untrusted:
-            return
-        here = {(p.low, p.high) for p in self.seen.attached} | {(d.low, d.high) for d in self.seen.detached}
-        for archive in self.seen.archives:
-            if archive.to_at is None or (archive.from_at, archive.to_at) in here:
-                continue
-            until = Period.of(archive.to_at, self.table.interval).plus(kept).start
-            if until <= self.seen.now:
-                self.actions.append(
-                    Action(
-                        self.table.name,
-                        archive.partition,
-                        "expire",
-                        f"its archive was kept until {until:%F}",
-                        archive.from_at,
-                        archive.to_at,
-                        15,
-                        archive.rows,
-                        archive.stored_bytes,
-                        archive.document,
-                    )
-                )
+        found = archive_retention.plan(
+            self.table,
+            self.seen.archives,
+            now=self.seen.now,
+            here=[
+                *((p.low, p.high) for p in self.seen.attached),
+                *((d.low, d.high) for d in self.seen.detached),
+            ],
+            has_rows=self.seen.newest is not None,
+            limit=self.limit,
+            untrusted=self.untrusted,
+        )
+        self.actions += found.actions
+        self.problems += [each for each in found.problems if each not in self.problems]
 
     # -- lines --------------------------------------------------------------------------------
 
@@ -284,59 +243,3 @@ class _Planner:
 
     def _keep(self, name: str, low: datetime | None, high: datetime | None, case: int, reason: str) -> None:
         self._add(name, "keep", reason, low, high, case)
-
-
-def default_problem(table: PartitionedTable, partition: Attached) -> Problem:
-    return Problem(
-        f"{table.name} has a default partition, {partition.name}",
-        expected="none: rows in it would hinder each new partition, and it blocks DETACH CONCURRENTLY",
-        found=partition.name,
-        next=f"bilten partitions adopt {table.name} --default moves its rows to their partitions",
-    )
-
-
-def in_part_problem(table: PartitionedTable, period: Period, over: Sequence[Attached]) -> Problem:
-    return Problem(
-        f"the {table.interval} {period} of {table.name} is covered in part",
-        expected=f"one partition from {period.start:%F} to {period.end:%F} (UTC), or none",
-        found="; ".join(f"{p.name} from {p.low} to {p.high}" for p in over),
-        next="detach what overlaps, or make the missing piece by hand",
-    )
-
-
-def taken_problem(table: PartitionedTable, name: str) -> Problem:
-    return Problem(
-        f"{table.schema}.{name} exists and is no partition of {table.name}",
-        expected="no table of that name, or one attached for its period",
-        found="a table that is not attached",
-        next="attach it again if it was detached by hand, otherwise rename it",
-    )
-
-
-def _by_hand(table: PartitionedTable, each: Detached) -> Problem:
-    recorded = each.recorded
-    return Problem(
-        f"{each.name} is recorded as {recorded.state} in {table.name}, and is no partition of it",
-        expected="a partition, or a table that maintenance detached",
-        found="somebody else detached it" if each.like_parent else "a table with other columns",
-        next=f"alter table {table.name} attach partition {each.name} for values from"
-        f" ('{each.low}') to ('{each.high}'); or drop it, if nobody wants it",
-    )
-
-
-def _referenced(partition: Attached, key: str) -> Problem:
-    return Problem(
-        f"{partition.name} is over, and cannot be detached",
-        expected="no row that references one of its rows",
-        found=f"the foreign key {key}",
-        next="delete the rows that reference it, or drop the foreign key",
-    )
-
-
-def _kept_again(table: PartitionedTable, name: str, low: datetime | None, high: datetime | None) -> Problem:
-    return Problem(
-        f"{name} is detached, and within the retention of {table.name} by now",
-        expected=f"partitions that ended before {table.retention} {table.interval}s",
-        found=f"one that ended {high}",
-        next=f"alter table {table.name} attach partition {name} for values from ('{low}') to ('{high}')",
-    )

@@ -13,8 +13,8 @@ from typing import IO, TYPE_CHECKING
 
 from psycopg import sql
 
-from bilten_orchestration.partitions import columns as columns_
 from bilten_orchestration.partitions.archives import Column
+from bilten_orchestration.partitions.postgres import columns as columns_
 from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:

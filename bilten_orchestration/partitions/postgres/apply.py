@@ -23,27 +23,16 @@ from datetime import UTC, datetime, timedelta
 from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.errors import BiltenError, Mismatch, Problem, Refused
-from bilten_orchestration.partitions import (
-    archive,
-    archives,
-    creation,
-    declared,
-    detach,
-    drop,
-    expiry,
-    journal,
-    metadata,
-    restore,
-    seen,
-    trust,
-)
-from bilten_orchestration.partitions.archive import Source
+from bilten_orchestration.partitions import archives, declared, expiry, journal, metadata
+from bilten_orchestration.partitions.actions import Action, Plan
 from bilten_orchestration.partitions.archives import Archive, Archives
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, SNAPSHOT, Patience
-from bilten_orchestration.partitions.plan import Action, Plan, plan
-from bilten_orchestration.partitions.seen import Seen
+from bilten_orchestration.partitions.postgres import archive, creation, detach, drop, restore, seen, trust
+from bilten_orchestration.partitions.postgres.archive import Source
+from bilten_orchestration.partitions.postgres.plan import plan
+from bilten_orchestration.partitions.postgres.seen import Seen
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres

@@ -19,14 +19,15 @@ from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.retention.prune import prune
 from bilten_orchestration.errors import TransientError
-from bilten_orchestration.partitions import archives, drop, journal, parquet, premake
-from bilten_orchestration.partitions.archive import fetched
+from bilten_orchestration.partitions import archives, journal
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period
-from bilten_orchestration.partitions.catalogue import attached
-from bilten_orchestration.partitions.columns import read as read_columns
 from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.restore import restore
+from bilten_orchestration.partitions.postgres import drop, parquet, premake
+from bilten_orchestration.partitions.postgres.archive import fetched
+from bilten_orchestration.partitions.postgres.catalogue import attached
+from bilten_orchestration.partitions.postgres.columns import read as read_columns
+from bilten_orchestration.partitions.postgres.restore import restore
 from bilten_orchestration.settings import PartitionSettings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.object_store import connect
@@ -432,7 +433,7 @@ def test_archives_are_copied_and_expire_by_their_own_time_alone(shelf: Shelf) ->
     assert listed(shelf) == (archive,)
     longer = replace(shelf, table=replace(shelf.table, archive_retention=9))
     assert longer.apply().count("expire") == 0
-    shorter = replace(shelf, table=replace(shelf.table, archive_retention=2))
+    shorter = replace(shelf, table=replace(shelf.table, archive_retention=3))
     report = shorter.apply()
     assert (report.count("expire"), report.problems) == (1, ())
     assert listed(shelf) == ()

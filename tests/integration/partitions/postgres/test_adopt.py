@@ -12,14 +12,14 @@ import pytest
 
 from bilten_orchestration.errors import Refused, TransientError
 from bilten_orchestration.partitions import locking, metadata
-from bilten_orchestration.partitions.adoption import back as backward
-from bilten_orchestration.partitions.adoption import forward, plan, shape
-from bilten_orchestration.partitions.adoption.back import back
-from bilten_orchestration.partitions.adoption.forward import adopt
-from bilten_orchestration.partitions.adoption.plan import kind
-from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.partitions.locking import Patience
+from bilten_orchestration.partitions.postgres.adoption import back as backward
+from bilten_orchestration.partitions.postgres.adoption import forward, plan, shape
+from bilten_orchestration.partitions.postgres.adoption.back import back
+from bilten_orchestration.partitions.postgres.adoption.forward import adopt
+from bilten_orchestration.partitions.postgres.adoption.plan import kind
+from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.postgres import Connection

@@ -25,10 +25,11 @@ from psycopg import sql
 
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Mismatch
-from bilten_orchestration.partitions import archives, digest, journal, metadata
-from bilten_orchestration.partitions.archive import Source, require_equal
+from bilten_orchestration.partitions import archives, journal, metadata
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.locking import Patience, retried
+from bilten_orchestration.partitions.postgres import digest
+from bilten_orchestration.partitions.postgres.archive import Source, require_equal
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.stores.postgres import Connection
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from bilten_orchestration.errors import Problem
-from bilten_orchestration.partitions.seen import Seen
+from bilten_orchestration.partitions.postgres.seen import Seen
 
 APART = timedelta(minutes=15)
 

@@ -32,8 +32,12 @@ from psycopg import sql
 
 from bilten_orchestration.errors import Mismatch, Refused, TransientError
 from bilten_orchestration.partitions import metadata
-from bilten_orchestration.partitions.adoption import shape as shapes
-from bilten_orchestration.partitions.adoption.plan import (
+from bilten_orchestration.partitions.bounds import literal
+from bilten_orchestration.partitions.declared import PartitionedTable
+from bilten_orchestration.partitions.locking import LOCK, Patience
+from bilten_orchestration.partitions.locking import retried as waited
+from bilten_orchestration.partitions.postgres.adoption import shape as shapes
+from bilten_orchestration.partitions.postgres.adoption.plan import (
     AdoptionPlan,
     bounds_check,
     first_name,
@@ -41,12 +45,8 @@ from bilten_orchestration.partitions.adoption.plan import (
     obstacles,
     plan,
 )
-from bilten_orchestration.partitions.adoption.shape import Shape
-from bilten_orchestration.partitions.bounds import literal
-from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.likeness import privileges
-from bilten_orchestration.partitions.locking import LOCK, Patience
-from bilten_orchestration.partitions.locking import retried as waited
+from bilten_orchestration.partitions.postgres.adoption.shape import Shape
+from bilten_orchestration.partitions.postgres.likeness import privileges
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres

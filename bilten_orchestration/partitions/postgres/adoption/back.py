@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from bilten_orchestration.errors import Mismatch, Problem, Refused
-from bilten_orchestration.partitions.adoption import shape as shapes
-from bilten_orchestration.partitions.adoption.forward import (
+from bilten_orchestration.partitions.declared import PartitionedTable
+from bilten_orchestration.partitions.locking import LOCK, Patience
+from bilten_orchestration.partitions.postgres.adoption import shape as shapes
+from bilten_orchestration.partitions.postgres.adoption.forward import (
     adopted,
     bare,
     drop_check,
@@ -24,11 +26,9 @@ from bilten_orchestration.partitions.adoption.forward import (
     rename_index,
     retried,
 )
-from bilten_orchestration.partitions.adoption.plan import bounds_check, first_name, kind
-from bilten_orchestration.partitions.adoption.shape import Shape
-from bilten_orchestration.partitions.catalogue import attached
-from bilten_orchestration.partitions.declared import PartitionedTable
-from bilten_orchestration.partitions.locking import LOCK, Patience
+from bilten_orchestration.partitions.postgres.adoption.plan import bounds_check, first_name, kind
+from bilten_orchestration.partitions.postgres.adoption.shape import Shape
+from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres

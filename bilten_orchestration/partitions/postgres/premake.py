@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from bilten_orchestration.errors import Problem, Refused
-from bilten_orchestration.partitions import creation
 from bilten_orchestration.partitions.bounds import Period, periods
-from bilten_orchestration.partitions.catalogue import attached
 from bilten_orchestration.partitions.declared import BY_NAME, DECLARED, PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, Patience
-from bilten_orchestration.partitions.plan import default_problem, in_part_problem, taken_problem
+from bilten_orchestration.partitions.postgres import creation
+from bilten_orchestration.partitions.postgres.catalogue import attached
+from bilten_orchestration.partitions.postgres.obstacles import default_problem, in_part_problem, taken_problem
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres

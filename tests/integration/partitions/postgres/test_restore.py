@@ -13,8 +13,8 @@ from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Mismatch, Refused, UsageError
 from bilten_orchestration.partitions import journal
 from bilten_orchestration.partitions.bounds import Period
-from bilten_orchestration.partitions.restore import RestoreReport
-from bilten_orchestration.partitions.restore import restore as bring_back
+from bilten_orchestration.partitions.postgres.restore import RestoreReport
+from bilten_orchestration.partitions.postgres.restore import restore as bring_back
 from bilten_orchestration.stores.object_store import connect
 from tests.integration.partitions.conftest import Shelf, months_ago
 
