@@ -104,7 +104,7 @@ def restore(
         if is_of_clickhouse(table):
             if beside or bucket is not BucketChoice.first or hold_days is not None:
                 raise UsageError(
-                    "--beside, --hold-days and --from are of tables of PostgreSQL",
+                    "--beside, --hold-days and --bucket are of tables of PostgreSQL",
                     expected=f"bilten partitions restore {table} {period}",
                     next="a month of ClickHouse comes back beside whatever rows it has by now",
                 )
@@ -143,7 +143,7 @@ def list_(
     """
     with output.errors("partitions list", as_json=as_json):
         from bilten_orchestration.partitions.listing import list_partitions
-        from bilten_orchestration.partitions.postgres.drift import reconcile
+        from bilten_orchestration.partitions.postgres.reconcile import reconcile
         from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()

@@ -5,7 +5,7 @@ How it comes about say postgres/plan.py, clickhouse/plan.py and archive_retentio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -49,3 +49,39 @@ class Plan:
             tuple(action for plan in plans for action in plan.actions),
             tuple(problem for plan in plans for problem in plan.problems),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One action that was carried out. `archive` is the document that it wrote or relied on."""
+
+    action: Action
+    seconds: float
+    rows: int | None = None
+    archive: str | None = None
+
+    @property
+    def drops(self) -> bool:
+        """`finalize` drops a month of ClickHouse that has an archive, and sends back one that has none; in
+        PostgreSQL it ends a detach, and names none."""
+        action = self.action
+        return action.action == "drop" or (action.action == "finalize" and action.archive is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Hindrance:
+    """A problem of one table. `table` None: of every table, such as a store that is away."""
+
+    problem: Problem
+    table: str | None = None
+
+
+def hindrances(problems: Iterable[Problem], table: str | None = None) -> list[Hindrance]:
+    return [Hindrance(problem, table) for problem in problems]
+
+
+def problems_of(found: Iterable[Hindrance], table: str | None = None) -> tuple[Problem, ...]:
+    """Each once: all of them, or those that a table has, with those that every table has."""
+    return tuple(
+        dict.fromkeys(each.problem for each in found if table is None or each.table in (None, table))
+    )

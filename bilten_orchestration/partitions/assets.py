@@ -2,8 +2,9 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -12,8 +13,12 @@ from bilten_orchestration.ingestion.assets import operational_key
 from bilten_orchestration.partitions.declared import CLICKHOUSE, DECLARED, PartitionedTable
 from bilten_orchestration.stores.resources import Platform
 
+if TYPE_CHECKING:
+    from bilten_orchestration.partitions.clickhouse.months import Month
+
 GROUP = "partitions"
 POOL = "partitions"
+SHOWN_MONTHS = 120
 TABLES = (*DECLARED, *CLICKHOUSE)
 # A run every day; one that is missed is noticed the same day.
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=30), warn_window=timedelta(hours=26))
@@ -88,6 +93,7 @@ def partitions(
         if key(table) in context.selected_asset_keys:
             stands = standing.standing(table, rows, datetime.now(UTC))
             _, done = report.of(table.name)
+            months = report.months.get(table.name)
             yield dg.MaterializeResult(
                 key(table),
                 metadata={
@@ -100,8 +106,25 @@ def partitions(
                     **({"growth_bytes": stands.growth_bytes} if stands.growth_bytes is not None else {}),
                     "made": sum(each.action.action == "create" for each in done),
                     "archived": sum(each.action.action == "archive" for each in done),
-                    "dropped": sum(each.action.action in ("drop", "finalize") for each in done),
-                    "problems": len(report.problems),
+                    "dropped": sum(each.drops for each in done),
+                    "expired": sum(each.action.action == "expire" for each in done),
+                    "problems": len(report.problems_of(table.name)),
+                    **(_of_months(months) if months is not None else {}),
                     "plan": dg.MetadataValue.md(of_table(table, report)),
                 },
             )
+
+
+def _of_months(months: "Sequence[Month]") -> dict[str, Any]:
+    """Of ClickHouse, where inserts are slowed down by the parts of one month, whatever the sum is."""
+    return {
+        "parts": sum(month.parts for month in months),
+        "most_parts": max((month.parts for month in months), default=0),
+        "months": face.records(
+            [
+                {"month": str(m.period), "rows": m.rows, "bytes": m.bytes, "parts": m.parts}
+                for m in reversed(months)
+            ],
+            limit=SHOWN_MONTHS,
+        ),
+    }

@@ -4,8 +4,9 @@
     2  its document goes, in the second bucket and the first        no archive any more in one of them; where
                                                                     the first lists it still: repeated
     3  its objects go, likewise                                     objects without a document: swept later
+    4  system.partition_metadata names it no more                   it does until the next run settles 1
 
-The right-hand side is what a kill leaves.
+The right-hand side is what a kill leaves. When one goes says archive_retention.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from bilten_orchestration.backups import lock
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.partitions import archives, journal
+from bilten_orchestration.partitions import archives, journal, metadata
 from bilten_orchestration.partitions.actions import Action
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.progress import Progress
@@ -39,6 +40,7 @@ def expire(
             opened,
             connection,
             "expire",
+            store=archive.store,
             table=archive.table,
             partition=archive.partition,
             archive=archive.document,
@@ -49,6 +51,7 @@ def expire(
         # the copy first: what the first bucket lists is copied again
         for repository in (copy.repository, opened.repository):
             _remove(repository, archive)
+        metadata.expired(connection, archive.document)
     return archive
 
 

@@ -19,6 +19,7 @@ from uuid import uuid4
 from bilten_orchestration.backups.repository.manifest import seal, unseal
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import TransientError
+from bilten_orchestration.partitions import metadata
 from bilten_orchestration.stores.postgres import Connection
 
 ROOT = "journal/partitions"
@@ -91,9 +92,19 @@ def settle(opened: Opened, connection: Connection) -> int:
     # those of ClickHouse's months are settled by who asks ClickHouse
     left = [each for each in read(opened, open_only=True) if each.body.get("store") != "clickhouse"]
     for each in left:
-        outcome = "done" if _was_done(connection, each.body) else "nothing"
-        end(opened, each.name, outcome, found_by="the next run")
+        expiry = each.body["what"] == "expire"
+        done = expired(opened, connection, each) if expiry else _was_done(connection, each.body)
+        end(opened, each.name, "done" if done else "nothing", found_by="the next run")
     return len(left)
+
+
+def expired(opened: Opened, connection: Connection, entry: Entry) -> bool:
+    """Whether the archive of an expiry is gone; then nothing names it any more."""
+    document = str(entry.body["archive"])
+    if opened.repository.find(document) is not None:
+        return False  # the next plan has it again
+    metadata.expired(connection, document)
+    return True
 
 
 def _was_done(connection: Connection, body: Mapping[str, Any]) -> bool:
@@ -109,5 +120,5 @@ def _was_done(connection: Connection, body: Mapping[str, Any]) -> bool:
             return bool(state == "dropped" and archive == body["archive"])
         case "restore", (state, _, held, beside):
             return bool((state == "attached" and held) or beside is not None)
-        case _:  # an expiry is done again, and its own entry says so
+        case _:
             return False

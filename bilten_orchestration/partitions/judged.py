@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.partitions import pruning
-from bilten_orchestration.partitions.clickhouse.apply import look
+from bilten_orchestration.partitions.clickhouse.preview import preview as preview_months
 from bilten_orchestration.partitions.declared import CLICKHOUSE, DECLARED
 from bilten_orchestration.partitions.listing import list_partitions
-from bilten_orchestration.partitions.postgres.apply import preview
-from bilten_orchestration.partitions.postgres.drift import reconcile
+from bilten_orchestration.partitions.postgres.preview import preview
+from bilten_orchestration.partitions.postgres.reconcile import reconcile
 from bilten_orchestration.partitions.standing import standing, too_few_ahead
 from bilten_orchestration.settings import Settings
 
@@ -45,11 +45,10 @@ def judge(settings: Settings) -> dict[tuple[str, str], Judgement]:
         drift = reconcile(settings, [table], measure=False)
         found[table.name, "drift"] = Judgement(drift.problems)
     for table in CLICKHOUSE:
-        months = look(settings, table)
-        gone = tuple(each for each in months.problems if "did not drop it" in each.what)
-        rest = tuple(each for each in months.problems if each not in gone)
+        months = preview_months(settings, table)
+        rest = tuple(each for each in months.problems if each not in months.drift)
         found[table.name, "retention"] = Judgement(rest, numbers={"to_end": len(months.plan.changes)})
-        found[table.name, "drift"] = Judgement(gone)
+        found[table.name, "drift"] = Judgement(months.drift)
     for table in (*DECLARED, *CLICKHOUSE):
         mine = [each for each in pruned if each.pattern.table == table.name]
         lost = tuple(each.problem for each in mine if each.problem is not None)

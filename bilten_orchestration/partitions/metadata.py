@@ -4,7 +4,7 @@
     detaching    before DETACH begins: what a kill leaves of it is ours to end
     detached     DETACH is over
     archived     its archive is proven, and its document written
-    dropped      DROP; rows, archive and digest stay for whoever asks
+    dropped      DROP; rows stay for whoever asks, archive and digest until the archive's own time is over
 
 Comparing this with the catalogues is reconciliation's business, not this module's.
 """
@@ -125,6 +125,15 @@ def changed(
             "archive": archive,
             "digest": digest,
         },
+    )
+
+
+def expired(connection: Connection, archive: str) -> None:
+    """There is no such archive any more; the journal of the repository keeps what it was."""
+    connection.execute(
+        "update system.partition_metadata set archive_object = null, archive_digest = null"
+        " where archive_object = %s",
+        (archive,),
     )
 
 

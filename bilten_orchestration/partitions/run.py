@@ -10,43 +10,60 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bilten_orchestration.errors import BiltenError, Problem
-from bilten_orchestration.partitions.actions import Action, Plan
+from bilten_orchestration.partitions.actions import (
+    Action,
+    Done,
+    Hindrance,
+    Plan,
+    hindrances,
+    problems_of,
+)
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse import apply as of_clickhouse
-from bilten_orchestration.partitions.clickhouse.apply import MonthsReport
 from bilten_orchestration.partitions.clickhouse.months import Month
+from bilten_orchestration.partitions.clickhouse.preview import MonthsReport
+from bilten_orchestration.partitions.clickhouse.preview import preview as preview_clickhouse
 from bilten_orchestration.partitions.declared import CLICKHOUSE, PartitionedTable
 from bilten_orchestration.partitions.postgres import apply as of_postgres
-from bilten_orchestration.partitions.postgres.apply import ApplyReport, Done
-from bilten_orchestration.partitions.postgres.drift import reconcile
+from bilten_orchestration.partitions.postgres.apply import ApplyReport
+from bilten_orchestration.partitions.postgres.preview import preview as preview_postgres
+from bilten_orchestration.partitions.postgres.reconcile import reconcile
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """`months` are those of ClickHouse by table, as they are now; `problems` of both stores and of drift."""
+    """`months` are those of ClickHouse by table, as they are now; `hindrances` of both stores, and drift."""
 
     plan: Plan
     done: tuple[Done, ...]
     swept_bytes: int
-    problems: tuple[Problem, ...]
+    hindrances: tuple[Hindrance, ...]
     months: dict[str, tuple[Month, ...]] = field(default_factory=dict)
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return problems_of(self.hindrances)
+
     def of(self, table: str) -> tuple[list[Action], list[Done]]:
-        """What was planned and what was done for one table."""
+        """What was planned, and what was done, for one table."""
         return (
             [each for each in self.plan.actions if each.table == table],
             [each for each in self.done if each.action.table == table],
         )
 
+    def problems_of(self, table: str) -> tuple[Problem, ...]:
+        """Its own, and those of every table."""
+        return problems_of(self.hindrances, table)
+
 
 def preview(settings: Settings, *, limit: int | None = None, progress: Progress = silent) -> Plan:
-    """What a run would do. Raises what `apply.preview` of PostgreSQL does."""
-    plans = [of_postgres.preview(settings, limit=limit, progress=progress)]
+    """What a run would do. Raises what that of PostgreSQL does."""
+    plans = [preview_postgres(settings, limit=limit, progress=progress)]
     for table in _months(settings, progress):
         try:
-            found = of_clickhouse.look(settings, table, limit=limit)
+            found = preview_clickhouse(settings, table, limit=limit)
             plans.append(Plan(found.plan.actions, found.problems))
         except BiltenError as error:
             plans.append(Plan((), error.problems))
@@ -63,24 +80,24 @@ def apply(
 ) -> RunReport:
     """Do it. Raises what `apply.apply` of PostgreSQL does."""
     first: ApplyReport = of_postgres.apply(settings, limit=limit, by=by, run=run, progress=progress)
-    problems = [*first.problems, *reconcile(settings, run=run).problems]
-    plans, done = [first.plan], list(first.done)
+    found = [*first.hindrances]
+    found += [Hindrance(each.problem, each.table) for each in reconcile(settings, run=run).drift]
+    plans, done, swept = [first.plan], list(first.done), first.swept_bytes
     months: dict[str, tuple[Month, ...]] = {}
     for table in _months(settings, progress):
         try:
-            found: MonthsReport = of_clickhouse.apply(
-                settings, table, limit=limit, run=run, progress=progress
+            one: MonthsReport = of_clickhouse.apply(
+                settings, table, limit=limit, by=by, run=run, progress=progress
             )
         except BiltenError as error:
-            problems += error.problems
+            found += hindrances(error.problems, table.name)
             continue
-        plans.append(found.plan)
-        done += [Done(action, 0.0, action.rows, action.archive) for action in found.done]
-        months[table.name] = found.months
-        problems += found.problems
-    return RunReport(
-        Plan.joined(plans), tuple(done), first.swept_bytes, tuple(dict.fromkeys(problems)), months
-    )
+        plans.append(one.plan)
+        done += one.done
+        swept += one.swept_bytes
+        months[table.name] = one.months
+        found += hindrances(one.problems, table.name)
+    return RunReport(Plan.joined(plans), tuple(done), swept, tuple(found), months)
 
 
 def _months(settings: Settings, progress: Progress) -> tuple[PartitionedTable, ...]:

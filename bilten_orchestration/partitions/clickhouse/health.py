@@ -6,9 +6,11 @@ No TTL is set on a table with archives: it would delete what nobody proved. This
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.partitions.clickhouse.months import name_of
 from bilten_orchestration.partitions.clickhouse.plan import Seen
 from bilten_orchestration.settings import PartitionSettings
 
@@ -28,13 +30,9 @@ def problems(client: Client, seen: Seen, settings: PartitionSettings) -> list[Pr
 
 def overdue(seen: Seen, settings: PartitionSettings) -> list[Problem]:
     """Months that are over for longer than maintenance needs, at `end_limit` months a day."""
-    from datetime import timedelta
-
     grace = timedelta(days=settings.overdue_days)
     kept_from = seen.table.kept_from(seen.now)
     held = {r.partition for r in seen.recorded if r.hold_until is not None and r.hold_until > seen.now}
-    from bilten_orchestration.partitions.clickhouse.months import name_of
-
     late = [
         m
         for m in seen.months

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.partitions import archive_retention
 from bilten_orchestration.partitions.actions import Action, ActionName, Plan
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period
@@ -66,14 +67,24 @@ def plan(seen: Seen, *, limit: int, untrusted: Sequence[Problem] = ()) -> Plan:
             )
         )
 
+    newest = max((m.period for m in seen.months if m.rows), default=None)
+    papers = archive_retention.plan(
+        seen.table,
+        seen.archives,
+        now=seen.now,
+        here=[(m.period.start, m.period.end) for m in (*seen.months, *seen.left)],
+        has_rows=newest is not None,
+        limit=limit,
+        untrusted=untrusted,
+    )
     over = [m for m in seen.months if m.period.end <= seen.table.kept_from(seen.now)]
-    if untrusted and (over or seen.left):
+    if untrusted:
         for month in (*seen.left, *over):
             add(month, "keep", 13, untrusted[0].what)
-        return Plan(tuple(actions), tuple(untrusted))
+        actions += papers.actions
+        return Plan(tuple(actions), tuple(untrusted) if actions else ())
     for month in seen.left:
         add(month, "finalize", 5, "its drop was interrupted", seen.archive(month.period))
-    newest = max((m.period for m in seen.months if m.rows), default=None)
     ending = 0
     for month in over:
         record = seen.record(month.period)
@@ -82,7 +93,7 @@ def plan(seen: Seen, *, limit: int, untrusted: Sequence[Problem] = ()) -> Plan:
         elif record is not None and record.hold_until is not None and record.hold_until > seen.now:
             add(month, "keep", 10, f"restored, and held until {record.hold_until:%F %H:%M} UTC")
         elif _came_back(seen, month, record):
-            problems.append(_late(seen.table, month))
+            problems.append(_late(seen, month))
             add(month, "keep", 16, "rows came into a month that was archived and dropped")
         elif ending >= limit:
             add(month, "keep", 11, f"more than {limit} in one run: bilten partitions apply --limit")
@@ -90,7 +101,7 @@ def plan(seen: Seen, *, limit: int, untrusted: Sequence[Problem] = ()) -> Plan:
             ending += 1
             add(month, "archive", 6, f"over since {month.period.end:%F}")
             add(month, "drop", 6, "once its archive is proven")
-    return Plan(tuple(actions), tuple(problems))
+    return Plan((*actions, *papers.actions), tuple(problems))
 
 
 def _came_back(seen: Seen, month: Month, record: Recorded | None) -> bool:
@@ -101,11 +112,14 @@ def _came_back(seen: Seen, month: Month, record: Recorded | None) -> bool:
     return record.state == "dropped"
 
 
-def _late(table: PartitionedTable, month: Month) -> Problem:
+def _late(seen: Seen, month: Month) -> Problem:
+    table = seen.table
+    delete = f"delete them: alter table {table.name} drop partition {month.id}"
+    whole = f"bilten partitions restore {table.name} {month.period}: it ends whole again after its hold; or "
     return Problem(
         f"{table.name} has rows of {month.period}, which was archived and dropped",
         expected="late clicks within 72 h, no backfill into a month that is over",
         found=f"{month.rows} rows",
-        next=f"bilten partitions restore {table.name} {month.period}: the month ends whole again after its"
-        f" hold; or delete them: alter table {table.name} drop partition {month.id}",
+        # the archive may have outlived its own retention
+        next=(whole if seen.archive(month.period) is not None else "") + delete,
     )

@@ -15,42 +15,28 @@ must not stop writers. What fails in one table is told, and the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from bilten_orchestration.backups.repository.opened import Opened, key_file
-from bilten_orchestration.drills.postgres import digests
-from bilten_orchestration.errors import BiltenError, Mismatch, Problem, Refused
-from bilten_orchestration.partitions import archives, declared, expiry, journal, metadata
-from bilten_orchestration.partitions.actions import Action, Plan
-from bilten_orchestration.partitions.archives import Archive, Archives
+from bilten_orchestration.errors import BiltenError, Mismatch, Problem
+from bilten_orchestration.partitions import archives, expiry, journal, metadata
+from bilten_orchestration.partitions.actions import Action, Done, Hindrance, Plan, hindrances, problems_of
+from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, SNAPSHOT, Patience
-from bilten_orchestration.partitions.postgres import archive, creation, detach, drop, restore, seen, trust
+from bilten_orchestration.partitions.postgres import archive, creation, detach, drop, restored_table
 from bilten_orchestration.partitions.postgres.archive import Source
-from bilten_orchestration.partitions.postgres.plan import plan
-from bilten_orchestration.partitions.postgres.seen import Seen
+from bilten_orchestration.partitions.postgres.preview import NAME, connected, planned, refuse_wrong
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
 from bilten_orchestration.stores.locks import advisory_lock
 from bilten_orchestration.stores.postgres import Connection
-
-NAME = "bilten partitions"
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """One action that was carried out. `archive` is the document that it wrote or relied on."""
-
-    action: Action
-    seconds: float
-    rows: int | None = None
-    archive: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,28 +48,14 @@ class ApplyReport:
     done: tuple[Done, ...]
     swept_bytes: int
     seconds: float
-    problems: tuple[Problem, ...]
+    hindrances: tuple[Hindrance, ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        return problems_of(self.hindrances)
 
     def count(self, action: str, table: str | None = None) -> int:
         return sum(each.action.action == action and table in (None, each.action.table) for each in self.done)
-
-
-def preview(
-    settings: Settings,
-    *,
-    tables: Sequence[PartitionedTable] = DECLARED,
-    first: datetime | None = None,
-    limit: int | None = None,
-    progress: Progress = silent,
-) -> Plan:
-    """What `apply` would do, and why. Changes nothing.
-
-    Where the object store is away, what ends is a problem and the rest is planned. Raises Refused (the
-    declaration), StoreUnavailable (PostgreSQL).
-    """
-    _refuse_wrong(tables)
-    with translated("the plan of partitions"), _connected(settings) as connection:
-        return _Planned.of(settings, connection, tables, first, limit, progress).plan
 
 
 def apply(
@@ -102,11 +74,11 @@ def apply(
     What hinders one table is in the report. Raises Refused (the declaration), LockHeld (another run),
     StoreUnavailable (PostgreSQL).
     """
-    _refuse_wrong(tables)
+    refuse_wrong(tables)
     began = time.monotonic()
     with translated("the maintenance of partitions"), ExitStack() as stack:
-        connection = stack.enter_context(_connected(settings))
-        keeper = stack.enter_context(_connected(settings))
+        connection = stack.enter_context(connected(settings))
+        keeper = stack.enter_context(connected(settings))
         stack.enter_context(
             advisory_lock(
                 keeper,
@@ -116,111 +88,23 @@ def apply(
             )
         )
         work = _Work(settings, connection, tables, by, run, progress)
-        restore.sweep(connection, tables, progress)
-        planned = _Planned.of(settings, connection, tables, first, limit, progress, work.create)
-        work.problems += planned.plan.problems
+        restored_table.sweep(connection, tables, progress)
+        found = planned(settings, connection, tables, first, limit, progress, work.create)
+        work.hindrances += found.hindrances
         swept = 0
         # every night, so that what a killed run left is settled also when nothing ends
-        if not planned.away and (planned.wanted or key_file(settings).exists()):
+        if not found.away and (found.wanted or key_file(settings).exists()):
             try:
                 with Opened.of(settings, progress=progress) as opened:
                     journal.settle(opened, connection)
-                    work.end(opened, planned.plan)
+                    work.end(opened, found.actions)
                     grace = timedelta(hours=settings.backups.orphan_grace_hours)
                     swept = archives.sweep(opened.repository, grace, progress, "postgres")
             except BiltenError as error:
-                work.problems += error.problems
-        problems = tuple(dict.fromkeys(work.problems))
-        return ApplyReport(planned.plan, tuple(work.done), swept, time.monotonic() - began, problems)
-
-
-@contextmanager
-def _connected(settings: Settings) -> Iterator[Connection]:
-    with postgres.connect(settings.postgres, application_name=NAME, autocommit=True) as connection:
-        digests.pin(connection)
-        yield connection
-
-
-def _refuse_wrong(tables: Sequence[PartitionedTable]) -> None:
-    if problems := declared.problems(tables):
-        raise Refused(problems)
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """`away`: the repository was asked, and did not answer. `wanted`: it has something to do."""
-
-    plan: Plan
-    wanted: bool
-    away: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        settings: Settings,
-        connection: Connection,
-        tables: Sequence[PartitionedTable],
-        first: datetime | None,
-        limit: int | None,
-        progress: Progress,
-        create: Callable[[PartitionedTable, Action], None] | None = None,
-    ) -> _Planned:
-        """With `create` what is missing is made before the repository is asked for anything."""
-        limit = settings.partitions.end_limit if limit is None else limit
-        found, problems = _seen(connection, tables)
-        made = [plan(each, limit=limit, first=first) for each in found]
-        if create is not None:
-            for each, one in zip(found, made, strict=True):
-                for action in one.actions:
-                    if action.action == "create":
-                        create(each.table, action)
-        silence = timedelta(days=settings.partitions.silence_days)
-        doubts = trust.untrusted(found, datetime.now(UTC), None, silence)
-        if not any(_needs_repository(each, one) for each, one in zip(found, made, strict=True)):
-            if doubts:
-                made = [plan(each, limit=limit, first=first, untrusted=doubts) for each in found]
-            return cls(_with(Plan.joined(made), problems), wanted=False)
-        listed, clock, away = _repository(settings, progress, new=create is not None)
-        doubts = [*trust.untrusted(found, datetime.now(UTC), clock, silence), *away]
-        found = [seen.with_archives(each, listed.archives) for each in found]
-        made = [plan(each, limit=limit, first=first, untrusted=doubts) for each in found]
-        # archives that cannot be believed are none, and told
-        told = [*problems, *away, *listed.problems]
-        return cls(_with(Plan.joined(made), told), wanted=True, away=bool(away))
-
-
-def _needs_repository(each: Seen, one: Plan) -> bool:
-    ends = any(action.action not in ("create", "keep") for action in one.actions)
-    return ends or each.table.archive_retention is not None
-
-
-def _seen(connection: Connection, tables: Sequence[PartitionedTable]) -> tuple[list[Seen], list[Problem]]:
-    found: list[Seen] = []
-    problems: list[Problem] = []
-    for table in tables:
-        try:
-            found.append(seen.read(connection, table))
-        except Refused as error:
-            problems += error.problems
-    return found, problems
-
-
-def _repository(
-    settings: Settings, progress: Progress, *, new: bool
-) -> tuple[Archives, datetime | None, list[Problem]]:
-    """Archives, the store's clock, and why neither is known. Without keys nothing was archived yet."""
-    if not new and not key_file(settings).exists():
-        return Archives((), ()), None, []
-    try:
-        with Opened.of(settings, new=new, progress=progress) as opened:
-            listed = archives.read(opened.repository, opened.ring, "postgres")
-            return listed, opened.repository.clock(), []
-    except BiltenError as error:
-        return Archives((), ()), None, list(error.problems)
-
-
-def _with(found: Plan, problems: Sequence[Problem]) -> Plan:
-    return Plan(found.actions, tuple(dict.fromkeys((*found.problems, *problems))))
+                work.hindrances += hindrances(error.problems)
+        return ApplyReport(
+            found.plan, tuple(work.done), swept, time.monotonic() - began, tuple(work.hindrances)
+        )
 
 
 class _Work:
@@ -240,7 +124,7 @@ class _Work:
         self.by, self.run, self.progress = by, run, progress
         self.patience = Patience.of(settings.partitions)
         self.done: list[Done] = []
-        self.problems: list[Problem] = []
+        self.hindrances: list[Hindrance] = []
 
     def create(self, table: PartitionedTable, action: Action) -> None:
         assert action.from_at is not None  # noqa: S101
@@ -250,18 +134,18 @@ class _Work:
                 period = Period.of(action.from_at, table.interval)
                 creation.make(self.connection, table, period, self.patience, self.run)
         except BiltenError as error:
-            self._go_on_after(error)
+            self._go_on_after(error, table.name)
             return
         self.progress(f"{action.partition}: made")
         self.done.append(Done(action, time.monotonic() - began, 0))
 
-    def end(self, opened: Opened, plan: Plan) -> None:
+    def end(self, opened: Opened, actions: Sequence[Action]) -> None:
         """What failed for a partition is told, and no later step of it is taken. PostgreSQL has one pending
         detach of a table at most: where that one does not end, no other one of the table begins."""
         failed: set[str] = set()
         stuck: set[str] = set()
         written: dict[str, str] = {}
-        for action in plan.actions:
+        for action in actions:
             if action.action in ("create", "keep") or action.partition in failed:
                 continue
             if action.action == "detach" and action.table in stuck:
@@ -273,7 +157,7 @@ class _Work:
                 with translated(f"{action.action} of {action.partition}"):
                     archived = self._one(opened, action, written)
             except BiltenError as error:
-                self._go_on_after(error)
+                self._go_on_after(error, action.table)
                 failed.add(action.partition)
                 if action.action in ("detach", "finalize"):
                     stuck.add(action.table)
@@ -287,11 +171,11 @@ class _Work:
                 )
             )
 
-    def _go_on_after(self, error: BiltenError) -> None:
+    def _go_on_after(self, error: BiltenError, table: str) -> None:
         """With the next table or partition; raises where that cannot be."""
         if self.connection.closed or self.connection.broken:
             raise error
-        self.problems += error.problems
+        self.hindrances += hindrances(error.problems, table)
 
     def _one(self, opened: Opened, action: Action, written: dict[str, str]) -> Archive | None:
         table = self.tables[action.table]
@@ -343,7 +227,7 @@ class _Work:
         except Mismatch as error:
             # of an earlier run: not whole any more, or somebody wrote into the table since. The rows are here
             if not isinstance(error, archive.Changed):
-                self.problems += error.problems
+                self.hindrances += hindrances(error.problems, source.table.name)
             self.progress(f"{source.name}: archiving anew, {error.problems[0].what}")
         return dropped(self._archive(opened, source).document)
 

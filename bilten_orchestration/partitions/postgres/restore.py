@@ -30,18 +30,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-import psycopg
-from psycopg import sql
-
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
-from bilten_orchestration.partitions import archives, journal, metadata
+from bilten_orchestration.partitions import archives, journal
 from bilten_orchestration.partitions.archives import Archive
-from bilten_orchestration.partitions.bounds import Period, literal
+from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.declared import DECLARED, PartitionedTable
-from bilten_orchestration.partitions.locking import LOCK, Patience, retried
-from bilten_orchestration.partitions.postgres import archive, catalogue, creation, digest, fitting, likeness
+from bilten_orchestration.partitions.locking import LOCK
+from bilten_orchestration.partitions.postgres import catalogue
+from bilten_orchestration.partitions.postgres.restored_table import RestoredTable, sweep
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -49,18 +47,7 @@ from bilten_orchestration.stores.driver_errors import translated
 from bilten_orchestration.stores.locks import advisory_lock
 from bilten_orchestration.stores.postgres import Connection
 
-_MARK = "bilten partitions restore, under way: "
 _NAME = "bilten partitions"
-#: What the rows of an archive may break in a table that has changed since.
-_BROKEN = (
-    psycopg.errors.IntegrityError,
-    psycopg.errors.DataError,
-)
-_LEFT = """
-    select c.oid::regclass::text from pg_class c
-    where c.relkind = 'r' and not c.relispartition and c.relnamespace = %s::regnamespace
-      and starts_with(obj_description(c.oid, 'pg_class'), %s)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +103,8 @@ def restore(
         opened = stack.enter_context(Opened.of(settings, new=False, bucket=bucket, progress=progress))
         from_archive = _choose(opened, found, wanted)
         sweep(connection, [found], progress)
-        one = _Restore(settings, connection, opened, found, from_archive, run, progress)
-        one.refuse(beside=beside)
+        one = RestoredTable(settings, connection, opened, found, from_archive, run, progress)
+        _refuse(connection, one, beside=beside)
         first = opened
         if bucket != "first":  # the journal is in the first bucket
             first = stack.enter_context(Opened.of(settings, new=False, progress=progress))
@@ -150,14 +137,6 @@ def restore(
     )
 
 
-def sweep(connection: Connection, tables: Sequence[PartitionedTable], progress: Progress) -> None:
-    """Drop what a restore that was killed left. The caller holds the lock `partitions`."""
-    for schema in sorted({table.schema for table in tables}):
-        for (name,) in connection.execute(_LEFT, (schema, _MARK)).fetchall():
-            progress(f"dropping {name}, which a restore that was killed left")
-            connection.execute(sql.SQL("drop table {}").format(sql.SQL(name)))
-
-
 def _connected(settings: Settings) -> Connection:
     return postgres.connect(settings.postgres, application_name=_NAME, autocommit=True)
 
@@ -186,179 +165,38 @@ def _choose(opened: Opened, table: PartitionedTable, period: Period) -> Archive:
     )
 
 
-class _Restore:
-    """One archive on its way into the database."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        connection: Connection,
-        opened: Opened,
-        table: PartitionedTable,
-        from_archive: Archive,
-        run: str | None,
-        progress: Progress,
-    ) -> None:
-        self.settings, self.connection, self.opened = settings, connection, opened
-        self.table, self.archive, self.run, self.progress = table, from_archive, run, progress
-        self.patience = Patience.of(settings.partitions)
-        self.name = _name(table, from_archive)
-        self.beside_name = f"{self.name}_restored"
-        self.staged = sql.Identifier(table.schema, f"{self.name}_restoring")
-        self.parent = sql.Identifier(table.schema, table.table)
-        self.notes: list[str] = []
-
-    def refuse(self, *, beside: bool) -> None:
-        problems = []
-        low, high = self.archive.from_at, self.archive.to_at
-        over = [
-            p
-            for p in catalogue.attached(self.connection, self.table.name)
-            if (low is None or p.high is None or low < p.high)
-            and (high is None or p.low is None or p.low < high)
-            and not p.is_default
-        ]
-        if over and not beside:
-            problems.append(
-                Problem(
-                    f"{over[0].name} is attached for these bounds",
-                    expected=f"no partition from {low} to {high}",
-                    found="; ".join(f"{p.name} from {p.low} to {p.high}" for p in over),
-                    next="--beside restores into a table of its own",
-                )
+def _refuse(connection: Connection, one: RestoredTable, *, beside: bool) -> None:
+    problems = []
+    low, high = one.archive.from_at, one.archive.to_at
+    over = [
+        p
+        for p in catalogue.attached(connection, one.table.name)
+        if (low is None or p.high is None or low < p.high)
+        and (high is None or p.low is None or p.low < high)
+        and not p.is_default
+    ]
+    if over and not beside:
+        problems.append(
+            Problem(
+                f"{over[0].name} is attached for these bounds",
+                expected=f"no partition from {low} to {high}",
+                found="; ".join(f"{p.name} from {p.low} to {p.high}" for p in over),
+                next="--beside restores into a table of its own",
             )
-        names = [self.beside_name] if beside else [self.name, self.beside_name]
-        for (taken,) in self.connection.execute(
-            "select relname from pg_class where relnamespace = %s::regnamespace and relname = any(%s)"
-            " and not oid = any(%s)",
-            (self.table.schema, names, [p.oid for p in over]),
-        ).fetchall():
-            problems.append(
-                Problem(
-                    f"{self.table.schema}.{taken} exists",
-                    expected="no table of that name",
-                    found="one that nobody attached",
-                    next="rename or drop it; a detached partition is still there, and needs no restore",
-                )
-            )
-        if problems:
-            raise Refused(problems)
-
-    def attach(self, hold: datetime) -> list[str]:
-        """Why it cannot be attached; nothing is left then. Raises Changed where the digest is another."""
-        reasons, self.notes = fitting.compare(self.connection, self.table, self.archive)
-        if reasons:
-            return reasons
-        try:
-            with self.connection.transaction():
-                likeness.create_like(self.connection, self.parent, self.staged, self.table.storage)
-                self._mark()
-            generated = fitting.generated(self.connection, self.table)
-            with self.connection.transaction():
-                self._load(tuple(c for c in self.archive.columns if c.name not in generated))
-            with self.connection.transaction():
-                creation.add_check(
-                    self.connection,
-                    self.table,
-                    self.staged,
-                    self.name,
-                    low=self.archive.from_at,
-                    high=self.archive.to_at,
-                )
-            fitting.add_foreign_keys(self.connection, self.table, self.staged, self.patience)
-            retried(self.patience, f"{self.name} could not be attached", lambda: self._attach(hold))
-        except _BROKEN as error:
-            self._drop()
-            return [fitting.words(error)]
-        except BaseException:
-            self._drop()
-            raise
-        return []
-
-    def beside(self) -> None:
-        """As it was archived. Raises Changed."""
-        kinds, notes = fitting.column_definitions(self.connection, self.archive)
-        self.notes += notes
-        try:
-            with self.connection.transaction():
-                self.connection.execute(sql.SQL("create table {} ({})").format(self.staged, kinds))
-                likeness.revoke_all(self.connection, self.staged)
-                self._mark()
-            with self.connection.transaction():
-                self._load(self.archive.columns)
-                comment = f"{self.table.name}, restored beside from {self.archive.id}"
-                self._comment(comment)
-                self.connection.execute(
-                    sql.SQL("alter table {} rename to {}").format(
-                        self.staged, sql.Identifier(self.beside_name)
-                    )
-                )
-        except BaseException:
-            self._drop()
-            raise
-
-    def _load(self, wanted: tuple[archives.Column, ...]) -> None:
-        archive.load(
-            self.connection, self.opened, self.settings, self.archive, self.staged, wanted, self.progress
         )
-        self.progress(f"{self.name}: digesting what was restored")
-        found = digest.compute(self.connection, self.staged, self.archive.columns)
-        archive.require_equal(self.archive, found, "was restored")
-
-    def _attach(self, hold: datetime) -> None:
-        low, high = self.archive.from_at, self.archive.to_at
-        bounds = (literal(low) if low else "MINVALUE", literal(high) if high else "MAXVALUE")
-        child = sql.Identifier(self.table.schema, self.name)
-        name = f"{self.table.schema}.{self.name}"
-        with self.connection.transaction():
-            self.connection.execute(
-                sql.SQL("set local lock_timeout = {}").format(sql.Literal(self.patience.lock_timeout))
+    names = [one.beside_name] if beside else [one.name, one.beside_name]
+    for (taken,) in connection.execute(
+        "select relname from pg_class where relnamespace = %s::regnamespace and relname = any(%s)"
+        " and not oid = any(%s)",
+        (one.table.schema, names, [p.oid for p in over]),
+    ).fetchall():
+        problems.append(
+            Problem(
+                f"{one.table.schema}.{taken} exists",
+                expected="no table of that name",
+                found="one that nobody attached",
+                next="rename or drop it; a detached partition is still there, and needs no restore",
             )
-            self.connection.execute(
-                sql.SQL("alter table {} rename to {}").format(self.staged, sql.Identifier(self.name))
-            )
-            self.connection.execute(
-                sql.SQL("comment on table {} is {}").format(
-                    child, sql.Literal(f"{self.table.name}, restored from {self.archive.id}")
-                )
-            )
-            self.connection.execute(
-                sql.SQL("alter table {} attach partition {} for values from ({}) to ({})").format(
-                    self.parent, child, sql.SQL(bounds[0]), sql.SQL(bounds[1])
-                )
-            )
-            likeness.finish(self.connection, self.parent, child)
-            check = creation.bounds_check(self.name)
-            self.connection.execute(
-                sql.SQL("alter table {} drop constraint if exists {}").format(child, check)
-            )
-            metadata.attached(
-                self.connection,
-                self.table.name,
-                name,
-                low,
-                high,
-                rows=self.archive.rows,
-                run=self.run,
-                hold_until=hold,
-            )
-
-    def _mark(self) -> None:
-        self._comment(f"{_MARK}{self.archive.document}")
-
-    def _comment(self, text: str) -> None:
-        self.connection.execute(sql.SQL("comment on table {} is {}").format(self.staged, sql.Literal(text)))
-
-    def _drop(self) -> None:
-        if not self.connection.closed and not self.connection.broken:
-            self.connection.execute(sql.SQL("drop table if exists {}").format(self.staged))
-
-
-def _name(table: PartitionedTable, found: Archive) -> str:
-    """That of the period, where the bounds are one."""
-    if found.from_at is not None:
-        period = Period.of(found.from_at, table.interval)
-        if (period.start, period.end) == (found.from_at, found.to_at):
-            return f"{table.table}_{period.suffix}"
-    low = "begin" if found.from_at is None else f"{found.from_at:%Y%m%d}"
-    return f"{table.table}_{low}"
+        )
+    if problems:
+        raise Refused(problems)

@@ -17,6 +17,7 @@ from bilten_orchestration.partitions.postgres import apply as maintenance
 from bilten_orchestration.partitions.postgres.apply import ApplyReport
 from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.partitions.postgres.premake import ensure_months
+from bilten_orchestration.partitions.postgres.preview import preview
 from bilten_orchestration.settings import PartitionSettings, Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.postgres import Connection
@@ -66,7 +67,7 @@ class Shelf:
         return maintenance.apply(self.settings, tables=[self.table], by="test", **arguments)
 
     def plan(self, **arguments: Any) -> Plan:
-        return maintenance.preview(self.settings, tables=[self.table], **arguments)
+        return preview(self.settings, tables=[self.table], **arguments)
 
     def names(self) -> list[str]:
         return [each.name for each in attached(self.owner, self.table.name)]

@@ -17,17 +17,14 @@ from psycopg import sql
 from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, Patience
+from bilten_orchestration.partitions.postgres.adoption import check
 from bilten_orchestration.partitions.postgres.adoption import shape as shapes
-from bilten_orchestration.partitions.postgres.adoption.forward import (
-    adopted,
-    bare,
-    drop_check,
-    lock_tables,
-    rename_index,
-    retried,
-)
-from bilten_orchestration.partitions.postgres.adoption.plan import bounds_check, first_name, kind
+from bilten_orchestration.partitions.postgres.adoption.forward import adopted
+from bilten_orchestration.partitions.postgres.adoption.locks import lock_tables, retried
+from bilten_orchestration.partitions.postgres.adoption.names import bounds_check, first_name
+from bilten_orchestration.partitions.postgres.adoption.plan import kind
 from bilten_orchestration.partitions.postgres.adoption.shape import Shape
+from bilten_orchestration.partitions.postgres.adoption.swap import bare, rename_index
 from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
@@ -93,7 +90,7 @@ def _back(
                 next=f"bilten partitions adopt {table.name}",
             )
         if execute:
-            drop_check(connection, patience, table)
+            check.drop(connection, patience, table)
         return BackReport(table.name, "drop the CHECK of an adoption that was not finished", 0, (), execute)
     if not adopted(connection, table):
         raise Refused(

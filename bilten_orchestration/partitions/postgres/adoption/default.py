@@ -31,7 +31,7 @@ from bilten_orchestration.partitions import metadata
 from bilten_orchestration.partitions.bounds import Period, literal, periods
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.partitions.locking import LOCK, SNAPSHOT, Patience
-from bilten_orchestration.partitions.postgres.adoption.forward import lock_tables, retried
+from bilten_orchestration.partitions.postgres.adoption.locks import lock_tables, retried
 from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.partitions.postgres.likeness import create_like, finish
 from bilten_orchestration.progress import Progress, silent

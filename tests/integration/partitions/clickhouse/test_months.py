@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.backups.copies.copy import copy
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
+from bilten_orchestration.backups.retention.prune import prune
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.partitions import archives, journal
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.clickhouse import archive as archiving
 from bilten_orchestration.partitions.clickhouse import ending, months
-from bilten_orchestration.partitions.clickhouse.apply import apply, look, restore
-from bilten_orchestration.partitions.declared import CLICKHOUSE
+from bilten_orchestration.partitions.clickhouse.apply import apply, restore
+from bilten_orchestration.partitions.clickhouse.preview import preview
+from bilten_orchestration.partitions.declared import CLICKHOUSE, PartitionedTable
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from tests.integration.partitions.conftest import wait_until
 from tests.kills import killed_at_store
 
 if TYPE_CHECKING:
@@ -26,7 +31,7 @@ if TYPE_CHECKING:
 
 TABLE = CLICKHOUSE[0]
 CURRENT = Period.of(datetime.now(UTC))
-OLDEST, OLD = CURRENT.plus(-26), CURRENT.plus(-25)
+OLDER, OLDEST, OLD = CURRENT.plus(-27), CURRENT.plus(-26), CURRENT.plus(-25)
 
 
 @pytest.fixture
@@ -100,15 +105,15 @@ def test_a_month_that_is_over_is_archived_and_dropped_and_comes_back(
     clicks(client, CURRENT, 20)
     before, realtime = content(client, OLDEST), sums(client)
     assert len(before) == 200
-    preview = look(settings)
-    assert [(a.action, a.partition) for a in preview.plan.actions] == [
+    found = preview(settings)
+    assert [(a.action, a.partition) for a in found.plan.actions] == [
         ("archive", months.name_of(TABLE, OLDEST)),
         ("drop", months.name_of(TABLE, OLDEST)),
     ]
     assert content(client, OLDEST) == before
 
     report = apply(settings, run="a run")
-    assert [a.action for a in report.done] == ["archive", "drop"]
+    assert [a.action.action for a in report.done] == ["archive", "drop"]
     assert report.problems == ()
     assert content(client, OLDEST) == []
     assert [m.period for m in report.months] == [CURRENT]
@@ -128,16 +133,16 @@ def test_a_month_that_is_over_is_archived_and_dropped_and_comes_back(
     assert sums(client) == realtime
     assert restore(settings, OLDEST)[1] == 0
     assert content(client, OLDEST) == before
-    assert [a.case for a in look(settings).plan.actions] == [10]
+    assert [a.case for a in preview(settings).plan.actions] == [10]
 
 
 def test_the_limit_the_newest_and_the_old_rows(settings: Settings, client: Client) -> None:
     clicks(client, OLDEST, 20)
-    assert [a.case for a in look(settings).plan.actions] == [13]
+    assert [a.case for a in preview(settings).plan.actions] == [13]
     clicks(client, OLD, 20)
     clicks(client, CURRENT, 20)
-    assert [a.case for a in look(settings, limit=1).plan.actions] == [6, 6, 11]
-    assert [a.case for a in look(settings, limit=2).plan.actions] == [6, 6, 6, 6]
+    assert [a.case for a in preview(settings, limit=1).plan.actions] == [6, 6, 11]
+    assert [a.case for a in preview(settings, limit=2).plan.actions] == [6, 6, 6, 6]
 
 
 def test_late_rows_in_an_archived_month(settings: Settings, client: Client) -> None:
@@ -155,7 +160,7 @@ def test_late_rows_in_an_archived_month(settings: Settings, client: Client) -> N
     assert content(client, OLDEST) == sorted(before + late)
     with postgres.connect(settings.postgres, autocommit=True) as connection:
         connection.execute("update system.partition_metadata set hold_until = null")
-    assert [a.action for a in apply(settings).done] == ["archive", "drop"]
+    assert [a.action.action for a in apply(settings).done] == ["archive", "drop"]
     assert restore(settings, OLDEST)[1] == 203
     assert content(client, OLDEST) == sorted(before + late)
 
@@ -177,7 +182,7 @@ def test_rows_that_come_before_the_drop_are_not_lost(
     assert len(content(client, OLDEST)) == 202
     assert ends(settings) == [("drop", "nothing")]
     monkeypatch.undo()
-    assert [a.action for a in apply(settings).done] == ["archive", "drop"]
+    assert [a.action.action for a in apply(settings).done] == ["archive", "drop"]
 
 
 def test_what_is_read_back_must_be_the_month(
@@ -201,6 +206,7 @@ def test_what_is_read_back_must_be_the_month(
 
 
 def test_a_month_without_archive_cannot_be_restored(settings: Settings) -> None:
+    apply(settings)  # which makes the keys of a new deployment
     with pytest.raises(Refused, match="no archive of 2020-01"):
         restore(settings, Period.of(date(2020, 1, 1)))
 
@@ -211,21 +217,152 @@ def test_what_hinders_is_told(settings: Settings, client: Client) -> None:
         for _ in range(6):
             clicks(client, CURRENT, 2)
         few = settings.partitions.model_copy(update={"parts_limit": 10})
-        told = look(settings.model_copy(update={"partitions": few})).problems
+        told = preview(settings.model_copy(update={"partitions": few})).problems
         assert any("too many parts" in problem.what for problem in told)
     finally:
         client.command("system start merges analytics.events")
     client.command("alter table analytics.events modify ttl created_date + interval 9999 day")
     try:
-        assert any("has a TTL" in problem.what for problem in look(settings).problems)
+        assert any("has a TTL" in problem.what for problem in preview(settings).problems)
     finally:
         client.command("alter table analytics.events remove ttl")
+
+
+def test_a_mutation_that_fails_is_told_until_it_is_killed(settings: Settings, client: Client) -> None:
+    clicks(client, CURRENT, 5)
+    client.command(
+        "alter table analytics.events update user_agent = 'x' where throwIf(event_name != '', 'planted') = 0",
+        settings={"mutations_sync": 0},
+    )
+    try:
+        wait_until(lambda: any("planted" in problem.found for problem in preview(settings).problems))
+        (problem,) = preview(settings).problems
+        assert "a mutation of analytics.events does not end: " in problem.what
+        assert "parts to do, failing: " in problem.found
+        # maintenance tells it too, and is not hindered by it
+        clicks(client, OLDEST, 5)
+        report = apply(settings)
+        assert [a.action.action for a in report.done] == ["archive", "drop"]
+        assert problem.what in [each.what for each in report.problems]
+    finally:
+        (statement, _, _) = problem.next.partition(", or")
+        client.command(statement)
+    assert preview(settings).problems == ()
+
+
+def test_a_mutation_that_waits_for_long_is_told(settings: Settings, client: Client) -> None:
+    clicks(client, CURRENT, 5)
+    client.command("system stop merges analytics.events")
+    try:
+        client.command(
+            "alter table analytics.events update user_agent = 'x' where 1", settings={"mutations_sync": 0}
+        )
+        assert preview(settings).problems == ()
+        short = settings.partitions.model_copy(update={"mutation_seconds": 0})
+        impatient = settings.model_copy(update={"partitions": short})
+        wait_until(lambda: bool(preview(impatient).problems))
+        assert "does not end: " in preview(impatient).problems[0].what
+    finally:
+        client.command("system start merges analytics.events")
+    wait_until(lambda: preview(impatient).problems == ())
+
+
+def short_lived(table: PartitionedTable = TABLE) -> PartitionedTable:
+    """An archive is kept for a month after its partition was over."""
+    return replace(table, archive_retention=table.retention + 1)
+
+
+def documents(settings: Settings, bucket: Bucket = "first") -> list[str]:
+    with Opened.of(settings, new=False, bucket=bucket) as opened:
+        return [
+            each.document for each in archives.read(opened.repository, opened.ring, "clickhouse").archives
+        ]
+
+
+def test_an_archive_ends_by_its_own_retention_alone(settings: Settings, client: Client) -> None:
+    """The archive of OLDER was kept until the first of this month, that of OLDEST is for a month more."""
+    clicks(client, OLDER, 20)
+    clicks(client, OLDEST, 20)
+    clicks(client, CURRENT, 20)
+    apply(settings)
+    assert len(documents(settings)) == 2
+    assert copy(settings).problems == ()
+    # retention by age does not know it, whatever it finds
+    prune(settings, execute=True, by="test")
+    assert apply(settings).done == ()
+    before = documents(settings)
+    planned = preview(settings, short_lived()).plan.actions
+    assert [(a.action, a.partition, a.case) for a in planned] == [
+        ("expire", months.name_of(TABLE, OLDER), 15)
+    ]
+    assert planned[0].reason == f"its archive was kept until {CURRENT.first}"
+    assert documents(settings) == before
+    assert [a.case for a in preview(settings, short_lived(), limit=0).plan.actions] == [11]
+
+    report = apply(settings, short_lived())
+
+    assert [a.action.action for a in report.done] == ["expire"]
+    assert (documents(settings), documents(settings, "copy")) == (before[1:], before[1:])
+    with Opened.of(settings, bucket="copy") as second:
+        place = before[0].rpartition("/")[0]
+        assert list(second.repository.list(f"{place}/")) == []
+    assert ends(settings)[-1] == ("expire", "done")
+    with postgres.connect(settings.postgres, autocommit=True) as connection:
+        assert connection.execute(
+            "select partition_name, archive_object is null from system.partition_metadata"
+            " where state = 'dropped' order by 1"
+        ).fetchall() == [(months.name_of(TABLE, OLDER), True), (months.name_of(TABLE, OLDEST), False)]
+    with pytest.raises(Refused, match="no archive of"):
+        restore(settings, OLDER)
+    # rows that come into that month cannot become whole again: only deleting them is offered
+    clicks(client, OLDER, 2)
+    (late,) = [each for each in preview(settings).problems if "was archived and dropped" in each.what]
+    assert "restore" not in late.next
+    assert "drop partition" in late.next
+
+
+def test_the_archive_of_a_month_that_is_there_again_stays(settings: Settings, client: Client) -> None:
+    clicks(client, OLDER, 20)
+    clicks(client, CURRENT, 20)
+    apply(settings)
+    restore(settings, OLDER)
+    assert {a.case for a in apply(settings, short_lived()).plan.actions} == {10}
+    assert len(documents(settings)) == 1
+
+
+@pytest.mark.faults
+def test_an_expiry_is_killed_at_every_turn_to_a_store(settings: Settings, client: Client) -> None:
+    """Gone from both buckets, or there whole; the next run ends it, and settles what the journal says."""
+    clicks(client, OLDER, 20)
+    clicks(client, CURRENT, 20)
+    apply(settings)
+    number, killed = 1, True
+    while killed:
+        copy(settings)
+        killed = killed_at_store(lambda: apply(settings, short_lived()), number)
+        for document in documents(settings):
+            with Opened.of(settings) as opened:
+                archives.require_whole(opened, document, lambda _: None)
+        report = apply(settings, short_lived())
+        assert report.problems == ()
+        assert (documents(settings), documents(settings, "copy")) == ([], [])
+        assert None not in [end for _, end in ends(settings)]
+        assert ("expire", "done") in ends(settings)
+        with postgres.connect(settings.postgres, autocommit=True) as connection:
+            assert connection.execute(
+                "select count(*) from system.partition_metadata where archive_object is not null"
+            ).fetchone() == (0,)
+            connection.execute("delete from system.partition_metadata where state = 'dropped'")
+        clicks(client, OLDER, 20)
+        apply(settings)
+        number += 7
+    assert number > 8
 
 
 def test_a_month_that_nobody_ended_is_told(settings: Settings, client: Client) -> None:
     clicks(client, CURRENT.plus(-27), 5)
     clicks(client, CURRENT, 5)
-    assert any("nobody archived" in problem.what for problem in look(settings, limit=0).problems)
+    assert any("nobody archived" in problem.what for problem in preview(settings, limit=0).problems)
 
 
 def test_a_month_that_somebody_dropped_is_told(settings: Settings, client: Client) -> None:

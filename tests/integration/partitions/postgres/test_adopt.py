@@ -15,7 +15,7 @@ from bilten_orchestration.partitions import locking, metadata
 from bilten_orchestration.partitions.declared import PartitionedTable
 from bilten_orchestration.partitions.locking import Patience
 from bilten_orchestration.partitions.postgres.adoption import back as backward
-from bilten_orchestration.partitions.postgres.adoption import forward, plan, shape
+from bilten_orchestration.partitions.postgres.adoption import check, forward, plan, shape, swap
 from bilten_orchestration.partitions.postgres.adoption.back import back
 from bilten_orchestration.partitions.postgres.adoption.forward import adopt
 from bilten_orchestration.partitions.postgres.adoption.plan import kind
@@ -229,14 +229,14 @@ def test_and_back(visits: Connection, database: Settings) -> None:
 def test_an_unfinished_one_goes_on_or_back(visits: Connection, database: Settings) -> None:
     with postgres.connect(database.postgres) as holder:
         chosen = plan.plan(visits, TABLE, now=NOW)
-        forward._check(visits, Patience(), TABLE, chosen)
+        check.add(visits, Patience(), TABLE, chosen)
         holder.rollback()
     assert plan.plan(visits, TABLE, now=datetime(2026, 5, 30, tzinfo=UTC)).state == "checked"
     assert back(database, TABLE, execute=True).executed
     assert plan.plan(visits, TABLE, now=NOW).state == "plain"
     with pytest.raises(Refused, match="was not adopted"):
         back(database, TABLE)
-    forward._check(visits, Patience(), TABLE, chosen)
+    check.add(visits, Patience(), TABLE, chosen)
     report = adopt(database, TABLE, execute=True, now=datetime(2026, 5, 30, tzinfo=UTC))
     assert report.plan.to_at == HIGH
 
@@ -318,9 +318,9 @@ def test_everything_is_told_at_once(visits: Connection, database: Settings) -> N
 def test_rows_outside_that_come_meanwhile(visits: Connection, database: Settings) -> None:
     chosen = plan.plan(visits, TABLE, now=NOW)
     insert(visits, "2019-01-01")
-    forward._check(visits, Patience(), TABLE, chosen)
+    check.add(visits, Patience(), TABLE, chosen)
     with pytest.raises(TransientError, match="dropped again"):
-        forward._validate(visits, Patience(), TABLE)
+        check.validate(visits, Patience(), TABLE)
     assert adopt(database, TABLE, execute=True, now=NOW).plan.from_at == datetime(2019, 1, 1, tzinfo=UTC)
 
 
@@ -392,7 +392,7 @@ def _wait(condition: Callable[[], object]) -> None:
 @pytest.mark.faults
 def test_killed_at_every_step_it_goes_on(visits: Connection, database: Settings) -> None:
     """Cases 1 to 5 of forward.py, and the same for the way back."""
-    modules = (forward, backward, plan, shape, locking, metadata, locks)
+    modules = (forward, check, swap, backward, plan, shape, locking, metadata, locks)
     seen: set[str] = set()
     for number in range(1, 100_000, 7):
         before = kind(visits, TABLE.name)
@@ -430,7 +430,9 @@ def test_killed_at_every_step_back(visits: Connection, database: Settings) -> No
         insert(visits, "2026-06-02")
         with untouched(visits):
             killed = killed_before_line(
-                lambda: back(database, TABLE, execute=True), (forward, backward, plan, shape, locks), number
+                lambda: back(database, TABLE, execute=True),
+                (forward, check, swap, backward, plan, shape, locks),
+                number,
             )
             _gone(visits)
         if kind(visits, TABLE.name) == "r":

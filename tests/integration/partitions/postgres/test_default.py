@@ -9,7 +9,8 @@ import pytest
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.partitions import locking, metadata
 from bilten_orchestration.partitions.declared import BY_NAME
-from bilten_orchestration.partitions.postgres.adoption import default, forward
+from bilten_orchestration.partitions.postgres.adoption import default
+from bilten_orchestration.partitions.postgres.adoption import locks as asking
 from bilten_orchestration.partitions.postgres.adoption.default import empty_default
 from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.settings import Settings
@@ -111,7 +112,7 @@ def _one_by_one(database: Settings, owner: Connection, step: int) -> None:
     for number in range(1, 100_000, step):
         if not killed_before_line(
             lambda: empty_default(database, TABLE, execute=True, batch_rows=1),
-            (default, forward, locking, metadata, locks),
+            (default, asking, locking, metadata, locks),
             number,
         ):
             break

@@ -9,10 +9,10 @@ import pytest
 
 from bilten_orchestration.partitions.declared import BY_NAME, PartitionedTable
 from bilten_orchestration.partitions.locking import Patience
-from bilten_orchestration.partitions.postgres.adoption import forward
+from bilten_orchestration.partitions.postgres.adoption import check
 from bilten_orchestration.partitions.postgres.adoption.plan import plan
-from bilten_orchestration.partitions.postgres.drift import reconcile
 from bilten_orchestration.partitions.postgres.premake import ensure_months
+from bilten_orchestration.partitions.postgres.reconcile import reconcile
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.postgres import Connection
 
@@ -107,7 +107,7 @@ def test_what_was_begun_and_not_ended_is_told(database: Settings, owner: Connect
     table = PartitionedTable("events.visits", retention=3)
     owner.execute("create table events.visits (created_at timestamptz not null)")
     assert reconcile(database, [table]).drift == ()
-    forward._check(owner, Patience(), table, plan(owner, table, now=datetime(2026, 5, 1, tzinfo=UTC)))
+    check.add(owner, Patience(), table, plan(owner, table, now=datetime(2026, 5, 1, tzinfo=UTC)))
     (drift,) = reconcile(database, [table]).drift
     assert (drift.case, "was begun and not ended" in drift.problem.what) == (7, True)
 
