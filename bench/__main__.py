@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import backups, copying, drills, loading, marts, partitions, pgbackrest, report
+from bench import backups, copying, drills, loading, maintenance, marts, partitions, pgbackrest, report
 from bench.harness import OURS, Comparison, Context
 from bench.servers import filled, load_clicks, saved, saved_on_older
 from bilten_orchestration.errors import BiltenError
@@ -39,6 +39,8 @@ BACKUPS: dict[str, Bench] = {
     "wal-shipping": backups.wal,
     "partition-attach": partitions.attach,
     "partition-archive": partitions.archived,
+    "partition-writers": maintenance.beside_writers,
+    "partition-plan": maintenance.planned,
 }
 # on an older PostgreSQL, where that and the rival are installed
 BESIDE = "pgbackrest"
@@ -100,13 +102,15 @@ def _run(name: str, bench: Bench, context: Context) -> list[Comparison]:
 
 
 def _line(comparison: Comparison) -> str:
-    parts = [f"{who} {seconds:.2f} s" for who, seconds in comparison.seconds.items()]
+    parts = [f"{who} {report.seconds(seconds)} s" for who, seconds in comparison.seconds.items()]
     ratios = [
         f"{comparison.ratio(who):.1f}x against {who}"
         + (f" (aim {comparison.aim[who]:g}x)" if who in comparison.aim else "")
         for who in comparison.seconds
         if who != OURS
     ]
+    if comparison.bound_seconds is not None:
+        ratios.append(f"at most {comparison.bound_seconds:g} s: {'met' if comparison.met else 'missed'}")
     verdict = ", ".join(ratios) or ("met" if comparison.met else "missed")
     return f"  {comparison.bench}: {', '.join(parts)}; {verdict}"
 

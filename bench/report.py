@@ -59,6 +59,11 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     return text + "\n## Notes\n\n" + "\n".join(notes) + "\n\n## Machines\n\n" + "\n".join(machines) + "\n"
 
 
+def seconds(value: float) -> str:
+    """Hundredths; of less than that, what is left of it."""
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.5f}"
+
+
 def _lines(result: dict[str, Any]) -> str:
     fields = {name: value for name, value in result.items() if name in Comparison.__dataclass_fields__}
     comparison = Comparison(**fields)
@@ -76,9 +81,9 @@ def _lines(result: dict[str, Any]) -> str:
             comparison.bench,
             f"{comparison.scale:g}",
             comparison.size,
-            f"{comparison.seconds[OURS]:.2f}",
+            seconds(comparison.seconds[OURS]),
             rival,
-            f"{comparison.seconds[rival]:.2f}" if rival else "",
+            seconds(comparison.seconds[rival]) if rival else "",
             f"{ratio:.1f}x" if ratio else "",
             wanted,
             ("met" if met else "**missed**") if judged else "",

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from psycopg import sql
+
 from bilten_orchestration.local import ports
 from bilten_orchestration.progress import Progress
-from bilten_orchestration.settings import Settings
+from bilten_orchestration.settings import PostgresSettings, Settings
 from tests import other_postgres, stack
 
 ROWS_TO_SAVE = 12_000_000
@@ -62,6 +64,7 @@ def saved(scale: float, progress: Progress) -> Iterator[Settings]:
                 home=base / "home", environment="test", postgres=postgres.settings(), object_store=objects
             )
             runner.up(settings, store="postgres")
+            _let_run_programs(postgres.superuser, settings.postgres.user)
             _write_rows(settings, scale, progress)
             yield settings
     finally:
@@ -127,6 +130,14 @@ def _load(settings: Settings, scale: float, progress: Progress, *parts: str) -> 
     from bilten_orchestration.demo.load import load
 
     load(settings, scale=scale, parts=parts, progress=progress)
+
+
+def _let_run_programs(superuser: PostgresSettings, user: str) -> None:
+    """What an archive stands beside is COPY TO PROGRAM, which the owner of a schema may not do."""
+    from bilten_orchestration.stores import postgres as clients
+
+    with clients.connect(superuser, autocommit=True) as connection:
+        connection.execute(sql.SQL("grant pg_execute_server_program to {}").format(sql.Identifier(user)))
 
 
 def _write_rows(settings: Settings, scale: float, progress: Progress) -> None:
