@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bilten_orchestration.partitions.actions import Action
-    from bilten_orchestration.partitions.listing import PartitionRow
+    from bilten_orchestration.partitions.listing import EndedRow, PartitionRow
     from bilten_orchestration.partitions.postgres.restore import RestoreReport
     from bilten_orchestration.partitions.run import RunReport
 
@@ -137,25 +137,26 @@ def list_(
     ] = False,
     as_json: output.Json = False,
 ) -> None:
-    """Every partition of the declared tables: bounds (UTC), rows (estimated), bytes.
+    """Every partition of the declared tables: bounds (UTC), rows (estimated), bytes; and those that ended.
 
     Exits 1 when the next interval is not there, or when a partition is not as it was recorded.
     """
     with output.errors("partitions list", as_json=as_json):
-        from bilten_orchestration.partitions.listing import list_partitions
+        from bilten_orchestration.partitions.listing import list_ended, list_partitions
         from bilten_orchestration.partitions.postgres.reconcile import reconcile
         from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()
         found = reconcile(settings, measure=False, accept=accept, run="bilten partitions list")
         rows, problems = list_partitions(settings)
+        ended = list_ended(settings)
         problems += found.problems
         output.finish(
             "partitions list",
-            {"partitions": rows},
+            {"partitions": rows, "ended": ended},
             as_json=as_json,
             problems=problems,
-            human=lambda: _show(rows),
+            human=lambda: _show(rows, ended),
         )
 
 
@@ -198,8 +199,12 @@ def _wrapped(text: str) -> None:
     print(textwrap.fill(text, 80, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False))
 
 
-def _show(rows: list[PartitionRow]) -> None:
+def _show(rows: list[PartitionRow], ended: list[EndedRow]) -> None:
     width = max((len(row.partition) for row in rows), default=0)
     for row in rows:
         bounds = f"{row.from_at:%F} to {row.to_at:%F}" if row.from_at and row.to_at else "unbounded"
         print(f"{row.partition:<{width}}  {bounds}  {row.state:<9}  ~{row.rows} rows  {row.bytes} bytes")
+    for each in ended:
+        rows_then = "" if each.rows is None else f", {each.rows:,} rows"
+        print(f"{each.partition}  {each.state}{rows_then}")
+        _wrapped(each.archive or "no archive")

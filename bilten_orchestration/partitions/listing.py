@@ -1,4 +1,4 @@
-"""What there is, table by table, and whether enough is ready ahead."""
+"""What there is and what there was, table by table, and whether enough is ready ahead."""
 
 from __future__ import annotations
 
@@ -27,6 +27,38 @@ class PartitionRow:
     state: Literal["attached", "detaching"]
     rows: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRow:
+    """A partition that is none any more, of either store. `archive` is its document in the repository, None
+    where it has none, or its time is over."""
+
+    table: str
+    partition: str
+    from_at: datetime | None
+    to_at: datetime | None
+    state: Literal["detached", "archived", "dropped"]
+    rows: int | None
+    archive: str | None
+    changed_at: datetime
+    run: str | None
+
+
+def list_ended(settings: Settings) -> list[EndedRow]:
+    """By table and lower bound, as system.partition_metadata has them."""
+    with postgres.connect(
+        settings.postgres, application_name="bilten partitions", autocommit=True
+    ) as connection:
+        rows = connection.execute(
+            """
+            select table_name, partition_name, case when isfinite(from_at) then from_at end,
+                   case when isfinite(to_at) then to_at end, state, rows, archive_object, updated_at, run_id
+            from system.partition_metadata where state in ('detached', 'archived', 'dropped')
+            order by table_name, from_at, partition_name
+            """
+        ).fetchall()
+    return [EndedRow(*row) for row in rows]
 
 
 def list_partitions(

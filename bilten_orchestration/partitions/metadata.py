@@ -1,5 +1,6 @@
 """What system.partition_metadata is told of each step, in the transaction of that step where it has one.
 
+    planned      before anything is made: what is still there after a run could not be made, and it said why
     attached     ATTACH, of a new partition or of one that was restored (then with a hold)
     detaching    before DETACH begins: what a kill leaves of it is ours to end
     detached     DETACH is over
@@ -11,10 +12,12 @@ Comparing this with the catalogues is reconciliation's business, not this module
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from bilten_orchestration.partitions.actions import Action
 from bilten_orchestration.stores.postgres import Connection
 
 State = Literal["planned", "attached", "detaching", "detached", "archived", "dropped"]
@@ -50,6 +53,21 @@ def read(connection: Connection, table: str) -> tuple[Recorded, ...]:
             (table,),
         ).fetchall()
     return tuple(Recorded(*row) for row in rows)
+
+
+def planned(connection: Connection, table: str, actions: Sequence[Action], run: str | None) -> None:
+    """What is going to be made now, in place of what was planned before."""
+    with connection.transaction():
+        connection.execute(
+            "delete from system.partition_metadata where table_name = %s and state = 'planned'", (table,)
+        )
+        for each in actions:
+            connection.execute(
+                "insert into system.partition_metadata"
+                " (table_name, partition_name, from_at, to_at, state, run_id)"
+                " values (%s, %s, %s, %s, 'planned', %s) on conflict do nothing",
+                (table, each.partition, each.from_at, each.to_at, run),
+            )
 
 
 def attached(

@@ -126,7 +126,12 @@ class _Work:
         self.done: list[Done] = []
         self.hindrances: list[Hindrance] = []
 
-    def create(self, table: PartitionedTable, action: Action) -> None:
+    def create(self, table: PartitionedTable, actions: Sequence[Action]) -> None:
+        metadata.planned(self.connection, table.name, actions, self.run)
+        for action in actions:
+            self._create(table, action)
+
+    def _create(self, table: PartitionedTable, action: Action) -> None:
         assert action.from_at is not None  # noqa: S101
         began = time.monotonic()
         try:

@@ -146,7 +146,11 @@ def _alter(
     connection: Connection, table: PartitionedTable, partition: str, how: str, patience: Patience
 ) -> None:
     """Not in a transaction: PostgreSQL refuses that."""
-    connection.execute("select set_config('lock_timeout', %s, false)", (patience.lock_timeout,))
+    row = connection.execute(
+        "select current_setting('lock_timeout'), set_config('lock_timeout', %s, false)",
+        (patience.lock_timeout,),
+    ).fetchone()
+    assert row is not None  # noqa: S101
     try:
         connection.execute(
             sql.SQL("alter table {} detach partition {} {}").format(
@@ -155,4 +159,4 @@ def _alter(
         )
     finally:
         if not connection.closed and not connection.broken:
-            connection.execute("select set_config('lock_timeout', '0', false)")
+            connection.execute("select set_config('lock_timeout', %s, false)", (row[0],))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.drills.postgres import digests
-from bilten_orchestration.errors import BiltenError, Problem, Refused
+from bilten_orchestration.errors import BiltenError, Problem, Refused, StoreUnavailable, TransientError
 from bilten_orchestration.partitions import archives, declared
 from bilten_orchestration.partitions.actions import Action, Hindrance, Plan, hindrances, problems_of
 from bilten_orchestration.partitions.archives import Archives
@@ -69,7 +69,7 @@ def planned(
     first: datetime | None,
     limit: int | None,
     progress: Progress,
-    create: Callable[[PartitionedTable, Action], None] | None = None,
+    create: Callable[[PartitionedTable, Sequence[Action]], None] | None = None,
 ) -> Planned:
     """With `create` what is missing is made before the repository is asked for anything."""
     limit = settings.partitions.end_limit if limit is None else limit
@@ -77,9 +77,7 @@ def planned(
     made = [plan(each, limit=limit, first=first) for each in found]
     if create is not None:
         for each, one in zip(found, made, strict=True):
-            for action in one.actions:
-                if action.action == "create":
-                    create(each.table, action)
+            create(each.table, [action for action in one.actions if action.action == "create"])
     silence = timedelta(days=settings.partitions.silence_days)
     doubts = trust.untrusted(found, datetime.now(UTC), None, silence)
     if not any(_needs_repository(each, one) for each, one in zip(found, made, strict=True)):
@@ -104,6 +102,9 @@ def refuse_wrong(tables: Sequence[PartitionedTable]) -> None:
 def connected(settings: Settings) -> Iterator[Connection]:
     with postgres.connect(settings.postgres, application_name=NAME, autocommit=True) as connection:
         digests.pin(connection)
+        # what only reads waits too: for somebody's ACCESS EXCLUSIVE, which may never end
+        patience = f"{settings.partitions.lock_retry_seconds}s"
+        connection.execute("select set_config('lock_timeout', %s, false)", (patience,))
         yield connection
 
 
@@ -141,8 +142,11 @@ def _seen(connection: Connection, tables: Sequence[PartitionedTable]) -> tuple[l
     unread: list[Hindrance] = []
     for table in tables:
         try:
-            found.append(seen.read(connection, table))
-        except Refused as error:
+            with translated(f"reading the partitions of {table.name}"):
+                found.append(seen.read(connection, table))
+        except StoreUnavailable:
+            raise
+        except (Refused, TransientError) as error:  # such as a lock that somebody keeps
             unread += hindrances(error.problems, table.name)
     return found, unread
 

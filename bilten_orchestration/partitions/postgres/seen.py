@@ -96,7 +96,8 @@ def read(connection: Connection, table: PartitionedTable) -> Seen:
     found = tuple(attached(connection, table.name))
     recorded = metadata.read(connection, table.name)
     here = {each.oid for each in found}
-    loose = [each for each in recorded if each.state != "dropped" and each.oid not in here]
+    gone = ("planned", "dropped")
+    loose = [each for each in recorded if each.state not in gone and each.oid not in here]
     return Seen(
         table,
         now,

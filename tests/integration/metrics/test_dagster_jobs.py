@@ -169,7 +169,7 @@ def test_ingestion_brings_a_batch_and_says_what_it_held(world: World, instance: 
     assert data_version(instance, "raw", "payments_refunds") == version
 
 
-def test_partition_maintenance_makes_the_month_that_is_missing(
+def test_partition_maintenance_makes_the_month_that_is_missing_and_tells_of_drift(
     world: World, instance: dg.DagsterInstance
 ) -> None:
     with owner(world.settings) as connection:
@@ -178,11 +178,26 @@ def test_partition_maintenance_makes_the_month_that_is_missing(
             " where inhparent = 'users.user_behavior'::regclass"
         ).fetchone() or [None]
         connection.execute(f"drop table {last}")
+        # what somebody did to one table is told of that one alone
+        [months] = connection.execute(
+            "select max(inhrelid::regclass::text) from pg_inherits"
+            " where inhparent = 'audit.audit_log'::regclass"
+        ).fetchone() or [None]
+        connection.execute(f"alter table {months} rename to renamed")
     result = execute(world.settings, instance, "partition_maintenance")
     assert result.success
-    assert failed_checks(result) == []
-    assert newest(instance, "partitions", "user_behavior")["made"] == 1
-    assert newest(instance, "partitions", "audit_log")["made"] == 0
+    (told,) = failed_checks(result)
+    assert told.startswith("drift ")
+    assert "a partition of audit.audit_log was renamed" in told
+    behavior, audit = (
+        newest(instance, "partitions", "user_behavior"),
+        newest(instance, "partitions", "audit_log"),
+    )
+    assert (behavior["made"], behavior["problems"]) == (1, 0)
+    assert (audit["made"], audit["problems"]) == (0, 1)
+    clicks = newest(instance, "partitions", "clickstream")
+    assert clicks["problems"] == 0
+    assert clicks["parts"] >= clicks["most_parts"] >= 0
 
 
 def test_what_cannot_succeed_is_not_tried_again(

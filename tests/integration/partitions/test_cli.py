@@ -54,6 +54,13 @@ def test_plan_apply_and_restore(shelf: Shelf, run: Any) -> None:
     assert json.loads(run("plan", "--json").stdout)["result"]["actions"] == []
     assert run("plan").stdout == "nothing to do\n"
 
+    listed = json.loads(run("list", "--json").stdout)["result"]
+    assert NAME not in [each["partition"] for each in listed["partitions"]]
+    (ended,) = listed["ended"]
+    assert (ended["partition"], ended["state"], ended["rows"]) == (NAME, "dropped", 30)
+    assert ended["archive"].startswith("archives/postgres/users.user_behavior/")
+    assert f"{NAME}  dropped, 30 rows" in run("list").stdout
+
     restored = run("restore", "users.user_behavior", str(MONTH), "--json")
     assert restored.exit_code == 0
     assert json.loads(restored.stdout)["result"]["way"] == "attached"

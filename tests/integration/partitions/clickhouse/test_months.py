@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -22,7 +23,7 @@ from bilten_orchestration.partitions.clickhouse.apply import apply, restore
 from bilten_orchestration.partitions.clickhouse.preview import preview
 from bilten_orchestration.partitions.declared import CLICKHOUSE, PartitionedTable
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.stores import clickhouse, postgres
+from bilten_orchestration.stores import clickhouse, object_store, postgres
 from tests.integration.partitions.conftest import wait_until
 from tests.kills import killed_at_store
 
@@ -183,6 +184,48 @@ def test_rows_that_come_before_the_drop_are_not_lost(
     assert ends(settings) == [("drop", "nothing")]
     monkeypatch.undo()
     assert [a.action.action for a in apply(settings).done] == ["archive", "drop"]
+
+
+def test_a_month_is_dropped_only_while_its_archive_is_whole(
+    settings: Settings, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every byte of it, right before; then the next run archives anew."""
+    clicks(client, OLDEST)
+    clicks(client, CURRENT, 20)
+    before = content(client, OLDEST)
+    real = ending.drop
+
+    def damaged(*arguments: object) -> None:
+        archive = arguments[3]
+        assert isinstance(archive, archives.Archive)
+        store = object_store.connect(settings.object_store)
+        place = {"Bucket": settings.object_store.bucket_backups, "Key": archive.objects[0].name}
+        body = bytearray(store.get_object(**place)["Body"].read())
+        body[len(body) // 2] ^= 1
+        store.put_object(**place, Body=bytes(body))
+        store.close()
+        real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ending, "drop", damaged)
+    with pytest.raises(Mismatch, match="is not the object that the manifest names"):
+        apply(settings)
+    assert content(client, OLDEST) == before
+    monkeypatch.undo()
+    assert [a.action.action for a in apply(settings).done] == ["archive", "drop"]
+    assert restore(settings, OLDEST)[1] == 200
+    assert content(client, OLDEST) == before
+
+
+def test_two_runs_at_once_end_each_month_once(settings: Settings, client: Client) -> None:
+    for period in (OLDER, OLDEST):
+        clicks(client, period, 20)
+    clicks(client, CURRENT, 20)
+    with ThreadPoolExecutor(2) as pool:
+        reports = [each.result() for each in [pool.submit(apply, settings) for _ in range(2)]]
+    assert [report.problems for report in reports] == [(), ()]
+    assert sorted(len(report.done) for report in reports) == [0, 4]
+    assert [m.period for m in reports[0].months] == [m.period for m in reports[1].months] == [CURRENT]
+    assert len(documents(settings)) == 2
 
 
 def test_what_is_read_back_must_be_the_month(

@@ -307,6 +307,48 @@ def test_what_cannot_be_kept_is_refused_with_the_way_out(
     )
 
 
+# the two that most tables have, and what whoever follows the way out does by hand
+_WAYS_OUT: dict[str, tuple[list[str], list[str]]] = {
+    "primary key without it": (
+        [
+            "create unique index concurrently visits_key on events.visits (id, created_at)",
+            "alter table events.visits drop constraint visits_pkey,"
+            " add constraint visits_pkey primary key using index visits_key",
+        ],
+        [],
+    ),
+    "referred to": (
+        ["alter table events.tips drop constraint tips_id_at_fkey"],
+        [
+            "alter table events.tips add constraint tips_id_at_fkey"
+            " foreign key (id, at) references events.visits (id, created_at) not valid",
+            "alter table events.tips validate constraint tips_id_at_fkey",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", _WAYS_OUT)
+def test_the_way_out_leads_there(visits: Connection, database: Settings, way: str) -> None:
+    """The refusal is told at planning, and what it says to do makes the table one that is adopted."""
+    visits.execute(_WAYS[way][0].encode())
+    if way == "referred to":
+        visits.execute("insert into events.tips select id, created_at from events.visits limit 5")
+    with pytest.raises(Refused, match=_WAYS[way][1]):
+        adopt(database, TABLE, now=NOW)
+    before, after = _WAYS_OUT[way]
+    for statement in before:
+        visits.execute(statement.encode())
+    with untouched(visits):
+        assert adopt(database, TABLE, execute=True, now=NOW).executed
+    for statement in after:
+        visits.execute(statement.encode())
+    assert kind(visits, TABLE.name) == "p"
+    if way == "referred to":
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            visits.execute("insert into events.tips values (gen_random_uuid(), now())")
+
+
 def test_everything_is_told_at_once(visits: Connection, database: Settings) -> None:
     for way in ("unique without the key", "referred to", "a materialized view", "not validated"):
         visits.execute(_WAYS[way][0].encode())

@@ -19,10 +19,11 @@ from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.retention.prune import prune
 from bilten_orchestration.errors import TransientError
-from bilten_orchestration.partitions import archives, journal
+from bilten_orchestration.partitions import archives, journal, metadata
 from bilten_orchestration.partitions.archives import Archive
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.declared import PartitionedTable
+from bilten_orchestration.partitions.postgres import apply as maintenance
 from bilten_orchestration.partitions.postgres import drop, parquet, premake
 from bilten_orchestration.partitions.postgres.archive import fetched
 from bilten_orchestration.partitions.postgres.catalogue import attached
@@ -229,6 +230,39 @@ def test_old_rows_alone_are_no_sign_that_time_has_passed(shelf: Shelf) -> None:
     assert shelf.exists(old)
     assert report.count("create") > 0
     assert report.count("detach") == 0
+
+
+def test_what_cannot_be_made_stays_planned_until_it_can(shelf: Shelf) -> None:
+    month = Period.of(NOW).plus(1)
+    name = f"{shelf.table.name}_{month.suffix}"
+    shelf.fill(months_ago(0))
+    hurried = shelf.settings.partitions.model_copy(update={"lock_retry_seconds": 1})
+    impatient = replace(shelf, settings=shelf.settings.model_copy(update={"partitions": hurried}))
+    with postgres.connect(shelf.settings.postgres) as holder:
+        holder.execute("lock table users.user_behavior in share update exclusive mode")
+        report = impatient.apply()
+        assert "could not be attached" in report.problems[0].what
+        assert (shelf.state(name), shelf.exists(name)) == ("planned", False)
+    assert [(a.action, a.partition) for a in shelf.plan().changes] == [("create", name)]
+    # what is not to be made any more is not planned any more
+    shelf.owner.execute("update system.partition_metadata set partition_name = 'users.user_behavior_old'"
+                        " where state = 'planned'")  # fmt: skip
+    assert shelf.apply().problems == ()
+    assert (shelf.state(name), shelf.state("users.user_behavior_old")) == ("attached", None)
+
+
+def test_a_table_that_somebody_keeps_locked_keeps_no_other_one_waiting(shelf: Shelf) -> None:
+    hurried = shelf.settings.partitions.model_copy(update={"lock_retry_seconds": 1})
+    settings = shelf.settings.model_copy(update={"partitions": hurried})
+    shelf.fill(months_ago(0))
+    other = PartitionedTable("events.event_analytics", retention=2, premake=1)
+    with postgres.connect(settings.postgres) as holder:
+        holder.execute("lock table users.user_behavior in access exclusive mode")
+        report = maintenance.apply(settings, tables=[shelf.table, other], by="test")
+    (problem,) = report.problems
+    assert "reading the partitions of users.user_behavior" in problem.what
+    assert report.count("create", other.name) == 2
+    assert shelf.apply().problems == ()
 
 
 def test_a_clock_that_is_ahead_ends_nothing(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -439,6 +473,50 @@ def test_archives_are_copied_and_expire_by_their_own_time_alone(shelf: Shelf) ->
     assert listed(shelf) == ()
     with Opened.of(shelf.settings, new=False, bucket="copy") as second:
         assert list(second.repository.list("archives/")) == []
+
+
+def test_an_expiry_is_previewed_limited_and_settled_after_a_kill(shelf: Shelf) -> None:
+    old = [shelf.fill(months_ago(number), 10) for number in (6, 5)]
+    shelf.fill(months_ago(0))
+    shelf.apply()
+    first, second = listed(shelf)
+    short = replace(shelf, table=replace(shelf.table, archive_retention=3))
+    assert [(a.action, a.partition, a.archive, a.case) for a in short.plan().actions] == [
+        ("expire", old[0], first.document, 15),
+        ("expire", old[1], second.document, 15),
+    ]
+    assert short.plan().actions[0].reason == f"its archive was kept until {months_ago(2)}"
+    assert len(listed(shelf)) == 2
+
+    def work() -> None:
+        setattr(metadata, "expired", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
+        short.apply(limit=1)
+
+    assert killed_before_line(work, [], 1)
+    # the archive is gone, and what names it does so until the next run
+    assert listed(shelf) == (second,)
+    named = "select partition_name from system.partition_metadata where archive_object is not null order by 1"
+    assert shelf.owner.execute(named).fetchall() == [(name,) for name in old]
+    report = short.apply(limit=0)
+    assert (report.done, report.problems, listed(shelf)) == ((), (), (second,))
+    assert shelf.owner.execute(named).fetchall() == [(old[1],)]
+    with Opened.of(shelf.settings, new=False) as opened:
+        expiry = journal.read(opened)[-1]
+    assert (expiry.body["what"], expiry.body["archive"]) == ("expire", first.document)
+    assert expiry.ended is not None
+    assert expiry.ended["outcome"] == "done"
+
+
+def test_an_empty_database_ends_no_archive(shelf: Shelf) -> None:
+    """A wrong address, or a server made anew beside the bucket of the old one."""
+    shelf.fill(months_ago(6), 10)
+    shelf.fill(months_ago(0))
+    shelf.apply()
+    shelf.owner.execute("truncate users.user_behavior")
+    short = replace(shelf, table=replace(shelf.table, archive_retention=3))
+    report = short.apply()
+    assert [(a.action, a.case) for a in report.plan.actions] == [("keep", 9)]
+    assert len(listed(shelf)) == 1
 
 
 def test_a_kill_between_the_archive_and_the_drop(shelf: Shelf) -> None:

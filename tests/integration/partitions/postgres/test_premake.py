@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import psycopg
 import pytest
@@ -355,6 +355,9 @@ def test_a_partition_is_like_its_parent_in_everything(
     [
         ("week", date(2026, 12, 27), date(2027, 1, 4), ["p2026w52", "p2026w53", "p2027w01"]),
         ("day", date(2024, 2, 28), date(2024, 3, 1), ["p20240228", "p20240229", "p20240301"]),
+        # in the session's zone the one in the middle has 23 hours, and 25
+        ("day", date(2026, 3, 7), date(2026, 3, 9), ["p20260307", "p20260308", "p20260309"]),
+        ("day", date(2026, 10, 31), date(2026, 11, 2), ["p20261031", "p20261101", "p20261102"]),
     ],
 )
 def test_weeks_and_days(
@@ -366,7 +369,14 @@ def test_weeks_and_days(
     made: list[str],
 ) -> None:
     monkeypatch.setattr(engine, "BY_NAME", {TABLE: replace(BY_NAME[TABLE], interval=interval)})
-    owner.execute("set timezone = 'America/New_York'")  # where some days have 23 hours
+    owner.execute("set timezone = 'America/New_York'")
     assert ensure_months(owner, TABLE, first, last) == [f"{TABLE}_{suffix}" for suffix in made]
+    assert ensure_months(owner, TABLE, first, last) == []
     bounds = [(p.low, p.high) for p in attached(owner, TABLE)]
     assert all(one[1] == other[0] for one, other in itertools.pairwise(bounds))
+    long = timedelta(days=7 if interval == "week" else 1)
+    assert all(low and high and high - low == long for low, high in bounds)
+    for name, (low, high) in zip(made, bounds, strict=True):
+        assert low and high
+        for at in (low, high - timedelta(microseconds=1)):
+            assert insert(owner, at.isoformat()) == f"{TABLE}_{name}"
