@@ -17,7 +17,11 @@ class PartitionSettings(Section):
         description="How long one attempt waits for a lock: for so long statements may queue behind it.",
     )
     lock_retry_seconds: int = Field(
-        60, ge=1, le=3600, description="For how long such attempts are repeated, with random pauses."
+        60,
+        ge=1,
+        le=3600,
+        description="For how long such attempts are repeated, with random pauses; what only reads a table waits"
+        " for so long, where somebody keeps it locked.",
     )
     lock_wait_seconds: int = Field(
         120, ge=0, le=86_400, description="How long a run waits for another one of maintenance."
