@@ -20,8 +20,8 @@ class PartitionSettings(Section):
         60,
         ge=1,
         le=3600,
-        description="For how long such attempts are repeated, with random pauses; what only reads a table waits"
-        " for so long, where somebody keeps it locked.",
+        description="For how long such attempts are repeated, with random pauses; what only reads a table"
+        " waits for so long, where somebody keeps it locked.",
     )
     lock_wait_seconds: int = Field(
         120, ge=0, le=86_400, description="How long a run waits for another one of maintenance."
