@@ -1,4 +1,4 @@
-"""Which months of ClickHouse end, and why: pure over what was read. Cases as in partitions/plan.py, where
+"""Which months of ClickHouse end, and why: pure over what was read. Cases as in postgres/plan.py, where
 they are the same, and:
 
     16  rows in a month that was archived and dropped: keep, and problem

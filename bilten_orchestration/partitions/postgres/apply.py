@@ -1,7 +1,8 @@
 """Carries a plan out: first what is missing is made, then what is over is ended, table by table.
 
     1  the lock `partitions`; the declaration is judged        nothing
-    2  every table: what is missing is made (creation.py)      whole partitions
+    2  every table: what is missing is recorded as planned,    whole partitions; what is planned still is
+       and made (creation.py)                                  made by the next run
     3  the repository is opened, entries of the journal that   the same
        have no end are settled
     4  table by table, partition by partition: finalize,       as detach.py, archive.py and drop.py say; the
