@@ -69,7 +69,7 @@ def build_asset(store: "Store", days: dg.DailyPartitionsDefinition) -> dg.Assets
 
         from bilten_orchestration.drills.run import run
 
-        with face.failures():
+        with face.step(context):
             reports = run(
                 platform.settings,
                 store,

@@ -40,11 +40,13 @@ def build_checks(store: "Store") -> dg.AssetChecksDefinition:
             for name, description in descriptions.items()
         ],
     )
-    def promises(platform: dg.ResourceParam[Platform]) -> Iterator[dg.AssetCheckResult]:
+    def promises(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.AssetCheckResult]:
         from bilten_orchestration.drills.listing import listed
         from bilten_orchestration.drills.promises import judge
 
-        with face.failures():
+        with face.step(context):
             found = listed(platform.settings, store, newest=_REMEMBERED)
         reports = [each.report for each in found.drills]
         for promise in judge(store, reports, platform.settings.drills, datetime.now(UTC)):
