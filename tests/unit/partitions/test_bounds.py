@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from bilten_orchestration.errors import UsageError
 from bilten_orchestration.partitions.bounds import INTERVALS, Interval, Period, literal, periods
 
-DAYS = st.dates(min_value=date(1900, 1, 8), max_value=date(9998, 12, 1))
+# 400 periods later there is a date still
+DAYS = st.dates(min_value=date(1900, 1, 8), max_value=date(9900, 1, 1))
 
 
 def month(year: int, number: int) -> Period:
