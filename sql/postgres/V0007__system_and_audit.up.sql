@@ -146,13 +146,17 @@ create table system.slow_queries (
     shared_blocks_hit bigint,
     shared_blocks_read bigint,
     temp_blocks_written bigint,
+    wal_bytes bigint check (wal_bytes >= 0),
+    is_toplevel boolean,
+    since timestamptz,
     plan jsonb,
+    plan_refused text,
     "timestamp" timestamptz not null default now(),
     created_at timestamptz not null default now(),
     primary key (id, created_at)
 ) partition by range (created_at);
 create index slow_queries_time on system.slow_queries ("timestamp");
-comment on table system.slow_queries is 'Samples of slow statements, by month';
+comment on table system.slow_queries is 'What statements took between two looks at pg_stat_statements, of the slow and the heaviest ones; by month';
 comment on column system.slow_queries.id is 'Row id, unique with created_at';
 comment on column system.slow_queries.query_id is 'Identifier of the normalised statement (pg_stat_statements)';
 comment on column system.slow_queries.query_text is 'Normalised text, without literals';
@@ -166,7 +170,11 @@ comment on column system.slow_queries.rows_returned is 'Rows returned in the sam
 comment on column system.slow_queries.shared_blocks_hit is 'Blocks found in shared buffers';
 comment on column system.slow_queries.shared_blocks_read is 'Blocks read';
 comment on column system.slow_queries.temp_blocks_written is 'Temporary blocks written';
-comment on column system.slow_queries.plan is 'Plan, where it could be had safely';
+comment on column system.slow_queries.wal_bytes is 'WAL written';
+comment on column system.slow_queries.is_toplevel is 'Sent by a client; false for a statement within a function';
+comment on column system.slow_queries.since is 'Begin of the sample (UTC); "timestamp" is its end';
+comment on column system.slow_queries.plan is 'Generic plan, where it could be had safely';
+comment on column system.slow_queries.plan_refused is 'Why there is no plan; null with one, and until it was asked for';
 comment on column system.slow_queries."timestamp" is 'When it was sampled (UTC)';
 comment on column system.slow_queries.created_at is 'When the row was made (UTC); decides the partition';
 
