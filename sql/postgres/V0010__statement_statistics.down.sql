@@ -1,3 +1,0 @@
-drop table system.statement_days;
-drop table system.statement_baseline;
-drop table system.statement_looks;
