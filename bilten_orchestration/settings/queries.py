@@ -43,3 +43,36 @@ class QuerySettings(Section):
         le=400,
         description="How long the totals per statement and day are kept; two weeks are compared.",
     )
+    regression_calls: int = Field(
+        50, ge=1, description="Calls in each of two weeks below which their means are not compared."
+    )
+    regression_factor: float = Field(
+        1.5,
+        ge=1.05,
+        le=100,
+        description="A statement is told when its mean is so many times that of last week.",
+    )
+    regression_milliseconds: float = Field(
+        5.0,
+        ge=0,
+        description="And when a call takes at least so much longer: noise of fast ones is not told.",
+    )
+    unused_days: int = Field(
+        30,
+        ge=1,
+        le=3650,
+        description="An index that was not scanned for so long is told as unused; scans are counted since the"
+        " server started or its statistics were reset. A monthly report may be the only one that uses it.",
+    )
+    advice_bytes: int = Field(
+        1 << 20,
+        ge=0,
+        description="Of an unused index, a table whose foreign key has none, or bloat: less is no advice.",
+    )
+    dead_percent: int = Field(
+        20, ge=1, le=100, description="Share of dead rows from which a vacuum is advised."
+    )
+    dead_rows: int = Field(10_000, ge=1, description="And at least so many dead, or changed, rows.")
+    bloat_percent: int = Field(
+        50, ge=1, le=100, description="Share of a table that is room by estimate, from which it is told."
+    )

@@ -47,7 +47,7 @@ def refusal(text: str, server_version: int) -> str | None:
 def plan(connection: Connection, text: str, milliseconds: int) -> tuple[str | None, str | None]:
     """The plan as JSON, or why there is none. `connection` is in autocommit. Raises StoreUnavailable when the
     server goes away meanwhile."""
-    statement = "explain (generic_plan, format json) " + _TYPED.sub(r"cast(\2 as \1)", text)
+    statement = "explain (generic_plan, verbose, format json) " + _TYPED.sub(r"cast(\2 as \1)", text)
     try:
         with connection.transaction(force_rollback=True):
             connection.execute("set transaction read only")

@@ -126,6 +126,19 @@ def texts(connection: Connection, facts: Facts, keys: Sequence[Key]) -> dict[Key
     return {Key(*row[:4]): row[4] for row in rows if Key(*row[:4]) in wanted and row[4] is not None}
 
 
+def texts_by_id(connection: Connection, facts: Facts, query_ids: Sequence[int]) -> dict[int, str]:
+    """One text of each statement, whoever ran it; as unfit to be stored as those of `texts`."""
+    return dict(
+        connection.execute(
+            sql.SQL(
+                "select distinct on (queryid) queryid, query from {}.pg_stat_statements(true)"
+                " where queryid = any(%s) and query is not null order by queryid"
+            ).format(sql.SQL(facts.schema or "public")),
+            (list(query_ids),),
+        ).fetchall()
+    )
+
+
 def roles(connection: Connection, oids: Collection[int]) -> dict[int, str]:
     """Names of roles; one that was dropped is missing."""
     return dict(
