@@ -6,6 +6,7 @@ drop table system.restore_drills;
 drop table system.heartbeats;
 drop table system.partition_metadata;
 drop view system.index_usage;
+drop table system.database_samples;
 drop table system.statement_days;
 drop table system.statement_baseline;
 drop table system.statement_looks;

@@ -249,6 +249,31 @@ comment on column system.statement_days.shared_blocks_read is 'Blocks read';
 comment on column system.statement_days.temp_blocks_written is 'Temporary blocks written';
 comment on column system.statement_days.wal_bytes is 'WAL written';
 
+create table system.database_samples (
+    database_name text not null,
+    sampled_at timestamptz not null,
+    since timestamptz,
+    calls bigint check (calls >= 0),
+    total_milliseconds double precision check (total_milliseconds >= 0),
+    shared_blocks_hit bigint check (shared_blocks_hit >= 0),
+    shared_blocks_read bigint check (shared_blocks_read >= 0),
+    connections integer not null check (connections >= 0),
+    connections_limit integer not null check (connections_limit > 0),
+    database_bytes bigint not null check (database_bytes >= 0),
+    primary key (database_name, sampled_at)
+);
+comment on table system.database_samples is 'What a database did between two looks at its statements, and how it stood at the second';
+comment on column system.database_samples.database_name is 'Database';
+comment on column system.database_samples.sampled_at is 'When (UTC)';
+comment on column system.database_samples.since is 'Begin of what was counted (UTC); null where nothing could be';
+comment on column system.database_samples.calls is 'Executions of statements';
+comment on column system.database_samples.total_milliseconds is 'Time of them';
+comment on column system.database_samples.shared_blocks_hit is 'Blocks they found in shared buffers';
+comment on column system.database_samples.shared_blocks_read is 'Blocks they read';
+comment on column system.database_samples.connections is 'Clients connected to it';
+comment on column system.database_samples.connections_limit is 'Connections that the server has for all who are no superusers';
+comment on column system.database_samples.database_bytes is 'Size on disk';
+
 -- last_idx_scan came with PostgreSQL 16; on 15 it is null
 create view system.index_usage as
 select schemaname, relname as tablename, indexrelname as indexname, idx_scan, idx_tup_read, idx_tup_fetch,

@@ -203,7 +203,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 40
+    assert len(loaded["named"]) == 42
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -251,6 +251,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "database_advice",
         "drill_promises",
         "ingestion",
+        "key_figures",
         "metrics_final",
         "metrics_late_days",
         "metrics_provisional",
@@ -273,6 +274,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "database_advice_weekly": ["30 6 * * 1", "UTC"],
         "drill_promises_hourly": ["55 * * * *", "UTC"],
         "ingestion_every_15_minutes": ["*/15 * * * *", "UTC"],
+        "key_figures_hourly": ["10 * * * *", "UTC"],
         "metrics_final_daily": ["0 13 * * *", "UTC"],
         "metrics_provisional_daily": ["0 4 * * *", "UTC"],
         "partition_maintenance_daily": ["0 1 * * *", "UTC"],

@@ -11,6 +11,7 @@ from bilten_orchestration import face
 
 if TYPE_CHECKING:
     from bilten_orchestration.observability.queries.advice import AdviceReport
+    from bilten_orchestration.observability.queries.figures import RollUpReport
 
 LATE = timedelta(minutes=20)  # four looks that did not happen
 NAMES = {
@@ -62,4 +63,31 @@ def results(report: "AdviceReport") -> list[dg.AssetCheckResult]:
                 "added_seconds": sum(each.added_milliseconds for each in report.weeks.regressions) / 1000,
             },
         ),
+    ]
+
+
+SAMPLED = "sampled"
+SAMPLED_TEXT = (
+    "The newest closed hour has samples of the operational database: none means that nobody looked, and an"
+    " unknown hour fails."
+)
+
+
+def figure_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    return [dg.AssetCheckSpec(SAMPLED, asset=key, description=SAMPLED_TEXT)]
+
+
+def figure_results(report: "RollUpReport") -> list[dg.AssetCheckResult]:
+    newest = report.newest_hour
+    wanted = report.span.end - timedelta(hours=1)
+    return [
+        dg.AssetCheckResult(
+            passed=newest == wanted,
+            check_name=SAMPLED,
+            description=None
+            if newest == wanted
+            else f"expected samples of {wanted:%F %H:00}, found the newest of"
+            f" {'no hour' if newest is None else f'{newest:%F %H:00}'}; next: bilten queries collect",
+            metadata={"samples": report.samples, "hours": report.span.hours},
+        )
     ]

@@ -1,8 +1,9 @@
 """One look at pg_stat_statements: what the watchdog calls every five minutes, and `bilten queries collect`.
 
 What statements took since the last look goes to system.slow_queries (those above the mean, and the heaviest
-of each database) and is added to system.statement_days (all of them), and the look becomes the last one: in
-one transaction, under one lock. What a kill leaves behind:
+of each database), is added to system.statement_days (all of them) and to system.database_samples (their sum,
+with connections and size), and the look becomes the last one: in one transaction, under one lock. What a
+kill leaves behind:
 
 1. before the commit: nothing. The next look counts from the same baseline, over a longer time.
 2. after the commit, before the plans: rows without plan. The next look within an hour asks for them.
@@ -25,7 +26,14 @@ import psycopg
 
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.ingestion.state import read_epoch
-from bilten_orchestration.observability.queries import baseline, plans, prerequisites, statistics, text
+from bilten_orchestration.observability.queries import (
+    baseline,
+    plans,
+    prerequisites,
+    samples,
+    statistics,
+    text,
+)
 from bilten_orchestration.observability.queries.difference import Basis, Difference, difference, slow
 from bilten_orchestration.observability.queries.prerequisites import Facts
 from bilten_orchestration.observability.queries.statistics import Counters, Key, Reading
@@ -105,6 +113,7 @@ def collect(settings: Settings, *, progress: Progress = silent) -> LookReport:
             ]
             _write_slow(connection, facts, reading, found, chosen)
             baseline.add_to_day(connection, reading.at, _by_statement(found), queries.day_totals_days)
+            samples.write(connection, reading, found, queries.day_totals_days)
             baseline.write(connection, reading, before, epoch)
         progress(f"{len(reading.entries)} statements looked at, {len(chosen)} recorded")
         planned, refused = _plans(connection, queries, settings.postgres.database)

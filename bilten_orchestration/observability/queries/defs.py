@@ -9,7 +9,7 @@ from bilten_orchestration.observability.queries import assets, schedules
 
 def definitions() -> dg.Definitions:
     return dg.Definitions(
-        assets=[assets.advice],
-        jobs=[schedules.database_advice],
-        schedules=[schedules.weekly],
+        assets=[assets.advice, assets.platform_figures],
+        jobs=[schedules.database_advice, schedules.key_figures],
+        schedules=[schedules.weekly, schedules.hourly],
     )

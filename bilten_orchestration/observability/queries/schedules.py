@@ -6,7 +6,7 @@ from __future__ import annotations
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.observability.queries.assets import advice
+from bilten_orchestration.observability.queries.assets import advice, platform_figures
 
 database_advice = dg.define_asset_job(
     "database_advice",
@@ -24,4 +24,22 @@ weekly = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     owners=[face.DATA_PLATFORM],
     description="Mondays, after the night's backups and retention, with two whole weeks to compare.",
+)
+
+key_figures = dg.define_asset_job(
+    "key_figures",
+    selection=dg.AssetSelection.assets(platform_figures),
+    owners=[face.DATA_PLATFORM],
+    description="Rolls up what the watchdog sampled to hours in ClickHouse; hours that were missed come too.",
+    tags={face.HELP: "bilten queries collect, which samples; then the schedule of this job"},
+)
+
+hourly = dg.ScheduleDefinition(
+    name="key_figures_hourly",
+    job=key_figures,
+    cron_schedule="10 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    owners=[face.DATA_PLATFORM],
+    description="Every hour, when the one before is over.",
 )

@@ -3,8 +3,9 @@
 pg_stat_statements replaces the constants of SELECT, INSERT, UPDATE, DELETE and MERGE, but not those of
 utility statements (`alter role ... password`, `create subscription ... connection`), and forgets to where an
 entry was evicted between parsing and execution (its manual page says so). So: of a utility statement only the
-leading keywords are kept, of all others string constants are masked again. Comments go, which may hold
-anything. What cannot be told apart (a quote without its end) is treated like a utility statement.
+leading keywords are kept, of all others string constants are masked again, and numbers of five digits or more
+(shorter ones are precisions, or positions in ORDER BY). Comments go, which may hold anything. What cannot be
+told apart (a quote without its end) is treated like a utility statement.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _TOKEN = re.compile(
     | (?P<escaped>(?<![\w$])[eE]'(?:[^'\\]|\\.|'')*')
     | (?P<string>(?:(?<![\w$])(?:[bBxXnN]|[uU]&))?'(?:[^']|'')*')
     | (?P<dollar>(?<![\w$])(?:\$\$.*?\$\$|\$(?P<tag>[^\W\d]\w*)\$.*?\$(?P=tag)\$))
+    | (?P<number>(?<![\w$.])\d[\d_.]{4,}(?!\w))
     | (?P<line>--[^\n]*)
     | (?P<block>/\*)
     """,
@@ -41,6 +43,8 @@ def masked(statement: str) -> str:
         at = found.end()
         if found.group("identifier"):
             parts.append(found.group())
+        elif found.group("number"):
+            parts.append("0")
         elif found.group("line"):
             parts.append(" ")
         elif found.group("block"):

@@ -27,6 +27,9 @@ KEPT = {
     "create subscription s connection 'password=sesame' publication p": "CREATE SUBSCRIPTION ...",
     "set my.secret to sesame": "SET ...",
     "vacuum sesame": "VACUUM ...",
+    "select 4111111111111111, 99999.5, a::numeric(18,3), t1234567.b from t order by 1": (
+        "select 0, 0, a::numeric(18,3), t1234567.b from t order by 1"
+    ),
     "begin": "BEGIN ...",
     "explain select 'sesame'": "EXPLAIN ...",
     "copy t from program 'sesame'": "COPY ...",
