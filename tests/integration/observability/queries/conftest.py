@@ -1,29 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from bilten_orchestration.migrations import runner
-from bilten_orchestration.partitions.premake import ensure_months
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.postgres import Connection
-from tests.databases import Servers, empty_database
+from tests.conftest import TEMPLATE, Servers
 
 
 @pytest.fixture
 def database(servers: Servers, tmp_path: Path) -> Iterator[Settings]:
-    """Migrated, with this month and the next one for slow queries. Its statements are its own: the
-    statistics are the server's, but each test has another database."""
-    with empty_database(servers, tmp_path) as settings:
-        runner.up(settings, store="postgres")
-        today = datetime.now(UTC).date()
-        with postgres.connect(settings.postgres, autocommit=True) as connection:
-            ensure_months(connection, "system.slow_queries", today, today)
-        yield settings
+    """Migrated, with its months, and no other store. Its statements are its own: the statistics are the
+    server's, but each test has another database."""
+    assert servers.template is not None  # made at its first use
+    name = f"test_{next(servers.numbers)}"
+    servers.create_database(name, template=TEMPLATE)
+    yield Settings(home=tmp_path, environment="test", postgres=servers.postgres.settings(name))
+    servers.drop_database(name)
 
 
 @pytest.fixture

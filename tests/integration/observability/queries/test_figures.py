@@ -99,6 +99,7 @@ def test_hours_are_rolled_up_once_and_missed_ones_come_too(
     assert figures.span(settings, later) == Span(NOON + HOUR * 4, NOON + HOUR * 6)
 
 
+@pytest.mark.faults
 def test_a_kill_leaves_all_hours_or_none(settings: Settings, owner: Connection, client: Client) -> None:
     for number in range(48):
         _sample(owner, NOON + HOUR * number, number)
