@@ -23,11 +23,13 @@ def _listed_and_recent(planned: Planned) -> dg.AssetChecksDefinition:
             " nothing in it was altered."
         ),
     )
-    def check(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    def check(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.AssetCheckResult:
         from bilten_orchestration.backups.repository import catalogue
         from bilten_orchestration.backups.repository.opened import Opened
 
-        with face.failures(), Opened.of(platform.settings, new=False) as opened:
+        with face.step(context), Opened.of(platform.settings, new=False) as opened:
             found = catalogue.read(opened.repository, opened.ring, planned.store)
         manifests = [backup.manifest for backup in found.backups if backup.manifest.kind in kinds]
         newest = max((manifest.started_at for manifest in manifests), default=None)
@@ -70,7 +72,7 @@ def copy_complete(
     """Both buckets are listed anew: what a run said of itself counts for its problems alone."""
     from bilten_orchestration.backups.copies.copy import examine
 
-    with face.failures():
+    with face.step(context):
         found = examine(platform.settings)
     lag, limit = found.lag(datetime.now(UTC)), platform.settings.backups.copy_lag_seconds
     said = [str(problem) for problem in found.problems[: face.TOLD_PROBLEMS]]

@@ -69,7 +69,7 @@ def build_asset(store: "Store", days: dg.DailyPartitionsDefinition) -> dg.Assets
 
         from bilten_orchestration.drills.run import run
 
-        with face.failures():
+        with face.step(context):
             reports = run(
                 platform.settings,
                 store,
@@ -128,7 +128,7 @@ def _numbers(report: "DrillReport", settings: "DrillSettings") -> Mapping[str, s
         "restored_megabytes_per_second": (rate := report.restored_bytes_per_second) and rate / 1e6,
         "proofs": len(report.proofs),
         "proof_seconds": sum(proof.seconds for proof in report.proofs),
-        "warnings": sum(proof.warns and not proof.ok for proof in report.proofs),
+        "warnings": len(report.warnings),
         "backups": ", ".join(report.backups),
         **{f"phase/{name.replace(' ', '_')}_seconds": value for name, value in report.phases.items()},
         **{f"figure/{name}": value for name, value in report.figures.items()},

@@ -22,8 +22,10 @@ FAIL_SECONDS = 6 * 3600
         " up, and above six the metrics of the day are at stake."
     ),
 )
-def sync_lag(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
-    with face.failures(), platform.postgres("sync lag") as connection:
+def sync_lag(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    with face.step(context), platform.postgres("sync lag") as connection:
         row = connection.execute(
             "select batch, applying_batch, as_of from system.sync_state where consumer = 'clickhouse'"
         ).fetchone()

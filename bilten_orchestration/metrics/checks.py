@@ -32,10 +32,12 @@ def key(mart: str) -> dg.AssetKey:
         " not dirty is a change that the sync did not see."
     ),
 )
-def published_days_equal_postgres(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+def published_days_equal_postgres(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
     from bilten_orchestration.metrics.reconciliation import reconcile
 
-    with face.failures():
+    with face.step(context):
         found = reconcile(platform.settings)
     days = sorted({difference.day for difference in found.differences})
     metadata = {
@@ -91,7 +93,7 @@ def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
         now = datetime.now(UTC)
         due = day_rules.newest_over(now - FINAL_TAKES)
         names = sorted(found.asset_key.path[-1] for found in context.selected_asset_check_keys)
-        with face.failures(), platform.clickhouse() as client:
+        with face.step(context), platform.clickhouse() as client:
             states = {state.mart: state for state in verdicts.mart_days(client, names, days=[due])}
         for name in names:
             state = states.get(name)
