@@ -48,7 +48,7 @@ def advice(
     from bilten_orchestration.observability.queries.advice import advise
     from bilten_orchestration.observability.queries.markdown import of_advice
 
-    with face.failures():
+    with face.step(context):
         report = advise(platform.settings, progress=context.log.info)
     yield dg.MaterializeResult(
         metadata={
@@ -92,7 +92,7 @@ def platform_figures(
 ) -> Iterator[dg.MaterializeResult[None]]:
     from bilten_orchestration.observability.queries import figures
 
-    with face.failures():
+    with face.step(context):
         span = figures.span(platform.settings)
         report = figures.roll_up(
             platform.settings, span, _backups(context.instance, span.begin), progress=context.log.info
