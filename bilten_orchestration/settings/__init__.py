@@ -17,6 +17,7 @@ from bilten_orchestration.settings.drills import DrillSettings
 from bilten_orchestration.settings.ingestion import IngestionSettings
 from bilten_orchestration.settings.metrics import MetricsSettings
 from bilten_orchestration.settings.partitions import PartitionSettings
+from bilten_orchestration.settings.queries import QuerySettings
 from bilten_orchestration.settings.recovery import RecoverySettings
 from bilten_orchestration.settings.section import Section
 from bilten_orchestration.settings.stores import (
@@ -42,6 +43,7 @@ __all__ = [
     "OpenSearchSettings",
     "PartitionSettings",
     "PostgresSettings",
+    "QuerySettings",
     "RecoverySettings",
     "RedisSettings",
     "Section",

@@ -16,6 +16,7 @@ from bilten_orchestration.settings.drills import DrillSettings
 from bilten_orchestration.settings.ingestion import IngestionSettings
 from bilten_orchestration.settings.metrics import MetricsSettings
 from bilten_orchestration.settings.partitions import PartitionSettings
+from bilten_orchestration.settings.queries import QuerySettings
 from bilten_orchestration.settings.recovery import RecoverySettings
 from bilten_orchestration.settings.stores import (
     ClickHouseSettings,
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     drills: DrillSettings = Field(default_factory=DrillSettings)
     recovery: RecoverySettings = Field(default_factory=RecoverySettings)
     partitions: PartitionSettings = Field(default_factory=PartitionSettings)
+    queries: QuerySettings = Field(default_factory=QuerySettings)
 
     @classmethod
     def settings_customise_sources(

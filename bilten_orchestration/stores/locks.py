@@ -18,6 +18,7 @@ The names in use:
     drill:<store>     one drill of a store (drills/run.py)
     wal:stream        one stream of WAL into the repository
     recover           one recovery
+    slow-queries      one look at the statistics of statements
 """
 
 from __future__ import annotations

@@ -66,6 +66,7 @@ print(json.dumps({
     "pools": sorted({pool for job in jobs for node in job.nodes for pool in node.definition.pools}),
 }))
 """
+GROUPS = ("backups", "drills", "ingestion", "metrics", "observability", "partitions")
 HEAVY = {
     "pandas",
     "numpy",
@@ -118,7 +119,14 @@ def test_every_asset_is_described_owned_and_grouped_by_its_domain(loaded: dict[s
         assert asset["description"], key
         assert asset["owners"], key
         assert asset["kinds"], key
-        assert asset["group"] in ("backups", "drills", "ingestion", "metrics", "partitions"), key
+        assert asset["group"] in (
+            "backups",
+            "drills",
+            "ingestion",
+            "metrics",
+            "observability",
+            "partitions",
+        ), key
 
 
 def _marts(loaded: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +205,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 38
+    assert len(loaded["named"]) == 42
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -242,8 +250,10 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "clickhouse_full_backup",
         "clickhouse_incremental_backup",
         "data_checks",
+        "database_advice",
         "drill_promises",
         "ingestion",
+        "key_figures",
         "metrics_final",
         "metrics_late_days",
         "metrics_provisional",
@@ -263,8 +273,10 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "clickhouse_full_backup": ["0 3 * * 0", "UTC"],
         "clickhouse_incremental_backup": ["0 3 * * 1-6", "UTC"],
         "data_checks_hourly": ["50 * * * *", "UTC"],
+        "database_advice_weekly": ["30 6 * * 1", "UTC"],
         "drill_promises_hourly": ["55 * * * *", "UTC"],
         "ingestion_every_15_minutes": ["*/15 * * * *", "UTC"],
+        "key_figures_hourly": ["10 * * * *", "UTC"],
         "metrics_final_daily": ["0 13 * * *", "UTC"],
         "metrics_provisional_daily": ["0 4 * * *", "UTC"],
         "partition_maintenance_daily": ["0 1 * * *", "UTC"],

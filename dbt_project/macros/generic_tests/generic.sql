@@ -20,6 +20,13 @@ from {{ model }}
 where not ({{ expression }})
 {% endtest %}
 
+{#- An expression over the columns of one row holds, in a model of whatever grain; columns are shown where not. -#}
+{% test row_holds(model, expression, columns) %}
+select {{ columns | join(', ') }}
+from {{ model }}
+where not ({{ expression }})
+{% endtest %}
+
 {#- Gate: the row belongs to an event, an organizer and, where it names one, an organization that exist. -#}
 {% test known_owner(model) %}
 select facts.metric_date as metric_date, facts.event_id as event_id, facts.organizer_id as organizer_id,

@@ -1,0 +1,15 @@
+"""Definitions of what the databases say about themselves."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from bilten_orchestration.observability.queries import assets, schedules
+
+
+def definitions() -> dg.Definitions:
+    return dg.Definitions(
+        assets=[assets.advice, assets.platform_figures],
+        jobs=[schedules.database_advice, schedules.key_figures],
+        schedules=[schedules.weekly, schedules.hourly],
+    )
