@@ -29,6 +29,7 @@ DOMAINS = (
     "wal",
     "drill",
     "recover",
+    "alerts",
 )
 
 
