@@ -30,6 +30,7 @@ DOMAINS = (
     "drill",
     "recover",
     "alerts",
+    "health",
 )
 
 
