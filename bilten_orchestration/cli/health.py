@@ -36,6 +36,15 @@ def health(as_json: output.Json = False) -> None:
             for each in found["components"]
             if each["status"] in ("down", "unknown")
         ]
+        if broken := [each["name"] for each in found["promises"] if each["status"] != "kept"]:
+            problems.append(
+                Problem(
+                    f"{len(broken)} promises are not kept, or nobody knows",
+                    expected="every promise kept",
+                    found=", ".join(broken),
+                    next="docs/operations.md says of each what to do",
+                )
+            )
         output.finish("health", found, as_json=as_json, problems=problems, human=lambda: _show(found))
 
 
