@@ -55,5 +55,5 @@ def judge(client: Client, marts: Sequence[str], now: datetime) -> list[Freshness
 @cache
 def daily_marts() -> tuple[str, ...]:
     """Their names, from the files of the dbt project: for who has no manifest at hand."""
-    models = CHECKOUT / "dbt_project" / "models"
-    return tuple(sorted(file.stem.removesuffix(_BUILD) for file in models.rglob(f"*{_BUILD}.sql")))
+    marts = CHECKOUT / "dbt_project" / "models" / "marts"
+    return tuple(sorted(file.stem.removesuffix(_BUILD) for file in marts.glob(f"*{_BUILD}.sql")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 
@@ -27,6 +28,9 @@ def serve(settings: Settings, *, progress: Progress) -> None:
     from bilten_orchestration.observability.api import application
 
     stop = threading.Event()
+    # uvicorn takes both over, and hands on to these what it got once it has come to its end
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     with watchdog.opened(settings, stop, progress) as running, _bound(settings.serve) as listening:
         server = uvicorn.Server(
             uvicorn.Config(
@@ -43,7 +47,7 @@ def serve(settings: Settings, *, progress: Progress) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         running.start()
         progress(f"watching; http://{settings.serve.host}:{settings.serve.port}")
-        server.run(sockets=[listening])  # handles both signals
+        server.run(sockets=[listening])
 
 
 def _bound(serve: ServeSettings) -> socket.socket:
