@@ -1,4 +1,4 @@
-"""The HTTP face of the watchdog: health for machines, and /metrics.
+"""The HTTP face of the watchdog: health for machines, /metrics, and a page for people.
 
 Every answer is made from memory, so that none waits for a store. On this machine's own address numbers are
 for everybody and details for who has the token; bound to any other address everything but /health/live and
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
-from bilten_orchestration.observability import exposition, health, openapi
+from bilten_orchestration.local import addresses
+from bilten_orchestration.observability import exposition, health, openapi, page
 from bilten_orchestration.observability.documents import Refusal
 from bilten_orchestration.settings.observability import LOOPBACK
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from bilten_orchestration.observability.watchdog import Watchdog
 
 OPEN = ("/health/live", "/health/ready")
+_ALONE = "default-src 'none'; style-src 'unsafe-inline'"
 _NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -83,11 +85,23 @@ def application(watchdog: Watchdog) -> Starlette:
             headers={**_NO_STORE, "Content-Type": exposition.CONTENT_TYPE},
         )
 
+    def status(request: Request) -> Response:
+        found = health.health(watchdog, details=authorized(request))
+        return Answer(
+            page.render(found, addresses.ui(watchdog.settings)),
+            media_type="text/html",
+            headers={**_NO_STORE, "Content-Security-Policy": _ALONE},
+        )
+
     def described(_: Request) -> Response:
         return Answer(openapi.document(), media_type="application/json", headers=_NO_STORE)
 
-    def page(_: Request) -> Response:
-        return Answer(openapi.page(), media_type="text/html", headers=_NO_STORE)
+    def documented(_: Request) -> Response:
+        return Answer(
+            openapi.page(),
+            media_type="text/html",
+            headers={**_NO_STORE, "Content-Security-Policy": _ALONE},
+        )
 
     def refused(code: int, said: str) -> Callable[[Request, Exception], Awaitable[Response]]:
         async def handle(_: Request, __: Exception) -> Response:
@@ -97,12 +111,13 @@ def application(watchdog: Watchdog) -> Starlette:
 
     return Starlette(
         routes=[
+            guarded("/", status),
             guarded("/health/live", live),
             guarded("/health/ready", ready),
             guarded("/health", whole),
             guarded("/metrics", metrics),
             guarded("/openapi.json", described),
-            guarded("/docs", page),
+            guarded("/docs", documented),
         ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])

@@ -17,11 +17,10 @@ from bilten_orchestration.observability.documents import (
     Status,
 )
 from bilten_orchestration.observability.finding import Promise
-from bilten_orchestration.observability.sources.stores import PREFIX
+from bilten_orchestration.observability.sources.stores import PREFIX, WEBSERVER
 from bilten_orchestration.observability.watchdog import Watchdog
 
-#: Dagster's webserver is no store: without it the platform serves all the same.
-_NO_STORE = f"{PREFIX}dagster-webserver"
+_NO_STORE = f"{PREFIX}{WEBSERVER}"
 
 
 def live(watchdog: Watchdog) -> Live:
@@ -93,7 +92,8 @@ def _whole(
     promises: tuple[PromiseState, ...],
     counts: Counts,
 ) -> Status:
-    if not watchdog.alive or counts.critical or any(each.status == "down" for each in components):
+    down = [each.name for each in components if each.status == "down" and each.name != _NO_STORE]
+    if not watchdog.alive or counts.critical or down:
         return "fail"
     good = all(each.status == "ok" for each in components) and all(each.status == "kept" for each in promises)
     return "pass" if good and not (counts.warning or counts.info or counts.undelivered) else "warn"

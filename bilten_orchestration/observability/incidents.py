@@ -22,10 +22,12 @@ Event = Literal["opened", "worsened", "recovered"]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """How long what is measured must last before it opens, and be away before it has recovered."""
+    """How long what is measured must last before it opens, and be away before it has recovered. Of an
+    incident that goes on only new numbers are kept no more often than every `refresh`."""
 
     open_after: timedelta
     recover_after: timedelta
+    refresh: timedelta = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,10 @@ def judge(
             incident, event = _seen(incident, source, finding, now)
         if incident.opened_at is None and now - incident.first_seen_at >= _patience(finding, rules):
             incident, event = replace(incident, opened_at=now), "opened"
-        changed.append(incident)
         if event is not None:
             notices.append(Notice(event, incident))
+        if not _only_refreshed(known.get(key), incident, rules):
+            changed.append(incident)
     for key, incident in known.items():
         if key in found or incident.source not in read:
             continue
@@ -118,8 +121,18 @@ def judge(
         if now - incident.missed_at >= rules.recover_after:
             incident = replace(incident, resolved_at=now)
             notices.append(Notice("recovered", incident))
-        changed.append(incident)
+        if incident != known[key]:
+            changed.append(incident)
     return Outcome(tuple(changed), tuple(forgotten), tuple(notices))
+
+
+def _only_refreshed(before: Incident | None, now: Incident, rules: Rules) -> bool:
+    """Whether nothing but numbers changed, and not long ago: each write goes to disk and to PostgreSQL."""
+    return (
+        before is not None
+        and now.seen_at - before.seen_at < rules.refresh
+        and replace(now, seen_at=before.seen_at, problem=before.problem, link=before.link) == before
+    )
 
 
 def _patience(finding: Finding, rules: Rules) -> timedelta:

@@ -16,6 +16,8 @@ from bilten_orchestration.observability.sources import bounded
 from bilten_orchestration.settings import Settings
 
 PREFIX = "store/"
+#: No store: without it the platform serves all the same.
+WEBSERVER = "dagster-webserver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,15 @@ class StoreAnswers:
 
     def _down(self, problem: Problem, since: datetime | None) -> Reading:
         return Reading(
-            (Finding(f"{PREFIX}{self.store}", "store-down", "critical", problem, since=since),),
+            (
+                Finding(
+                    f"{PREFIX}{self.store}",
+                    "store-down",
+                    "warning" if self.store == WEBSERVER else "critical",
+                    problem,
+                    since=since,
+                ),
+            ),
             detail=problem.what,
         )
 
@@ -88,9 +98,7 @@ def sources(settings: Settings) -> list[StoreAnswers]:
     found = [
         StoreAnswers(name, places.get(name, "no address"), check, quick) for name, check in checks.items()
     ]
-    found.append(
-        StoreAnswers("dagster-webserver", addresses.webserver(settings).url, health.webserver, quick)
-    )
+    found.append(StoreAnswers(WEBSERVER, addresses.webserver(settings).url, health.webserver, quick))
     return found
 
 

@@ -123,7 +123,7 @@ def test_bound_wider_everything_wants_the_token(tmp_path: Path, quick: Watched) 
     settings = serving(tmp_path, host="0.0.0.0")
     with quick(settings, [Told()]) as running, served(running) as client:
         wait_until("it has judged", lambda: running.alive)
-        for path in ("/health", "/metrics", "/openapi.json", "/docs"):
+        for path in ("/", "/health", "/metrics", "/openapi.json", "/docs"):
             code, document = client.get(path)
             assert code == 401, path
             assert TOKEN not in json.dumps(document)
@@ -143,6 +143,20 @@ def test_wrong_requests_get_right_codes(tmp_path: Path, quick: Watched) -> None:
         assert client.get("/health", Host="evil.example.org")[0] == 400
         code, page = client.get("/docs")
         assert code == 200 and "/health/ready" in page and "<script" not in page
+
+
+def test_the_page_for_people_stands_alone(tmp_path: Path, quick: Watched) -> None:
+    problem = Problem("<b>db-1</b> is away", "an answer", "none", "bilten status")
+    with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble(problem=problem)])]) as running:
+        wait_until("it is open", lambda: running.open)
+        with served(running) as client:
+            code, short = client.get("/")
+            assert code == 200 and "Something is broken" in short and "db-1" not in short
+            code, whole = client.get("/", token=TOKEN)
+            assert "&lt;b&gt;db-1&lt;/b&gt; is away" in whole and "bilten status" in whole
+    for page in (short, whole):
+        assert "<script" not in page
+        assert re.findall(r'(?:src|href)="(?!/)([^"]*)"', page) == ["http://127.0.0.1:3000"]  # Dagster alone
 
 
 def test_metrics_are_what_prometheus_reads(tmp_path: Path, quick: Watched) -> None:
@@ -229,7 +243,7 @@ def test_answers_within_a_second_while_every_store_is_away(
         assert len(sources) == 6
         with quick(settings, sources) as running, served(running) as client:
             wait_until("each is known to be down", lambda: len(running.open) == 6)
-            for path in ("/health", "/health/live", "/health/ready", "/metrics"):
+            for path in ("/", "/health", "/health/live", "/health/ready", "/metrics"):
                 fastest = min(_seconds(client, path) for _ in range(3))  # of a loaded machine
                 assert fastest < 1, path
             code, document = client.get("/health", token=TOKEN)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.observability import listing
 from bilten_orchestration.observability.delivery import Postman
 from bilten_orchestration.observability.finding import KINDS
+from bilten_orchestration.observability.ledger import Ledger, Message
+from bilten_orchestration.observability.watchdog import Watchdog
 from bilten_orchestration.settings import PostgresSettings
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
 from tests.integration.observability.receivers import MailServer, Webhook, wait_until
 
 ALWAYS = datetime.fromtimestamp(0, UTC)
+
+
+def judged_again(running: Watchdog) -> None:
+    """Two judgements from now: the second began after this call."""
+    for _ in range(2):
+        before = running.judged_at
+        wait_until("judged again", lambda: running.judged_at != before)  # noqa: B023 waited for at once
 
 
 def test_one_message_when_it_opens_when_it_worsens_and_when_it_recovers(
@@ -27,13 +38,11 @@ def test_one_message_when_it_opens_when_it_worsens_and_when_it_recovers(
     settings = alerting(tmp_path, mails.url, hook.url)
     with quick(settings, [source]) as running:
         wait_until("it opened", lambda: len(mails.mails) == 1 and len(hook.posts) == 1)
-        seen = running.ledger.current()["store/postgres"].seen_at
-        wait_until("judged again", lambda: running.ledger.current()["store/postgres"].seen_at > seen)
+        judged_again(running)
         source.findings = [trouble(severity="critical")]
         wait_until("it worsened", lambda: len(mails.mails) == 2 and len(hook.posts) == 2)
         source.findings = [trouble(severity="warning")]  # better is no news
-        seen = running.ledger.current()["store/postgres"].seen_at
-        wait_until("judged again", lambda: running.ledger.current()["store/postgres"].seen_at > seen)
+        judged_again(running)
         source.findings = []
         wait_until("it recovered", lambda: len(mails.mails) == 3 and len(hook.posts) == 3)
     assert [re.sub(r"^\[Bilten test\] ", "", subject) for subject in mails.subjects()] == [
@@ -193,3 +202,25 @@ def test_the_test_message_says_which_receiver_does_not_take_it(
     assert mails.subjects() == ["[Bilten test] TEST of alerts"]
     (problem,) = found.problems
     assert "2 (json)" in problem.what and problem.found
+
+
+def test_what_was_sent_and_could_not_be_written_is_not_sent_again(
+    tmp_path: Path, mails: MailServer, quick: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, failures = Ledger.sent, []
+
+    def fails_twice(ledger: Ledger, messages: list[Message], now: datetime) -> None:
+        if len(failures) < 2:
+            failures.append(1)
+            raise sqlite3.OperationalError("disk I/O error")
+        whole(ledger, messages, now)
+
+    monkeypatch.setattr(Ledger, "sent", fails_twice)
+    source = Told(findings=[trouble("a")])
+    with quick(alerting(tmp_path, mails.url), [source]) as running:
+        wait_until("it is written at last", lambda: list(running.ledger.counts().values()) == [1])
+        wait_until("as sent", lambda: {state for _, state in running.ledger.counts()} == {"sent"})
+        source.findings.append(trouble("b"))
+        wait_until("the next one", lambda: len(mails.mails) == 2)
+    assert len(failures) == 2
+    assert [mail.body.rpartition("incident: ")[2].split()[0] for mail in mails.mails] == ["a", "b"]

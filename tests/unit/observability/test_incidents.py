@@ -163,3 +163,14 @@ def test_incidents_are_values() -> None:
     known, _, _ = turn({}, NOON, [finding()])
     (incident,) = known.values()
     assert replace(incident) == incident
+
+
+def test_numbers_that_change_are_kept_once_a_minute() -> None:
+    known, _, _ = turn({}, NOON, [finding(lasting=True)])
+    for seconds, kept in ((3, False), (59, False), (60, True)):
+        at = NOON + timedelta(seconds=seconds)
+        later, outcome, _ = turn(known, at, [finding(problem=Problem("away", found=f"{seconds} s"))])
+        assert [each.problem.found for each in outcome.changed] == ([f"{seconds} s"] if kept else [])
+        known = later
+    _, outcome, _ = turn(known, NOON + timedelta(seconds=63), [])
+    assert [each.missed_at for each in outcome.changed] == [NOON + timedelta(seconds=63)]
