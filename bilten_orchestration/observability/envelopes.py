@@ -23,29 +23,37 @@ def due(
     burst: int,
     window: timedelta,
 ) -> list[list[Message]]:
-    """`waiting` in order; `sent`: when envelopes went out within the window, and how many messages they held.
+    """`waiting` in order; `sent`: when envelopes went out within the window, and of how many incidents
+    they told.
 
-    A message that waits for its time (quiet hours, the pause after a failure) holds back what came later
-    about the same incident, so that nothing recovers before it opened.
+    What waits about one incident goes out as one, told as it is now. A message that waits for its time (quiet
+    hours, the pause after a failure) holds back what came later about the same incident, so that nothing
+    recovers before it opened; but one that got worse takes it along.
     """
-    ready: list[Message] = []
-    held: set[str] = set()
-    for message in waiting:
-        if message.next_try_at > now or message.incident.id in held:
-            held.add(message.incident.id)
-        else:
-            ready.append(message)
+    ready = _ready(waiting, now)
     if not ready:
         return []
     recent = [(at, count) for at, count in sent if now - at < window]
-    if len(ready) + len(recent) <= burst:
-        return [[message] for message in ready]
-    if len(ready) == 1 and not recent:
-        return [ready]
-    critical = any(message.severity == "critical" and message.event != "recovered" for message in ready)
+    if len(ready) + len(recent) <= burst or (len(ready) == 1 and not recent):
+        return ready
+    every = [message for about in ready for message in about]
+    critical = any(message.severity == "critical" and message.event != "recovered" for message in every)
     pause = window / HASTE if critical else window
     summaries = [at for at, count in recent if count > 1]
     # without a summary yet the first one goes at once: that is the news
     if summaries and now - max(summaries) < pause:
         return []
-    return [ready]
+    return [every]
+
+
+def _ready(waiting: Sequence[Message], now: datetime) -> list[list[Message]]:
+    """What may go out now, by incident."""
+    held: dict[str, list[Message]] = {}
+    ready: dict[str, list[Message]] = {}
+    for message in waiting:
+        about = message.incident.id
+        if message.next_try_at > now or (about in held and message.event != "worsened"):
+            held.setdefault(about, []).append(message)
+        else:
+            ready.setdefault(about, []).extend((*held.pop(about, ()), message))
+    return list(ready.values())

@@ -32,14 +32,16 @@ class Text:
 
 
 def text(messages: Sequence[Message], environment: str, secrecy: Secrecy) -> Text:
-    """One message, or the summary of several, in order."""
-    found = _one(messages[0], environment) if len(messages) == 1 else _many(messages, environment)
+    """One message about one incident, told by the newest of these, or the summary of several incidents."""
+    one = len({message.incident.id for message in messages}) == 1
+    found = _one(messages, environment) if one else _many(messages, environment)
     return Text(
         secrecy.clean(_cut(found.title, TITLE)), secrecy.clean(found.body), found.severity, found.recovered
     )
 
 
-def _one(message: Message, environment: str) -> Text:
+def _one(messages: Sequence[Message], environment: str) -> Text:
+    message = messages[-1]
     incident, problem = message.incident, message.incident.problem
     severity = "ok" if message.event == "recovered" else message.severity
     lines = [problem.what, ""]
@@ -61,7 +63,7 @@ def _one(message: Message, environment: str) -> Text:
     if incident.link:
         lines.append(f"run:      {incident.link}")
     lines += [f"owner:    {incident.owner}", f"incident: {incident.key} ({incident.id[:8]})"]
-    if message.repeated:
+    if any(each.repeated for each in messages):
         lines += ["", "The watchdog was ended while it sent this: you may have read it before."]
     title = f"[Bilten {environment}] {severity.upper()} {_SAID[message.event]}{problem.what}"
     return Text(title, "\n".join(lines), message.severity, message.event == "recovered")

@@ -262,6 +262,6 @@ def opened(
                 yield watchdog
             finally:
                 stop.set()
-                watchdog.join(seconds=15)
+                watchdog.join(seconds=5)
         finally:
             ledger.close()

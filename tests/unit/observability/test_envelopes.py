@@ -93,6 +93,22 @@ def test_nothing_recovers_before_it_opened() -> None:
     assert go(held) == [[2]]
 
 
+def test_what_waits_about_one_incident_goes_out_as_one() -> None:
+    assert go([message(1, "a"), message(2, "b"), message(3, "a", event="recovered")]) == [[1, 3], [2]]
+    found = text([message(1, "a"), message(3, "a", event="recovered")], "test", Secrecy(Settings()))
+    assert found.title == "[Bilten test] OK RECOVERED: problem a"
+
+
+def test_what_gets_critical_does_not_wait_for_the_morning() -> None:
+    morning = NOON + timedelta(hours=8)
+    quiet_one = message(1, "a", next_try_at=morning)
+    worse = message(2, "a", event="worsened", severity="critical")
+    assert go([quiet_one, worse]) == [[1, 2]]
+    assert go([quiet_one, message(2, "a", event="worsened", next_try_at=morning)]) == []
+    found = text([quiet_one, worse], "test", Secrecy(Settings()))
+    assert found.title == "[Bilten test] CRITICAL WORSE: problem a"
+
+
 def test_a_summary_says_each_incident_once_at_its_last_state() -> None:
     found = text(
         [
