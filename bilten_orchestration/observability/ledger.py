@@ -209,8 +209,8 @@ class Ledger:
     def envelopes(self, receiver: str, since: datetime) -> list[tuple[datetime, int]]:
         """When something was sent to this receiver since then, and of how many incidents it told."""
         rows = self._read(
-            "select max(sent_at), count(distinct incident_id) from message where receiver = ? and state = 'sent'"
-            " and sent_at >= ? group by envelope order by 1",
+            "select max(sent_at), count(distinct incident_id) from message"
+            " where receiver = ? and state = 'sent' and sent_at >= ? group by envelope order by 1",
             (receiver, since.timestamp()),
         )
         return [(datetime.fromtimestamp(at, UTC), count) for at, count in rows]

@@ -173,7 +173,7 @@ def test_second_up_is_fast_and_changes_nothing(running: Stack) -> None:
 
 def test_no_secret_is_in_a_log_a_configuration_or_an_argument(running: Stack) -> None:
     secrets = running.secrets()
-    assert len(secrets) == 10
+    assert len(secrets) == 11
     readable = [
         path.read_text(errors="replace")
         for pattern in ("logs/*", "supervisord.conf", "dagster/*.yaml")
