@@ -30,7 +30,10 @@ table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6
 border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}td.n{text-align:right;
 white-space:nowrap;font-variant-numeric:tabular-nums}
 .good{color:var(--good)}.look{color:var(--look)}.bad{color:var(--bad)}.good,.look,.bad{font-weight:600}
-.wide{overflow-x:auto}a:focus-visible{outline:3px solid}
+.good,.look,.bad{white-space:nowrap}h1 span{white-space:normal}a:focus-visible{outline:3px solid}
+@media (max-width:44rem){tr{display:block;padding:.4rem 0;border-bottom:1px solid var(--line)}
+td,th,td.n{display:inline;border:0;padding:0 .5rem 0 0;text-align:left;white-space:normal}
+th[scope=row]{display:block}tr:first-child{position:absolute;clip-path:inset(50%)}}
 """
 
 
@@ -53,22 +56,22 @@ def render(document: Health, dagster: str) -> bytes:
         ' <a href="/metrics">metrics</a></nav>'
     )
     if document.incidents:
-        parts.append('<h2>Incidents</h2><div class="wide"><table><tr><th>since (UTC)<th>what<th>next</tr>')
+        parts.append("<h2>Incidents</h2><table><tr><th>since (UTC)<th>what<th>next</tr>")
         parts += [
             f"<tr><td>{each.since:%m-%d %H:%M}<td>{_marked(each.severity, _severity(each.severity))}"
             f" {escape(each.what)}<td>{escape(each.next)}</tr>"
             for each in document.incidents
         ]
-        parts.append("</table></div>")
+        parts.append("</table>")
     elif counts.critical or counts.warning or counts.info:
         parts.append("<p>What they are: <code>bilten alerts list</code></p>")
-    parts.append('<h2>Promises</h2><div class="wide"><table>')
+    parts.append("<h2>Promises</h2><table>")
     parts.append("<tr><th>promise<th>state<th>now<th>promised</tr>")
     parts += [_promise(each) for each in document.promises]
-    parts.append('</table></div><h2>Stores and sources</h2><div class="wide"><table>')
+    parts.append("</table><h2>Stores and sources</h2><table>")
     parts.append("<tr><th>source<th>state<th>read (UTC)<th>detail</tr>")
     parts += [_component(each) for each in document.components]
-    parts.append("</table></div></main></body></html>")
+    parts.append("</table></main></body></html>")
     return "".join(parts).encode()
 
 
