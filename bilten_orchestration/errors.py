@@ -18,8 +18,12 @@ the first; the CLI prints them, `--json` emits them, Dagster shows them in the f
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+#: Of an OSError: the disk is full, or the quota used up.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)

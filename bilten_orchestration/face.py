@@ -14,6 +14,7 @@ from typing import Any, Final
 import dagster as dg
 
 from bilten_orchestration.errors import BiltenError, Problem, TransientError
+from bilten_orchestration.stores.origin import Origin, working_for
 
 # This dagster, whose version is locked, marks owners of jobs as beta and checks with partitions as preview:
 # without these lines every process that loads the definitions says so dozens of times.
@@ -44,9 +45,27 @@ def keep_connection(context: dg.AssetExecutionContext) -> None:
     )
 
 
+Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+
+
 @contextmanager
-def failures() -> Iterator[None]:
-    """Turn errors of the engines into Dagster's Failure, with their problems as metadata."""
+def step(context: Context) -> Iterator[None]:
+    """The work of a step: both databases are told which run and assets ask (stores/origin.py), and errors of
+    the engines become Dagster's Failure, with their problems as metadata."""
+    with working_for(_origin(context)), _failures():
+        yield
+
+
+def _origin(context: Context) -> Origin:
+    assets = set(context.selected_asset_keys) if isinstance(context, dg.AssetExecutionContext) else set()
+    assets = assets or {check.asset_key for check in context.selected_asset_check_keys}
+    return Origin(
+        context.op_execution_context.run_id, tuple(sorted(each.to_user_string() for each in assets))
+    )
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
     try:
         yield
     except BiltenError as error:

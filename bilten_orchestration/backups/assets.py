@@ -55,7 +55,7 @@ def _asset(planned: Planned) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[None]:
         from bilten_orchestration.backups.create import create
 
-        with face.failures():
+        with face.step(context):
             report = create(
                 platform.settings,
                 planned.store,
@@ -127,7 +127,7 @@ def copies(
 ) -> dg.MaterializeResult[None]:
     from bilten_orchestration.backups.copies.copy import copy
 
-    with face.failures():
+    with face.step(context):
         report = copy(platform.settings, progress=context.log.info)
     metadata: dict[str, dg.MetadataValue | str | int | float] = {
         "bucket": report.bucket,
@@ -181,7 +181,7 @@ def retention(
 
     from bilten_orchestration.backups.retention.prune import prune
 
-    with face.failures():
+    with face.step(context):
         report = prune(platform.settings, execute=True, by=f"run {context.run_id}", progress=context.log.info)
     if report.problems:
         # what could be judged is done; a store that could not be keeps everything, and somebody must look

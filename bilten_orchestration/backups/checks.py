@@ -24,11 +24,13 @@ def _listed_and_recent(planned: Planned) -> dg.AssetChecksDefinition:
             f" {recencies.hours(planned.within)}, and nothing in it was altered."
         ),
     )
-    def check(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+    def check(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> dg.AssetCheckResult:
         from bilten_orchestration.backups.repository import catalogue
         from bilten_orchestration.backups.repository.opened import Opened
 
-        with face.failures(), Opened.of(platform.settings, new=False) as opened:
+        with face.step(context), Opened.of(platform.settings, new=False) as opened:
             found = catalogue.read(opened.repository, opened.ring, planned.store)
         recency = recencies.judge(found, planned, datetime.now(UTC))
         said = [str(problem) for problem in found.problems[: face.TOLD_PROBLEMS]]
@@ -65,7 +67,7 @@ def copy_complete(
     """Both buckets are listed anew: what a run said of itself counts for its problems alone."""
     from bilten_orchestration.backups.copies.copy import examine
 
-    with face.failures():
+    with face.step(context):
         found = examine(platform.settings)
     lag, limit = found.lag(datetime.now(UTC)), platform.settings.backups.copy_lag_seconds
     said = [str(problem) for problem in found.problems[: face.TOLD_PROBLEMS]]

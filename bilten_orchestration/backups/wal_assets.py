@@ -53,7 +53,7 @@ def postgres_wal(
     from bilten_orchestration.backups.wal import audit, first_day
 
     now = datetime.now(UTC)
-    with face.failures():
+    with face.step(context):
         waits = {bucket: first_day.waits_for(platform.settings, bucket, now) for bucket in BUCKETS}
         reports = {
             bucket: audit.audit(platform.settings, bucket=bucket, progress=context.log.info)

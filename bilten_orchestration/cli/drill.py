@@ -93,7 +93,7 @@ def _projected(report: DrillReport, settings: DrillSettings) -> dict[str, object
     from bilten_orchestration.drills.projection import projection
 
     found = projection(report, settings.production_bytes(report.store))
-    return None if found is None else {**asdict(found), "formula": found.formula}
+    return None if found is None else {**asdict(found), "at_most": found.at_most, "formula": found.formula}
 
 
 def _show(reports: list[DrillReport], settings: DrillSettings) -> None:
@@ -170,6 +170,7 @@ def _listed(attested: Attested) -> dict[str, object]:
         "number": attested.number,
         "sha256": attested.sha256,
         "failed_phase": report.failed_phase,
+        "warnings": [{"name": each.name, "found": each.found} for each in report.warnings],
         "backups": report.backups,
     }
 
@@ -188,5 +189,7 @@ def _show_listed(found: Listing) -> None:
         )
         for problem in report.problems:
             _wrapped(f"in {report.failed_phase}: {problem.what}")
+        for proof in report.warnings:
+            _wrapped(f"warns: {proof.name}: {proof.found}")
     if found.verified and not found.problems:
         print(f"{len(found.drills)} drills: every link of the series holds")

@@ -69,7 +69,7 @@ def build_asset(store: "Store", days: dg.DailyPartitionsDefinition) -> dg.Assets
 
         from bilten_orchestration.drills.run import run
 
-        with face.failures():
+        with face.step(context):
             reports = run(
                 platform.settings,
                 store,
@@ -120,13 +120,15 @@ def _numbers(report: "DrillReport", settings: "DrillSettings") -> Mapping[str, s
         "passed": int(report.ok),
         "rpo_seconds": report.rpo_seconds,
         "rto_seconds": report.rto_seconds,
-        "projected_rto_seconds": None if projected is None else projected.seconds,
+        # a bound is no point of the same plot
+        "projected_rto_seconds": None if projected is None or projected.at_most else projected.seconds,
+        "projected_rto_at_most_seconds": projected.seconds if projected and projected.at_most else None,
         "restored_bytes": report.restored_bytes,
         "stored_bytes": report.stored_bytes,
         "restored_megabytes_per_second": (rate := report.restored_bytes_per_second) and rate / 1e6,
         "proofs": len(report.proofs),
         "proof_seconds": sum(proof.seconds for proof in report.proofs),
-        "warnings": sum(proof.warns and not proof.ok for proof in report.proofs),
+        "warnings": len(report.warnings),
         "backups": ", ".join(report.backups),
         **{f"phase/{name.replace(' ', '_')}_seconds": value for name, value in report.phases.items()},
         **{f"figure/{name}": value for name, value in report.figures.items()},

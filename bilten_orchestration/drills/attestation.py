@@ -76,6 +76,22 @@ def append(repository: Repository, ring: KeyRing, report: DrillReport) -> Attest
     return Attested(stored.name, number, previous, stored.sha256, report)
 
 
+def bring_back(first: Repository, second: Repository, store: Store) -> int:
+    """A first bucket without the beginning of a chain gets what the second has: after the site was lost the
+    series goes on, and does not begin again at 1, which would be a fork for ever. How many documents came.
+
+    They come from the newest on backwards, so a kill leaves a chain without its beginning, and the next call
+    brings the rest. Raises what either store does.
+    """
+    here = names_of(first, store)
+    if here and _number(here[0]) == 1:
+        return 0
+    missing = [name for name in names_of(second, store) if name not in here]
+    for name in reversed(missing):
+        first.write_small(name, second.read_small(name))
+    return len(missing)
+
+
 def document(number: int, previous: str | None, report: DrillReport, ring: KeyRing) -> bytes:
     """As it is stored."""
     body = {"number": number, "previous": previous, "report": _REPORT.dump_python(report, mode="json")}

@@ -11,7 +11,7 @@ import dagster as dg
 from bilten_orchestration import face
 from bilten_orchestration.drills import plan
 from bilten_orchestration.drills.assets import key
-from bilten_orchestration.drills.promises import RECENT, RPO, RTO, WAYS
+from bilten_orchestration.drills.promises import AGREED, CALM, RECENT, RPO, RTO, WAYS, names_of
 from bilten_orchestration.stores.resources import Platform
 
 if TYPE_CHECKING:
@@ -31,20 +31,26 @@ def build_checks(store: "Store") -> dg.AssetChecksDefinition:
         RECENT: "A drill of the daily way has passed within BILTEN_DRILLS__WITHIN_HOURS.",
         WAYS: f"Every way back was walked to its end in the last {plan.EVERY_WAY_WITHIN.days} days, and no"
         " document of the series is damaged, missing or forged.",
+        AGREED: "Marts built from a restored PostgreSQL were those of the restored and the live ClickHouse,"
+        f" in the last {plan.EVERY_WAY_WITHIN.days} days.",
+        CALM: "The newest drill of each way warns of nothing: no table that shrank, nothing that could not be"
+        " compared.",
     }
 
     @dg.multi_asset_check(
         name=f"drills_{store}_promises",
         specs=[
-            dg.AssetCheckSpec(name, asset=key(store), description=description)
-            for name, description in descriptions.items()
+            dg.AssetCheckSpec(name, asset=key(store), description=descriptions[name])
+            for name in names_of(store)
         ],
     )
-    def promises(platform: dg.ResourceParam[Platform]) -> Iterator[dg.AssetCheckResult]:
+    def promises(
+        context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[dg.AssetCheckResult]:
         from bilten_orchestration.drills.listing import listed
         from bilten_orchestration.drills.promises import judge
 
-        with face.failures():
+        with face.step(context):
             found = listed(platform.settings, store, newest=_REMEMBERED)
         reports = [each.report for each in found.drills]
         for promise in judge(store, reports, platform.settings.drills, datetime.now(UTC)):

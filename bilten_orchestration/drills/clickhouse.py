@@ -2,18 +2,21 @@
 
     rows       every object's SHA-256 is compared with the signed manifest before RESTORE, CHECK TABLE reads
                every part after, rows are those that the manifest and the first restore know
-    live       each day of each mart that both servers hold from the same build has the same rows in both
+    live       each day of each mart that both servers hold from the same build has the same rows in both, and
+               the live one has lost none
     agreement  all final days are built anew from a restored PostgreSQL and are again the same (marts.agree):
                the stores agree with each other, and not only each with itself
 
-The last one warns that it proves nothing while PostgreSQL cannot be restored to that moment (its own drill
-says why), a live server does not answer, or there are no marts. What a kill leaves: see run.py; the engine
-dies with us.
+The last two warn that they prove nothing while a live server does not answer, or nothing can be compared; the
+last one also while PostgreSQL cannot be restored to that moment (its own drill says why). A check shows what
+warned, and another one goes red when the stores have not agreed for days (promises.py). What a kill leaves:
+see run.py; the engine dies with us.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -25,6 +28,7 @@ from bilten_orchestration.drills import marts
 from bilten_orchestration.drills.chain import newest_chain
 from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.falls import fall
+from bilten_orchestration.drills.promises import AGREED_DAYS
 from bilten_orchestration.drills.report import Proof
 from bilten_orchestration.errors import BiltenError, Refused, TransientError
 from bilten_orchestration.progress import Progress
@@ -87,14 +91,27 @@ def _as_live(settings: Settings, server: ClickHouseSettings) -> Proof:
         return marts.without_evidence("marts are those of the live server", error, began)
     with closing(clickhouse.connect(server)) as client:
         restored = marts.published(client)
+    return judged(restored, live, time.monotonic() - began)
+
+
+def judged(
+    restored: Mapping[marts.Cell, marts.Published], live: Mapping[marts.Cell, marts.Published], seconds: float
+) -> Proof:
+    """No I/O. A day that was published stays published, so one that the live server has lost is no proof;
+    where all were built anew since, nothing is proven either way."""
+    lost = sorted(cell for cell in restored if cell not in live)
     same = {cell for cell, day in restored.items() if cell in live and live[cell].build == day.build}
     differ = sorted(cell for cell in same if restored[cell].content != live[cell].content)
+    found = marts.told(differ, len(same))
+    if lost:
+        found = f"{len(lost):,} days of the backup are not in the live server: {marts.named(lost)}; {found}"
     return Proof(
         "marts are those of the live server",
-        not differ,
-        f"{len(same):,} days of marts, of the same build in both, with the same rows",
-        marts.told(differ, len(same)),
-        time.monotonic() - began,
+        bool(same) and not differ and not lost,
+        f"{len(same):,} days of marts, of the same build in both, with the same rows" if same else "some",
+        found if restored else "the backup has no mart",
+        seconds,
+        warns=not same and not lost,
     )
 
 
@@ -116,7 +133,7 @@ def _agree(
     except (marts.NothingToCompare, Refused, TransientError) as error:
         course.prove(marts.without_evidence(name, error, began))
         return
-    course.figures["agreed_mart_days"] = found.compared
+    course.figures[AGREED_DAYS] = found.compared
     course.prove(
         Proof(
             name,

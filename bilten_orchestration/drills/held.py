@@ -20,11 +20,11 @@ from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.drills import attestation, chain, clocks
 from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.outcome import defect, killed, told, unproven
-from bilten_orchestration.drills.plan import Way
+from bilten_orchestration.drills.plan import Walked, Way
 from bilten_orchestration.drills.record import Record
 from bilten_orchestration.drills.report import DrillReport, Seen
 from bilten_orchestration.drills.rpo import exposure
-from bilten_orchestration.errors import BiltenError, Problem, TransientError
+from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.local.privileges import passable_directory
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
@@ -44,12 +44,16 @@ class Held:
     record: Record
     run: str | None
     progress: Progress
-    passed: dict[str, datetime] = field(default_factory=dict)
+    walked: dict[str, Walked] = field(default_factory=dict)
     counts: dict[str, Mapping[str, int]] = field(default_factory=dict)
     seen: Seen | None = None
 
     def remember(self) -> None:
         """Read the chain, and put in order what a kill, or an absence of PostgreSQL, left behind."""
+        with Opened.of(self.settings, new=False, bucket="copy", progress=self.progress) as second:
+            back = attestation.bring_back(self.opened.repository, second.repository, self.store)
+        if back:
+            self.progress(f"{back} attestations that the first bucket lost came back from the second")
         series = attestation.read(self.opened.repository, self.opened.ring, self.store, newest=_REMEMBERED)
         for problem in series.problems:
             self.progress(f"the attestations are not whole: {problem.what}")
@@ -62,6 +66,7 @@ class Held:
                 if begun.id not in attested:
                     self.progress(f"drill {begun.id} ({begun.way}) did not come to its end: told as failed")
                     reports.append(killed(self.store, begun, clocks.here()))
+                    self._know(reports[-1])
                     attestation.append(self.opened.repository, self.opened.ring, reports[-1])
             self.record.end(reports)
         if reports and reports[-1].ok:
@@ -153,8 +158,8 @@ class Held:
         return known.get(bucket) or str(bucket)
 
     def _know(self, report: DrillReport) -> None:
+        self.walked[report.way] = Walked(report.finished_at, report.ok)
         if report.ok:
-            self.passed[report.way] = report.finished_at
             self.counts[report.way] = report.counts
             self.seen = report.seen or self.seen
 
@@ -193,7 +198,7 @@ class Held:
     def _record_may_be_away(self) -> Iterator[None]:
         try:
             yield
-        except TransientError as error:
+        except BiltenError as error:
             self.progress(f"system.restore_drills waits for the next drill: {error.problems[0].what}")
 
 

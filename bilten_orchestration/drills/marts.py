@@ -117,6 +117,7 @@ def restored_postgres(
     from bilten_orchestration.backups.postgres import private
     from bilten_orchestration.backups.postgres.restore import restore
     from bilten_orchestration.backups.postgres.targets import Target
+    from bilten_orchestration.drills.postgres import shipped
     from bilten_orchestration.ingestion import state
 
     with closing(clickhouse.connect(settings.clickhouse)) as client:
@@ -131,6 +132,7 @@ def restored_postgres(
         )
     moment = as_of.replace(tzinfo=UTC)
     progress(f"PostgreSQL as of {moment:%F %T} UTC, the newest batch of the live ClickHouse")
+    shipped.wait_for_moment(settings, moment, progress)
     report = restore(settings, Target("moment", moment.isoformat()), directory, start=True, progress=progress)
     try:
         assert report.dsn is not None  # noqa: S101
@@ -191,8 +193,12 @@ def agree(
 def told(differ: Sequence[Cell], compared: int) -> str:
     if not differ:
         return f"{compared:,} compared, all equal"
-    shown = ", ".join(f"{mart} of {day}" for mart, day in differ[:_TOLD])
-    return f"{len(differ):,} of {compared:,} differ: {shown}{' ...' if len(differ) > _TOLD else ''}"
+    return f"{len(differ):,} of {compared:,} differ: {named(differ)}"
+
+
+def named(cells: Sequence[Cell]) -> str:
+    shown = ", ".join(f"{mart} of {day}" for mart, day in cells[:_TOLD])
+    return f"{shown}{' ...' if len(cells) > _TOLD else ''}"
 
 
 def without_evidence(name: str, error: BiltenError, began: float) -> Proof:

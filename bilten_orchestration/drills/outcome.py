@@ -60,4 +60,5 @@ def told(report: DrillReport) -> str:
     if not report.ok:
         return "\n".join([f"{head} FAILED in {report.failed_phase}", *map(str, report.problems)])
     rto = "no server started" if report.rto_seconds is None else f"back in {report.rto_seconds:.1f} s"
-    return f"{head}: {rto}, {len(report.proofs)} proofs"
+    warned = "".join(f"; WARNS: {proof.name}: {proof.found}" for proof in report.warnings)
+    return f"{head}: {rto}, {len(report.proofs)} proofs{warned}"

@@ -61,17 +61,25 @@ def ways_of(store: str) -> tuple[Way, ...]:
     return tuple(way for way in WAYS if way.store == store)
 
 
-def due(store: str, passed: Mapping[str, datetime]) -> tuple[Way, ...]:
-    """Those of a day: the daily ones, and of the others the one that passed longest ago, or never did.
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """When a way was walked last, and whether to its good end."""
 
-    `passed` is when a way was last walked to its good end, by name. One that fails so comes again the next
-    day. Raises UsageError for a store that has none.
+    at: datetime
+    ok: bool
+
+
+def due(store: str, walked: Mapping[str, Walked]) -> tuple[Way, ...]:
+    """Those of a day: the daily ones; of the others the one that was walked longest ago, or never was; and
+    one more that failed when it was walked last: it comes again, and keeps no other from its turn.
+
+    `walked` is by name. Raises UsageError for a store that has none.
     """
     found = ways_of(store)
     if not found:
         stores = " or ".join(dict.fromkeys(way.store for way in WAYS))
         raise UsageError(f"there is no drill of {store!r}", expected=stores, found=store)
-    others = [way for way in found if not way.daily]
-    never = datetime.min.replace(tzinfo=UTC)
-    longest_ago = sorted(others, key=lambda way: passed.get(way.name, never))[:1]
-    return tuple(way for way in found if way.daily) + tuple(longest_ago)
+    never = Walked(datetime.min.replace(tzinfo=UTC), True)
+    in_turn = sorted((way for way in found if not way.daily), key=lambda way: walked.get(way.name, never).at)
+    again = [way for way in in_turn[1:] if not walked.get(way.name, never).ok]
+    return (*(way for way in found if way.daily), *in_turn[:1], *again[:1])

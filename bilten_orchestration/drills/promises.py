@@ -12,18 +12,27 @@ from bilten_orchestration.drills import plan
 from bilten_orchestration.drills.report import CLOCKS_APART, DrillReport
 from bilten_orchestration.settings import DrillSettings
 
-RPO, RTO, RECENT, WAYS = (
+RPO, RTO, RECENT, WAYS, AGREED, CALM = (
     "recovery_point_is_recent",
     "recovery_time_is_short",
     "drilled_recently",
     "every_way_was_walked",
+    "stores_agreed_recently",
+    "nothing_warned",
 )
+#: Of a drill of ClickHouse: how many days of marts were the same three times (drills/clickhouse.py).
+AGREED_DAYS = "agreed_mart_days"
+
+
+def names_of(store: Store) -> tuple[str, ...]:
+    """Of what is promised of a store's recovery, in the order of `judge`."""
+    return (RPO, RTO, RECENT, WAYS, *((AGREED,) if store == "clickhouse" else ()), CALM)
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
     """`value` against `limit`, both in `unit`; None where nothing tells: then it is not kept. `waits` where
-    it cannot be kept yet: the first drill is younger than the limit."""
+    it cannot be kept yet, for the first drill is younger than the limit, and where it wants but a look."""
 
     name: str
     kept: bool
@@ -66,6 +75,7 @@ def judge(
     since = now - plan.EVERY_WAY_WITHIN
     missing = [way.name for way in plan.ways_of(store) if way.name not in passed or passed[way.name] < since]
     walked = len(plan.ways_of(store)) - len(missing)
+    young = not reports or now - reports[0].started_at < plan.EVERY_WAY_WITHIN
     return (
         _measured(RPO, None if newest is None else newest.rpo_seconds, rpo_limit(store, settings), again),
         _measured(RTO, None if newest is None else newest.rto_seconds, settings.rto_seconds, again),
@@ -89,9 +99,40 @@ def judge(
             f" {missing[0]}"
             if missing
             else "",
-            waits=not reports or now - reports[0].started_at < plan.EVERY_WAY_WITHIN,
+            waits=young,
         ),
+        *((_agreed(reports, now, young, again),) if store == "clickhouse" else ()),
+        _calm(store, reports),
     )
+
+
+def _agreed(reports: Sequence[DrillReport], now: datetime, young: bool, again: str) -> Promise:
+    """A drill passes while PostgreSQL cannot be restored, or nothing can be compared: not for ever."""
+    agreed = [report.finished_at for report in reports if report.ok and report.figures.get(AGREED_DAYS)]
+    days = (now - max(agreed)).total_seconds() / 86_400 if agreed else None
+    limit = plan.EVERY_WAY_WITHIN.days
+    return Promise(
+        AGREED,
+        days is not None and days <= limit,
+        days,
+        limit,
+        "days",
+        f"marts built from a restored PostgreSQL were {'never ' if days is None else ''}compared"
+        f"{'' if days is None else f' {days:.1f} days ago'}; the newest drill says what was missing; {again}",
+        waits=young,
+    )
+
+
+def _calm(store: Store, reports: Sequence[DrillReport]) -> Promise:
+    """Of the newest drill of each way: what warned is on nobody's desk otherwise."""
+    newest = {report.way: report for report in reports}
+    warned = [
+        f"{way.name}: {proof.name}: expected {proof.expected}, found {proof.found}"
+        for way in plan.ways_of(store)
+        if way.name in newest
+        for proof in newest[way.name].warnings
+    ]
+    return Promise(CALM, not warned, len(warned), 0, "warnings", "\n".join(warned), waits=True)
 
 
 def _measured(name: str, value: float | None, limit: float, again: str) -> Promise:

@@ -91,5 +91,10 @@ class DrillReport:
     seen: Seen | None = None
 
     @property
+    def warnings(self) -> tuple[Proof, ...]:
+        """What does not fail a drill and must be looked at."""
+        return tuple(proof for proof in self.proofs if proof.warns and not proof.ok)
+
+    @property
     def restored_bytes_per_second(self) -> float | None:
         return self.restored_bytes / self.rto_seconds if self.rto_seconds else None

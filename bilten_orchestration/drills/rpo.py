@@ -12,7 +12,7 @@ from bilten_orchestration.backups.wal import status
 from bilten_orchestration.drills import clocks
 from bilten_orchestration.drills.record import Lost, Record
 from bilten_orchestration.drills.report import CLOCKS_APART as APART
-from bilten_orchestration.errors import TransientError
+from bilten_orchestration.errors import BiltenError
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
@@ -63,15 +63,16 @@ def exposure(
     sampled: dict[str, Lost] = {}
     try:
         sampled = record.samples()
-    except TransientError:
-        progress("PostgreSQL does not answer: what would be lost is as the stream of WAL said it last")
-    told, _ = status.read(status.place(settings), now)
+    except BiltenError as error:
+        told = error.problems[0].what
+        progress(f"{told}: what would be lost is as the stream of WAL said it last")
+    said, _ = status.read(status.place(settings), now)
     last_words = (
         {}
-        if told is None
+        if said is None
         else {
-            each.bucket: Lost(each.bucket, told.at, each.reachable_until, each.rpo_seconds)
-            for each in told.buckets
+            each.bucket: Lost(each.bucket, said.at, each.reachable_until, each.rpo_seconds)
+            for each in said.buckets
         }
     )
     # one from before the first heartbeat was stored tells nothing

@@ -70,7 +70,7 @@ def run(
         drills = Held(settings, of_store, place, opened, Record(settings), run, progress)
         drills.remember()
         if way is None:
-            ways = plan.due(of_store, drills.passed)
+            ways = plan.due(of_store, drills.walked)
         return tuple(drills.walk(each) for each in ways)
 
 

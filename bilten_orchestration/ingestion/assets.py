@@ -146,7 +146,7 @@ def raw(
     from bilten_orchestration.ingestion.sync import sync
 
     face.keep_connection(context)
-    with face.failures():
+    with face.step(context):
         settings = platform.settings
         asked = control_days(config.control_days_back, settings.metrics.first_day, datetime.now(UTC).date())
         report = sync(settings, control_days=asked, progress=context.log.info)

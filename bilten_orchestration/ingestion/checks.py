@@ -18,10 +18,12 @@ from bilten_orchestration.stores.resources import Platform
         " up, and above six the metrics of the day are at stake."
     ),
 )
-def sync_lag(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+def sync_lag(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
     from bilten_orchestration.ingestion import lag as lags
 
-    with face.failures(), platform.postgres("sync lag") as connection:
+    with face.step(context), platform.postgres("sync lag") as connection:
         found = lags.read(connection, "clickhouse")
     if found.seconds is None or found.as_of is None:
         return dg.AssetCheckResult(

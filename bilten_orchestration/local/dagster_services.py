@@ -198,6 +198,7 @@ def instance(layout: Layout, settings: Settings) -> dict[str, object]:
             "poll_interval_seconds": 30,
             "start_timeout_seconds": 180,
             "cancel_timeout_seconds": 180,
+            "max_runtime_seconds": settings.dagster.max_run_seconds,
             # a killed run would hold its pool slots for ever
             "free_slots_after_run_end_seconds": 60,
         },

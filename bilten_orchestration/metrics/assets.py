@@ -83,12 +83,12 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
         face.keep_connection(context)
         days = [date.fromisoformat(key) for key in context.partition_keys]
         if not context.selected_asset_keys:  # checks alone: what was found when the days were built
-            with face.failures(), platform.clickhouse() as client:
+            with face.step(context), platform.clickhouse() as client:
                 yield from evaluations.evaluations(context, client, marts, days)
             return
         wanted = None if not context.is_subset else [key.path[-1] for key in context.selected_asset_keys]
         with (
-            face.failures(),
+            face.step(context),
             open_build(
                 platform.settings, days, run_id=context.run_id, marts=wanted, progress=context.log.info
             ) as build,
@@ -139,7 +139,7 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
         face.keep_connection(context)
         settings = platform.settings
         with (
-            face.failures(),
+            face.step(context),
             whole.opened(settings, context.log.info) as (batch, watch),
             platform.clickhouse() as client,
         ):

@@ -31,10 +31,12 @@ def key(mart: str) -> dg.AssetKey:
         " not dirty is a change that the sync did not see."
     ),
 )
-def published_days_equal_postgres(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+def published_days_equal_postgres(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
     from bilten_orchestration.metrics.reconciliation import reconcile
 
-    with face.failures():
+    with face.step(context):
         found = reconcile(platform.settings)
     days = sorted({difference.day for difference in found.differences})
     metadata = {
@@ -89,7 +91,7 @@ def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
     ) -> Iterator[dg.AssetCheckResult]:
         now = datetime.now(UTC)
         names = sorted(found.asset_key.path[-1] for found in context.selected_asset_check_keys)
-        with face.failures(), platform.clickhouse() as client:
+        with face.step(context), platform.clickhouse() as client:
             judged = freshness_rules.judge(client, names, now)
         for found in judged:
             yield dg.AssetCheckResult(

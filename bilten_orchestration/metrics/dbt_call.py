@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bilten_orchestration.errors import Problem, StoreUnavailable, TerminalError, TransientError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import CHECKOUT, PREFIX, Settings
+from bilten_orchestration.stores import origin
 
 if TYPE_CHECKING:
     from bilten_orchestration.metrics.locks import LockWatch
@@ -102,6 +103,7 @@ def environment(settings: Settings, target: Path) -> dict[str, str]:
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_USE_COLORS": "false",
         "PYTHONUNBUFFERED": "1",
+        origin.DBT_VARIABLE: found.text if (found := origin.current()) else "",
     }
 
 

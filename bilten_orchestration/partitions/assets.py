@@ -79,7 +79,7 @@ def partitions(
     from bilten_orchestration.partitions.listing import list_partitions
     from bilten_orchestration.partitions.markdown import of_table
 
-    with face.failures():
+    with face.step(context):
         report = run.apply(platform.settings, by="Dagster", run=context.run_id, progress=context.log.info)
         rows, _ = list_partitions(platform.settings)
     for problem in report.problems:

@@ -34,7 +34,7 @@ def partitions_judged(
 ) -> Iterator[dg.AssetCheckResult]:
     from bilten_orchestration.partitions.judged import judge
 
-    with face.failures():
+    with face.step(context):
         found = judge(platform.settings)
     for table in TABLES:
         for name in NAMES:

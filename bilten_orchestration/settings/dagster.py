@@ -21,3 +21,10 @@ class DagsterSettings(Section):
         None, pattern=r"^https?://.+$", description="Where people reach the UI; unset: host and port."
     )
     max_concurrent_runs: int = Field(4, ge=1, le=100, description="Runs at once, over all pools.")
+    max_run_seconds: int = Field(
+        86_400,
+        ge=600,
+        le=30 * 86_400,
+        description="A run that takes longer is taken for stuck, and ended; the tag dagster/max_runtime of a"
+        " single run says otherwise.",
+    )

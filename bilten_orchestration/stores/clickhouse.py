@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bilten_orchestration.errors import AccessRefused, BiltenError, StoreUnavailable
 from bilten_orchestration.settings import ClickHouseSettings
+from bilten_orchestration.stores import origin
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -55,10 +56,15 @@ def connect(
             connect_timeout=clickhouse.connect_timeout_seconds,
             send_receive_timeout=clickhouse.query_timeout_seconds,
             autogenerate_session_id=False,
-            settings=settings or None,
+            settings=_told() | settings,
         )
     except ClickHouseError as error:
         raise _refusal(error, clickhouse, role, user) from None
+
+
+def _told() -> dict[str, str]:
+    found = origin.current()
+    return {"log_comment": found.text} if found else {}
 
 
 def _refusal(error: Exception, clickhouse: ClickHouseSettings, role: Role, user: str) -> BiltenError:

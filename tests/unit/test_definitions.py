@@ -133,13 +133,15 @@ def _marts(loaded: dict[str, Any]) -> dict[str, Any]:
 def test_drills_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
     drills = {key: asset for key, asset in loaded["assets"].items() if asset["group"] == "drills"}
     assert sorted(drills) == ["drills/clickhouse", "drills/postgres", "drills/redis"]
-    for asset in drills.values():
+    for key, asset in drills.items():
         assert asset["partitioned"]
         assert asset["checks"] == [
             "drilled_recently",
             "every_way_was_walked",
+            "nothing_warned",
             "recovery_point_is_recent",
             "recovery_time_is_short",
+            *(["stores_agreed_recently"] if key == "drills/clickhouse" else []),
         ]
     assert loaded["pools"] == [
         "backup_copy",

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -30,7 +29,7 @@ from bilten_orchestration.backups.postgres.logical_target import NAME, Target, c
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.manifest import BackupObject, Manifest
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
-from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
+from bilten_orchestration.errors import NO_ROOM, Mismatch, Problem, Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import PostgresSettings, Settings
 from bilten_orchestration.stores.driver_errors import translated
@@ -181,7 +180,7 @@ def fetched(
             with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="restore") as pool:
                 list(pool.map(one, offsets))
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NO_ROOM:
                 raise
             raise Refused(_of_room(place, end) or [_no_room(place, end, 0)]) from None
         yield file.fileno()

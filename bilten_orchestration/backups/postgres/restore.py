@@ -11,7 +11,8 @@ It grows under another name and gets its own at the end, so that a directory of 
     6. the recovery settings and the WAL are put into it (recovery.py)
     7. it is renamed to <target>; what else lies in <target>.restoring is removed
 
-Whatever is refused is refused in step 1, all of it at once.
+Whatever is refused is refused in step 1, all of it at once; a disk that becomes full later is told, and what
+was begun on it removed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -37,7 +38,7 @@ from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.repository.tar_slices import unpack
 from bilten_orchestration.backups.wal.archive import Archive, Piece
 from bilten_orchestration.backups.wal.past import Past
-from bilten_orchestration.errors import Mismatch, Problem, Refused
+from bilten_orchestration.errors import NO_ROOM, Mismatch, Problem, Refused
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
@@ -111,7 +112,10 @@ def restore(
     """
     targets.check(target)
     began = time.monotonic()
-    with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
+    with (
+        Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened,
+        ExitStack() as working,
+    ):
         with phase("find"):
             past = Past.read(opened, target.value if target.kind == "backup" else target.backup)
             chosen = targets.choose(past, target)
@@ -122,11 +126,7 @@ def restore(
             )
             bin_directory = programs.directory(settings.postgres, _major(chain[-1]))
             progress(f"from {chain[-1].id}, with {len(chosen.pieces)} segments of WAL")
-            growing = directory.with_name(f"{directory.name}.restoring")
-            if growing.exists():
-                progress(f"removing {growing}, which a restore that was killed left")
-                shutil.rmtree(growing)
-            growing.mkdir(0o700, parents=True)
+        growing = working.enter_context(_growing(directory, progress))
         found = time.monotonic()
         with phase("fetch"):
             wal = Archive(opened.repository, opened.cipher, past.system_identifier, past.segment_bytes)
@@ -157,7 +157,6 @@ def restore(
         if directory.exists():
             directory.rmdir()  # empty, or _refuse had refused it
         os.rename(whole, directory)
-        shutil.rmtree(growing)
     downloading = wal_seconds + busy.share("download") * (fetched - found - wal_seconds)
     report = RestoreReport(
         chain[-1].id,
@@ -182,6 +181,32 @@ def restore(
         return report
     with phase("start"):
         return _started(report, settings, target, chosen, bin_directory, owner, options, progress)
+
+
+@contextmanager
+def _growing(directory: Path, progress: Progress) -> Iterator[Path]:
+    """Where it grows. Nothing of it stays, however this ends but by a kill.
+
+    Raises Refused where the disk became full.
+    """
+    growing = directory.with_name(f"{directory.name}.restoring")
+    if growing.exists():
+        progress(f"removing {growing}, which a restore that was killed left")
+        shutil.rmtree(growing)
+    growing.mkdir(0o700, parents=True)
+    try:
+        yield growing
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise Refused(
+            f"{growing.parent} has no room any more",
+            expected="room for the data directory and its WAL",
+            found=error.strerror or "none",
+            next="free room there, or name a directory on another file system",
+        ) from None
+    finally:
+        shutil.rmtree(growing)
 
 
 def _last_beat(target: Target, chosen: Chosen) -> datetime | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bilten_orchestration.errors import Refused
+from bilten_orchestration.errors import NO_ROOM, Refused
 from bilten_orchestration.local.privileges import ServerUser
 from bilten_orchestration.settings import Settings
 
@@ -102,6 +102,6 @@ def _write(file: IO[bytes], chunk: bytes, found: Room, size: int) -> None:
         try:
             left = left[os.write(file.fileno(), left) :]
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno not in (*NO_ROOM, errno.EFBIG):
                 raise
             raise found.refusal(size, f"{error.strerror} after {size >> 20:,} MiB") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -14,7 +13,7 @@ import psutil
 
 from bilten_orchestration.backups.redis import programs, scratch, server
 from bilten_orchestration.backups.repository.manifest import Manifest
-from bilten_orchestration.errors import LockHeld, Problem, Refused
+from bilten_orchestration.errors import NO_ROOM, LockHeld, Problem, Refused
 from bilten_orchestration.local.privileges import ServerUser, reachable, server_directory
 from bilten_orchestration.progress import Progress
 
@@ -128,7 +127,7 @@ def alone(parts: Path, user: ServerUser | None, progress: Progress) -> Iterator[
             yield
         except BaseException as error:
             shutil.rmtree(parts, ignore_errors=True)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise Refused(
                     f"{parts.parent} has no room any more",
                     expected="room for the snapshot and the append-only file",

@@ -18,6 +18,8 @@ from bilten_orchestration.settings import Settings
 
 # it is written every second; uploads that hang are given up after a minute
 STALE = timedelta(seconds=90)
+#: The problem that no stream is at work.
+NOT_TAKEN = "WAL is not being taken"
 State = Literal["starting", "streaming", "waiting", "halted", "stopped"]
 
 
@@ -77,7 +79,7 @@ def read(path: Path, now: datetime | None = None) -> tuple[WalStatus | None, tup
 
 def _silent(found: str) -> Problem:
     return Problem(
-        "WAL is not being taken",
+        NOT_TAKEN,
         expected="`bilten wal stream` at work",
         found=found,
         next="bilten up starts it; bilten logs wal",

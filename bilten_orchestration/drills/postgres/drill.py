@@ -178,7 +178,7 @@ def _prove(
         course.figures |= {"tables": len(found.tables), "rows": found.rows}
         course.prove(fall(course.previous, found.counts, "rows", settings.drills.fall_percent))
         course.prove(proofs.migrated(server, newest=newest))
-        for proof in proofs.business(server):
+        for proof in proofs.business(server, newest=newest):
             course.prove(proof)
         progress("proving: visibility maps")
         for proof in proofs.visibility(server):

@@ -141,19 +141,21 @@ def visibility(server: Server) -> Iterator[Proof]:
         yield _proof(function, what, run)
 
 
-def business(server: Server) -> Iterator[Proof]:
-    """The rules that hold between any two transactions: money adds up, seats are counted."""
+def business(server: Server, *, newest: bool) -> Iterator[Proof]:
+    """The rules that hold between any two transactions: money adds up, seats are counted. A moment that may
+    be long ago (not `newest`) is asked those that its schema knows."""
     with server.connect() as connection:
-        yield from kept_rules(connection, missing_tables=False)
+        yield from kept_rules(connection, leave_out_unknown=not newest)
 
 
-def kept_rules(connection: Connection, *, missing_tables: bool) -> Iterator[Proof]:
-    """One proof per rule. With `missing_tables` rules of tables that are not there are left out."""
+def kept_rules(connection: Connection, *, leave_out_unknown: bool) -> Iterator[Proof]:
+    """One proof per rule. With `leave_out_unknown` there is none of a rule whose tables or columns are not
+    there."""
     for rule in RULES:
         try:
             (verdict,) = examine(connection, [rule])
-        except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
-            if not missing_tables:
+        except (errors.UndefinedTable, errors.UndefinedColumn, errors.InvalidSchemaName) as error:
+            if not leave_out_unknown:
                 yield Proof(rule.name, False, "0 rows break it", str(error).splitlines()[0], 0.0)
             continue
         found = f"{verdict.offenders:,}"

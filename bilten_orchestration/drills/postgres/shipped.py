@@ -1,4 +1,5 @@
-"""Waiting until the WAL of a point is in a repository, as it comes by itself: no segment is asked for."""
+"""Waiting until the WAL of a point or a moment is in a repository, as it comes by itself: no segment is asked
+for."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from datetime import datetime
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.wal import positions, status
 from bilten_orchestration.backups.wal.archive import Archive, Piece, best
+from bilten_orchestration.backups.wal.past import Past
 from bilten_orchestration.drills.postgres.point import Point
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress
@@ -46,6 +48,32 @@ def wait(settings: Settings, point: Point, progress: Progress, bucket: Bucket = 
                 told = now
                 progress(f"waiting for WAL up to {point.lsn} in the repository")
             time.sleep(_POLL_SECONDS)
+
+
+def wait_for_moment(settings: Settings, moment: datetime, progress: Progress) -> None:
+    """Until that moment can be restored from the first bucket. It returns as well when it will not come:
+    without a backup, while no stream ships, or after `drills.wal_wait_seconds`. The restore says what is
+    missing."""
+    ends = time.monotonic() + settings.drills.wal_wait_seconds
+    told = False
+    with Opened.of(settings, new=False, progress=progress) as opened:
+        while time.monotonic() < ends:
+            try:
+                past = Past.read(opened)
+                spans = past.spans(past.timeline)
+            except Mismatch:
+                return
+            if not spans or spans[-1].to >= moment or not _is_shipping(settings):
+                return
+            if not told:
+                progress(f"waiting for WAL up to {moment:%F %T} UTC in the repository")
+                told = True
+            time.sleep(_POLL_SECONDS)
+
+
+def _is_shipping(settings: Settings) -> bool:
+    _, problems = status.read(status.place(settings))
+    return all(problem.what != status.NOT_TAKEN for problem in problems)
 
 
 def _most(wal: Archive, file: str) -> Piece | None:

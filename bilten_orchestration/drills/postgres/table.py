@@ -129,7 +129,7 @@ def _prove(server: PostgresSettings, table: str, course: Course) -> int:
         server, application_name="bilten drill", autocommit=True, database=INTO
     ) as connection:
         course.prove(proofs.indexes(connection, _identifier(table).as_string(connection)))
-        for proof in proofs.kept_rules(connection, missing_tables=True):
+        for proof in proofs.kept_rules(connection, leave_out_unknown=True):
             course.prove(proof)
         row = connection.execute(
             "select pg_total_relation_size(%s::regclass)", (_identifier(table).as_string(connection),)

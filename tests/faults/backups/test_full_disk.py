@@ -1,17 +1,21 @@
-"""A store whose disk is full indeed: the embedded one, on a small file system."""
+"""Disks that are full indeed: the store's, and the place of a restore, each on a small file system."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bilten_orchestration.backups.postgres import restore as restoring
 from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.verify import verify
-from bilten_orchestration.errors import StoreUnavailable
+from bilten_orchestration.errors import Refused, StoreUnavailable
 from bilten_orchestration.stores import postgres
 from tests import stack
 from tests.integration.backups.shop import Shop
@@ -23,21 +27,26 @@ pytestmark = [
 MEBIBYTES = 60
 
 
+@contextmanager
+def mounted(place: Path, mebibytes: int) -> Iterator[Path]:
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=755", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 @pytest.fixture
 def small(shop: Shop) -> Iterator[Path]:
     """The shop's repository lies in a store with room for one backup and a half."""
-    place = shop.base / "object-store"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={MEBIBYTES}m,mode=755", "tmpfs", place], check=True)
-    try:
+    with mounted(shop.base / "object-store", MEBIBYTES) as place:
         server, buckets = stack.start_object_store(shop.base)
         shop.settings = shop.settings.model_copy(update={"object_store": buckets})
         try:
             yield place
         finally:
             server.kill()
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def _room(place: Path) -> int:
@@ -61,3 +70,23 @@ def test_a_backup_into_a_full_disk(shop: Shop, small: Path) -> None:
     assert shop.listed() == [good.id, again.id]
     for each in (good, again):
         assert verify(shop.settings, each.id, by="a test", deep=True).problems == ()
+
+
+def test_a_restore_whose_disk_fills_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else fills it behind the look at the room: it is told, and nothing of the restore stays."""
+    taken = take(shop.settings).manifest
+    with mounted(shop.base / "target", 4 * (taken.raw_bytes >> 20)) as place:
+        unpack = restoring._unpack_all
+
+        def filled(*arguments: Any) -> int:
+            (place / "another").write_bytes(bytes(_room(place) - taken.raw_bytes // 2))
+            return unpack(*arguments)
+
+        monkeypatch.setattr(restoring, "_unpack_all", filled)
+        with pytest.raises(Refused, match="has no room any more"):
+            restoring.restore(shop.settings, Target("backup", taken.id), place / "restored")
+        assert [path.name for path in place.iterdir()] == ["another"]
+        monkeypatch.undo()
+        (place / "another").unlink()
+        restoring.restore(shop.settings, Target("backup", taken.id), place / "restored")
+        assert [path.name for path in place.iterdir()] == ["restored"]

@@ -119,7 +119,7 @@ def test_the_check_goes_red(shop: Shop, bad: str) -> None:
             Bucket=shop.settings.object_store.bucket_backups, Key=name, Body=body.replace(b"full", b"fuII")
         )
         client.close()
-    found = checks.LISTED["postgres", "full"](Platform(shop.settings))
+    found = checks.LISTED["postgres", "full"](dg.build_asset_check_context(), Platform(shop.settings))
     assert isinstance(found, dg.AssetCheckResult)
     assert not found.passed
     assert ("there is no such backup" if bad == "none" else "damaged or was altered") in str(

@@ -15,7 +15,7 @@ from bilten_orchestration.stores.resources import Platform
 PLOTTED = {
     "rpo_seconds",
     "rto_seconds",
-    "projected_rto_seconds",
+    "projected_rto_at_most_seconds",
     "restored_bytes",
     "stored_bytes",
     "phase/download_seconds",
@@ -56,11 +56,15 @@ def test_a_run_drills_and_its_numbers_plot(here: Settings) -> None:
     assert isinstance(event.metadata["page"], dg.MarkdownMetadataValue)
     assert "| every key can be read by its name | proven |" in str(values["page"])
     found = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    calm = found.pop(promises.CALM)  # no sampled key is older than a backup of just now
+    assert "nothing could be compared" in str(calm.description)
+    assert calm.severity == dg.AssetCheckSeverity.WARN
     assert {name: each.passed for name, each in found.items()} == dict.fromkeys(
         (promises.RPO, promises.RTO, promises.RECENT, promises.WAYS), True
     )
     slow = here.model_copy(update={"drills": here.drills.model_copy(update={"rto_seconds": 0})})
-    assert {name for name, each in _judged(slow).items() if not each.passed} == {promises.RTO}
+    failed = {name for name, each in _judged(slow).items() if not each.passed}
+    assert failed == {promises.RTO, promises.CALM}
 
 
 def test_a_failed_drill_fails_the_run_and_is_plotted(here: Settings) -> None:
@@ -77,7 +81,9 @@ def test_a_failed_drill_fails_the_run_and_is_plotted(here: Settings) -> None:
     assert result.asset_materializations_for_node("drills__redis") == []
     (observed,) = result.asset_observations_for_node("drills__redis")
     assert observed.metadata["passed"].value == 0
-    for name, each in _judged(here).items():
+    judged = _judged(here)
+    assert judged.pop(promises.CALM).passed  # it proved nothing, so nothing warned
+    for name, each in judged.items():
         assert not each.passed, name
         assert "bilten drill run redis" in str(each.description)
 

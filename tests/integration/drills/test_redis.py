@@ -9,16 +9,17 @@ from typing import Any
 import psutil
 import pytest
 
+from bilten_orchestration.backups.copies.copy import copy
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.repository import catalogue
-from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.drills import attestation, redis_source
+from bilten_orchestration.backups.repository.opened import BUCKETS, Opened
+from bilten_orchestration.drills import attestation, listing, redis_source
 from bilten_orchestration.drills import redis as of_redis
 from bilten_orchestration.drills.attestation import Series
 from bilten_orchestration.drills.run import run
 from bilten_orchestration.errors import LockHeld, Refused, UsageError
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.stores import postgres, redis
+from bilten_orchestration.stores import object_store, postgres, redis
 from tests.kills import killed_before_line
 
 KEYS = 300 + 40 + 40 + 4 + 1
@@ -112,6 +113,27 @@ def test_values_of_keys_that_nobody_touched(here: Settings, monkeypatch: pytest.
     }
     assert all(problem.next == "bilten drill run redis --way server" for problem in report.problems)
     assert [each.report.ok for each in series(here).drills] == [True, False]
+
+
+def test_the_series_goes_on_after_the_first_bucket_was_lost(here: Settings) -> None:
+    take(here)
+    run(here, "redis")
+    run(here, "redis")
+    copy(here)
+    name = f"{here.object_store.bucket_backups}-anew"
+    with closing(object_store.connect(here.object_store)) as client:
+        client.create_bucket(Bucket=name)
+    elsewhere = here.object_store.model_copy(update={"bucket_backups": name})
+    anew = here.model_copy(update={"object_store": elsewhere})
+    take(anew)
+    run(anew, "redis")
+    assert [each.number for each in series(anew).drills] == [1, 2, 3]
+    copy(anew)
+    for bucket in BUCKETS:
+        found = listing.listed(anew, "redis", whole=True, bucket=bucket)
+        assert [each.number for each in found.drills] == [1, 2, 3]
+        # the backups of before are in the second bucket alone
+        assert found.problems == ()
 
 
 def test_a_damaged_backup_fails_and_is_recorded(here: Settings) -> None:

@@ -104,6 +104,17 @@ def test_a_refused_day_makes_the_run_red_after_the_good_days_are_published(
     lineage = recorded[str(FIRST)]["dagster/column_lineage"].deps_by_column["gross_sales"]
     assert "intermediate/int_postings" in {dep.asset_key.to_user_string() for dep in lineage}
 
+    # every statement of dbt and of ours says which run asked for it
+    with Platform(world.settings).clickhouse() as client:
+        client.command("system flush logs")
+        said = client.query(
+            "select countIf(startsWith(query, '/* {\"app\": \"dbt\"')), countIf(log_comment != '')"
+            " from system.query_log"
+            " where type = 'QueryFinish' and position(query || log_comment, {run:String}) > 0",
+            {"run": f"run={red.run_id} assets="},
+        ).result_rows
+    assert min(said[0]) > 0, said
+
     # the failure names day, mart, gate, and what helps; nobody retries it
     [failed] = [event for event in red.all_events if event.is_step_failure]
     told = failed.step_failure_data.error

@@ -39,6 +39,7 @@ def test_dagster_accepts_its_configuration(layout: places.Layout, settings: Sett
     found, _ = dagster_instance_config(str(layout.dagster_home))
     assert found["run_retries"] == {"enabled": True, "max_retries": 2, "retry_on_asset_or_op_failure": False}
     assert found["run_monitoring"]["free_slots_after_run_end_seconds"] == 60
+    assert found["run_monitoring"]["max_runtime_seconds"] == settings.dagster.max_run_seconds
     assert found["telemetry"] == {"enabled": False}
 
 

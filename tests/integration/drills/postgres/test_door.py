@@ -36,7 +36,6 @@ def test_two_ways_a_day_and_another_one_the_next(shop: Source) -> None:
     rows = shop.execute("select id::text, way, ok, run_id from system.restore_drills order by started_at")
     assert [tuple(row) for row in rows] == [(each.id, each.way, each.ok, "a-run") for each in (exact, other)]
     assert not (shop.settings.home / "drill-postgres").exists()
-    if other.ok:
-        assert (
-            plan.due("postgres", {each.way: each.finished_at for each in (exact, other)})[1].name != other.way
-        )
+    assert other.ok, other.problems
+    walked = {each.way: plan.Walked(each.finished_at, each.ok) for each in (exact, other)}
+    assert [each.name == other.way for each in plan.due("postgres", walked)] == [False, False]
