@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
 from collections.abc import Iterator
 
+from bilten_orchestration.overdue import overdue
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
@@ -30,27 +30,15 @@ def connected(
     with (
         translated(doing),
         postgres.connect(quick, role, application_name="bilten serve", autocommit=True) as connection,
+        # a descriptor of our own: libpq closes its one when the connection breaks, and it may be used anew
+        socket.socket(fileno=os.dup(connection.fileno())) as shared,
+        overdue(seconds, lambda: _shut(shared)),
     ):
-        timer = threading.Timer(seconds, _shut, (os.dup(connection.fileno()),))
-        timer.daemon = True
-        timer.start()
-        try:
-            connection.execute("set default_transaction_read_only = on")
-            connection.execute(f"set statement_timeout = {int(seconds * 1000)}")
-            yield connection
-        finally:
-            _cancel(timer)
+        connection.execute("set default_transaction_read_only = on")
+        connection.execute(f"set statement_timeout = {int(seconds * 1000)}")
+        yield connection
 
 
-def _cancel(timer: threading.Timer) -> None:
-    timer.cancel()
-    timer.join()
-    (descriptor,) = timer.args
-    with contextlib.suppress(OSError):
-        os.close(descriptor)
-
-
-def _shut(descriptor: int) -> None:
-    # the duplicate is of the same connection: shutting it ends the waiting in libpq
-    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as shared:
+def _shut(shared: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is gone already
         shared.shutdown(socket.SHUT_RDWR)
