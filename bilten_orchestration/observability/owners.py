@@ -49,7 +49,7 @@ class Owners:
             try:
                 self.refresh()
                 told = False
-            except StoreUnavailable as error:
+            except (StoreUnavailable, OSError) as error:  # or a disk that is full
                 if not told:  # that it is dead is an incident of its own
                     self._progress(str(error))
                 told = True
