@@ -2,11 +2,12 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from bilten_orchestration import face
+from bilten_orchestration.backups import recency as recencies
 from bilten_orchestration.backups.assets import COPY_COMMAND, copies, key
 from bilten_orchestration.backups.plan import PLANNED, Planned
 from bilten_orchestration.stores.resources import Platform
@@ -19,8 +20,8 @@ def _listed_and_recent(planned: Planned) -> dg.AssetChecksDefinition:
         asset=key(planned.store, planned.kind),
         name="listed_and_recent",
         description=(
-            f"The repository lists a backup ({' or '.join(kinds)}) of the last {_hours(planned.within)}, and"
-            " nothing in it was altered."
+            f"The repository lists a backup ({' or '.join(kinds)}) of the last"
+            f" {recencies.hours(planned.within)}, and nothing in it was altered."
         ),
     )
     def check(
@@ -31,29 +32,23 @@ def _listed_and_recent(planned: Planned) -> dg.AssetChecksDefinition:
 
         with face.step(context), Opened.of(platform.settings, new=False) as opened:
             found = catalogue.read(opened.repository, opened.ring, planned.store)
-        manifests = [backup.manifest for backup in found.backups if backup.manifest.kind in kinds]
-        newest = max((manifest.started_at for manifest in manifests), default=None)
-        age = None if newest is None else datetime.now(UTC) - newest
+        recency = recencies.judge(found, planned, datetime.now(UTC))
         said = [str(problem) for problem in found.problems[: face.TOLD_PROBLEMS]]
-        if age is None:
-            said.append(f"there is no such backup; next: {planned.command}")
-        elif age > planned.within:
-            said.append(f"the newest began {_hours(age)} ago, expected within {_hours(planned.within)}")
+        if recency.said:
+            said.append(recency.said)
         return dg.AssetCheckResult(
             passed=not said,
             description="\n".join(said) or None,
             metadata={
-                "backups": len(manifests),
+                "backups": recency.backups,
                 "problems": len(found.problems),
-                **({} if age is None else {"age_hours": round(age.total_seconds() / 3600, 2)}),
+                **(
+                    {} if recency.age is None else {"age_hours": round(recency.age.total_seconds() / 3600, 2)}
+                ),
             },
         )
 
     return check
-
-
-def _hours(span: timedelta) -> str:
-    return f"{span.total_seconds() / 3600:.0f} hours"
 
 
 LISTED = {(planned.store, planned.kind): _listed_and_recent(planned) for planned in PLANNED}

@@ -30,6 +30,8 @@ DOMAINS = (
     "drill",
     "recover",
     "queries",
+    "alerts",
+    "health",
 )
 
 

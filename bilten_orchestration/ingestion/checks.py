@@ -2,16 +2,12 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from datetime import UTC, datetime
-
 import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import CONTROLS
+from bilten_orchestration.ingestion.lag import FAIL_SECONDS, WARN_SECONDS
 from bilten_orchestration.stores.resources import Platform
-
-WARN_SECONDS = 3600
-FAIL_SECONDS = 6 * 3600
 
 
 @dg.asset_check(
@@ -25,20 +21,19 @@ FAIL_SECONDS = 6 * 3600
 def sync_lag(
     context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.AssetCheckResult:
+    from bilten_orchestration.ingestion import lag as lags
+
     with face.step(context), platform.postgres("sync lag") as connection:
-        row = connection.execute(
-            "select batch, applying_batch, as_of from system.sync_state where consumer = 'clickhouse'"
-        ).fetchone()
-    if row is None or row[2] is None:
+        found = lags.read(connection, "clickhouse")
+    if found.seconds is None or found.as_of is None:
         return dg.AssetCheckResult(
             passed=False, description="No sync has run yet. Next: bilten sync", metadata={"batch": 0}
         )
-    batch, applying, as_of = row
-    lag = (datetime.now(UTC) - as_of).total_seconds()
-    metadata = {
-        "lag_seconds": round(lag, 1),
-        "batch": int(batch),
-        "as_of": dg.MetadataValue.timestamp(as_of),
+    lag, applying = found.seconds, found.applying
+    metadata: dict[str, dg.MetadataValue] = {
+        "lag_seconds": dg.MetadataValue.float(round(lag, 1)),
+        "batch": dg.MetadataValue.int(found.batch),
+        "as_of": dg.MetadataValue.timestamp(found.as_of),
     }
     if lag > WARN_SECONDS:
         return dg.AssetCheckResult(

@@ -51,7 +51,22 @@ def of_stores(settings: Settings) -> dict[str, str]:
 
 def of_servers(settings: Settings) -> dict[str, str]:
     """The stores, and Dagster as people reach it."""
-    return {**of_stores(settings), "dagster": ui(settings)}
+    return {**of_stores(settings), "dagster": ui(settings), "watchdog": watchdog(settings)}
+
+
+def watchdog(settings: Settings) -> str:
+    """Where people and machines find the watchdog."""
+    serve = settings.serve
+    if serve.url:
+        return serve.url.rstrip("/")
+    host = socket.gethostname() if serve.host in EVERYWHERE else serve.host
+    return f"http://{_authority(host, serve.port)}"
+
+
+def watchdog_here(settings: Settings) -> str:
+    """The same for our own requests, on this machine."""
+    host = EVERYWHERE.get(settings.serve.host, settings.serve.host)
+    return f"http://{_authority(host, settings.serve.port)}"
 
 
 def _authority(host: str, port: int) -> str:

@@ -23,6 +23,7 @@ PORT_VARIABLES = {
     "opensearch": "BILTEN_OPENSEARCH__URL",
     "dagster-webserver": "BILTEN_DAGSTER__PORT",
     "dagster-code": "BILTEN_DAGSTER__CODE_SERVER_PORT",
+    "watchdog": "BILTEN_SERVE__PORT",
 }
 
 
@@ -74,7 +75,7 @@ def choose(outside: Settings, recorded: Mapping[str, str], running: Mapping[str,
     variables = {
         name: recorded.get(name) or stack_env.generate(name)
         for name in stack_env.SECRETS
-        if any(name.startswith(f"BILTEN_{store.upper()}__") for store in stores)
+        if any(name.startswith(f"BILTEN_{store.upper()}__") for store in (*stores, "serve"))
     }
     notes: list[str] = []
     problems: list[Problem] = []
@@ -142,6 +143,7 @@ def _endpoints(outside: Settings, stores: tuple[Store, ...]) -> list[Endpoint]:
         *(every[store] for store in stores),
         Endpoint("dagster-webserver", dagster.port, dagster.host),
         Endpoint("dagster-code", dagster.code_server_port),
+        Endpoint("watchdog", outside.serve.port, outside.serve.host),
     ]
 
 

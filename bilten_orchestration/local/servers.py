@@ -31,6 +31,7 @@ from bilten_orchestration.local import (
     redis,
     stack_env,
     wal_stream,
+    watchdog,
 )
 from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.opensearch import server as opensearch
@@ -100,9 +101,11 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
     some_outside = len(stores) < len(endpoints.wanted(outside))
     services = dagster_services.programs(layout, settings, outside=some_outside)
     programs += services
-    # it waits for the schema: `up` starts it behind the migrations
-    later = [wal_stream.program(layout, settings, outside=some_outside)]
-    supervisor.apply([*programs, *(later if "postgres" in stores else [])])
+    # they wait for the schema: `up` starts them behind the migrations
+    later = [watchdog.program(layout, settings, outside=some_outside)]
+    if "postgres" in stores:
+        later.append(wal_stream.program(layout, settings, outside=some_outside))
+    supervisor.apply([*programs, *later])
     for store in stores:
         supervisor.start(PROGRAM_OF[store])
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from bilten_orchestration.errors import BiltenError, Problem
-from bilten_orchestration.local import addresses, endpoints, processes, servers, stack_env, wal_stream
+from bilten_orchestration.local import (
+    addresses,
+    endpoints,
+    processes,
+    servers,
+    stack_env,
+    wal_stream,
+    watchdog,
+)
 from bilten_orchestration.local.layout import layout
 from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.supervision import State, Supervisor
@@ -60,6 +68,7 @@ def status() -> StackStatus:
     checks |= {name: partial(check) for name, check in servers.dagster_checks(settings).items()}
     if "postgres" in own:
         checks[wal_stream.NAME] = partial(wal_stream.check, settings)
+    checks[watchdog.NAME] = partial(watchdog.check, settings)
 
     problems: list[Problem] = []
 

@@ -31,6 +31,7 @@ from bilten_orchestration.local import (
     runs,
     servers,
     wal_stream,
+    watchdog,
 )
 from bilten_orchestration.local.layout import Layout, layout
 from bilten_orchestration.local.supervision import Supervisor
@@ -101,7 +102,8 @@ def up(
     servers_up = course.running
     return UpReport(
         ui=addresses.ui(servers_up.settings),
-        ports={program.name: program.port for program in servers_up.programs if program.port},
+        ports={program.name: program.port for program in servers_up.programs if program.port}
+        | ({watchdog.NAME: servers_up.settings.serve.port} if servers_up.programs else {}),
         addresses=addresses.of_servers(servers_up.settings) if servers_up.programs else {},
         credentials=str(places.stack_env),
         backup_keys=str(key_file(servers_up.settings)),
@@ -171,6 +173,7 @@ class _Course:
         outcome = phases.migrate(settings, self._engine)
         if "postgres" in endpoints.embedded(self._given):
             wal_stream.start(self._supervisor, settings)
+        watchdog.start(self._supervisor, settings)
         return outcome
 
     def _detail(self, text: str) -> None:

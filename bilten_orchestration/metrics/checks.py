@@ -4,20 +4,19 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.metrics import days as day_rules
-from bilten_orchestration.metrics import verdicts
+from bilten_orchestration.metrics import freshness as freshness_rules
 from bilten_orchestration.metrics.manifest import Mart
 from bilten_orchestration.stores.resources import Platform
 
 MART = "fct_event_sales_daily"
 FRESH = "newest_closed_day_is_final"
 RECONCILES = "published_days_equal_postgres"
-FINAL_TAKES = timedelta(hours=2)  # from 12:00, when a day is over everywhere, until its final build has ended
 
 
 def key(mart: str) -> dg.AssetKey:
@@ -91,31 +90,24 @@ def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.AssetCheckResult]:
         now = datetime.now(UTC)
-        due = day_rules.newest_over(now - FINAL_TAKES)
         names = sorted(found.asset_key.path[-1] for found in context.selected_asset_check_keys)
         with face.step(context), platform.clickhouse() as client:
-            states = {state.mart: state for state in verdicts.mart_days(client, names, days=[due])}
-        for name in names:
-            state = states.get(name)
-            passed = state is not None and state.is_final and state.verdict != "refused"
-            shown = (
-                "never built"
-                if state is None
-                else f"{state.verdict}, {'final' if state.is_final else 'provisional'}"
-            )
+            judged = freshness_rules.judge(client, names, now)
+        for found in judged:
             yield dg.AssetCheckResult(
-                passed=passed,
-                asset_key=key(name),
+                passed=found.fresh,
+                asset_key=key(found.mart),
                 check_name=FRESH,
                 description=None
-                if passed
-                else f"{due} of {name} is due and is {shown}."
-                f" Next: bilten metrics build --from {due} --to {due}",
+                if found.fresh
+                else f"{found.due} of {found.mart} is due and is {found.shown}. Next: {found.by_hand}",
                 metadata={
-                    "due_day": str(due),
-                    "state": shown,
-                    "hours_since_closed": round((now - day_rules.over_at(due)).total_seconds() / 3600, 1),
-                    **({"as_of": dg.MetadataValue.timestamp(state.as_of)} if state else {}),
+                    "due_day": str(found.due),
+                    "state": found.shown,
+                    "hours_since_closed": round(
+                        (now - day_rules.over_at(found.due)).total_seconds() / 3600, 1
+                    ),
+                    **({"as_of": dg.MetadataValue.timestamp(found.state.as_of)} if found.state else {}),
                 },
             )
 

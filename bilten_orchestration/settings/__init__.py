@@ -16,6 +16,7 @@ from bilten_orchestration.settings.dagster import DagsterSettings
 from bilten_orchestration.settings.drills import DrillSettings
 from bilten_orchestration.settings.ingestion import IngestionSettings
 from bilten_orchestration.settings.metrics import MetricsSettings
+from bilten_orchestration.settings.observability import AlertSettings, ServeSettings
 from bilten_orchestration.settings.partitions import PartitionSettings
 from bilten_orchestration.settings.queries import QuerySettings
 from bilten_orchestration.settings.recovery import RecoverySettings
@@ -33,6 +34,7 @@ __all__ = [
     "ADDRESSES",
     "CHECKOUT",
     "PREFIX",
+    "AlertSettings",
     "BackupSettings",
     "ClickHouseSettings",
     "DagsterSettings",
@@ -47,5 +49,6 @@ __all__ = [
     "RecoverySettings",
     "RedisSettings",
     "Section",
+    "ServeSettings",
     "Settings",
 ]

@@ -15,6 +15,7 @@ from bilten_orchestration.settings.dagster import DagsterSettings
 from bilten_orchestration.settings.drills import DrillSettings
 from bilten_orchestration.settings.ingestion import IngestionSettings
 from bilten_orchestration.settings.metrics import MetricsSettings
+from bilten_orchestration.settings.observability import AlertSettings, ServeSettings
 from bilten_orchestration.settings.partitions import PartitionSettings
 from bilten_orchestration.settings.queries import QuerySettings
 from bilten_orchestration.settings.recovery import RecoverySettings
@@ -70,6 +71,8 @@ class Settings(BaseSettings):
     recovery: RecoverySettings = Field(default_factory=RecoverySettings)
     partitions: PartitionSettings = Field(default_factory=PartitionSettings)
     queries: QuerySettings = Field(default_factory=QuerySettings)
+    alerts: AlertSettings = Field(default_factory=AlertSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings)
 
     @classmethod
     def settings_customise_sources(

@@ -409,6 +409,7 @@ comment on column system.search_dead_letters.resolved_at is 'When it went throug
 create table system.incidents (
     id uuid primary key default gen_random_uuid(),
     incident_key text not null,
+    kind text not null,
     severity text not null check (severity in ('info', 'warning', 'critical')),
     title text not null,
     detail jsonb not null default '{}',
@@ -419,12 +420,14 @@ create table system.incidents (
     notified_at timestamptz
 );
 create unique index incidents_one_open on system.incidents (incident_key) where resolved_at is null;
+create index incidents_resolved on system.incidents (resolved_at);
 comment on table system.incidents is 'One row per incident, from opening to recovery';
 comment on column system.incidents.id is 'Incident id';
 comment on column system.incidents.incident_key is 'Stable key: at most one open incident each';
-comment on column system.incidents.severity is 'info, warning or critical';
+comment on column system.incidents.kind is 'What kind of trouble; docs/operations.md has a section for each';
+comment on column system.incidents.severity is 'The highest there was: info, warning or critical';
 comment on column system.incidents.title is 'What broke';
-comment on column system.incidents.detail is 'Expected, found, links, next step';
+comment on column system.incidents.detail is 'Expected, found, link, next step: the incident as the watchdog keeps it on its disk';
 comment on column system.incidents.owner is 'Who is told';
 comment on column system.incidents.opened_at is 'Since when (UTC)';
 comment on column system.incidents.worsened_at is 'When it last changed for the worse (UTC)';

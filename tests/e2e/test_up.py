@@ -41,6 +41,7 @@ PROGRAMS = {
     "dagster-webserver",
     "dagster-daemon",
     "wal",
+    "watchdog",
 }
 
 
@@ -81,7 +82,7 @@ class Stack:
     def secrets(self) -> list[str]:
         lines = (self.home / "stack.env").read_text().splitlines()
         pairs = [line.split("=", 1) for line in lines if "=" in line]
-        return [value for name, value in pairs if name.endswith(("PASSWORD", "KEY", "KEY_ID"))]
+        return [value for name, value in pairs if name.endswith(("PASSWORD", "KEY", "KEY_ID", "TOKEN"))]
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_second_up_is_fast_and_changes_nothing(running: Stack) -> None:
 
 def test_no_secret_is_in_a_log_a_configuration_or_an_argument(running: Stack) -> None:
     secrets = running.secrets()
-    assert len(secrets) == 10
+    assert len(secrets) == 11
     readable = [
         path.read_text(errors="replace")
         for pattern in ("logs/*", "supervisord.conf", "dagster/*.yaml")
@@ -373,7 +374,7 @@ def test_a_whole_outside_deployment_by_settings_alone(empty_settings: Settings, 
             "correct BILTEN_REDIS__HOST"
         ]
         report = other.up(**given)
-        assert set(report["ports"]) == {"dagster-code", "dagster-webserver"}
+        assert set(report["ports"]) == {"dagster-code", "dagster-webserver", "watchdog"}
         assert report["addresses"]["postgres"] == f"127.0.0.1:{empty_settings.postgres.port}"
         secret = empty_settings.postgres.password.get_secret_value()
         assert secret not in (other.home / "stack.env").read_text()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bilten_orchestration.partitions.premake import ensure_months
 from psycopg import sql
 
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.observability.queries import collect as module
 from bilten_orchestration.observability.queries.collect import LOCK, LookReport, collect
+from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.settings import QuerySettings, Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock

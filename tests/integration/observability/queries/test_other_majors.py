@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from bilten_orchestration.partitions.premake import ensure_months
 
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.observability.queries.advice import advise
 from bilten_orchestration.observability.queries.collect import collect
+from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.settings import QuerySettings, Settings
 from bilten_orchestration.stores import postgres
 from tests import other_postgres, stack

@@ -1,0 +1,60 @@
+"""`bilten health`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from bilten_orchestration.cli import output
+
+
+def register(app: typer.Typer) -> None:
+    app.command("health")(health)
+
+
+def health(as_json: output.Json = False) -> None:
+    """Every store and every promise, as the watchdog knows them. Exits 1 when something is wrong, or nobody
+    knows; 3 when the watchdog does not answer."""
+    with output.errors("health", as_json=as_json):
+        from bilten_orchestration.errors import Problem
+        from bilten_orchestration.observability.asked import asked
+        from bilten_orchestration.settings.loading import load_settings
+
+        found = asked(load_settings())
+        problems = [
+            Problem(each["what"], each["expected"], each["found"], each["next"])
+            for each in found["incidents"] or ()
+        ]
+        problems += [
+            Problem(
+                f"{each['name']} is {each['status']}",
+                expected="ok",
+                found=each["detail"] or "nothing",
+                next="bilten alerts list",
+            )
+            for each in found["components"]
+            if each["status"] in ("down", "unknown")
+        ]
+        if broken := [each["name"] for each in found["promises"] if each["status"] != "kept"]:
+            problems.append(
+                Problem(
+                    f"{len(broken)} promises are not kept, or nobody knows",
+                    expected="every promise kept",
+                    found=", ".join(broken),
+                    next="docs/operations.md says of each what to do",
+                )
+            )
+        output.finish("health", found, as_json=as_json, problems=problems, human=lambda: _show(found))
+
+
+def _show(found: dict[str, Any]) -> None:
+    print(f"{found['status'].upper()} at {found['at'][:19].replace('T', ' ')} UTC\n")
+    for each in found["components"]:
+        print(f"{each['name']:<28} {each['status']:<8} {each['detail'] or ''}"[:100].rstrip())
+    print()
+    for each in found["promises"]:
+        value = "" if each["value"] is None else f"{each['value']:,.6g}"
+        bound = "at least" if each["least"] else "at most"
+        promised = f"{bound} {each['limit']:,.6g} {each['unit']}"
+        print(f"{each['name']:<44} {each['status']:<8} {value:>10}  {promised}")

@@ -1,0 +1,132 @@
+"""The HTTP face of the watchdog: health for machines, /metrics, and a page for people.
+
+Every answer is made from memory, so that none waits for a store. On this machine's own address numbers are
+for everybody and details for who has the token; bound to any other address everything but /health/live and
+/health/ready wants the token. The Host header is checked on a loopback address: a web page elsewhere must not
+read it through a name that points here.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from bilten_orchestration.local import addresses
+from bilten_orchestration.observability import exposition, health, openapi, page
+from bilten_orchestration.observability.documents import Refusal
+from bilten_orchestration.settings.observability import LOOPBACK
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from bilten_orchestration.observability.watchdog import Watchdog
+
+OPEN = ("/health/live", "/health/ready")
+_ALONE = "default-src 'none'; style-src 'unsafe-inline'"
+_NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def application(watchdog: Watchdog) -> Starlette:
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.responses import Response as Answer
+    from starlette.routing import Route
+
+    serve = watchdog.settings.serve
+    token = serve.token.get_secret_value()
+    local = serve.host in LOOPBACK
+    collector = exposition.Collector(watchdog)
+
+    def authorized(request: Request) -> bool:
+        given = request.headers.get("authorization", "")
+        scheme, _, value = given.partition(" ")
+        return (
+            bool(token) and scheme.lower() == "bearer" and hmac.compare_digest(value.encode(), token.encode())
+        )
+
+    def answer(document: BaseModel, code: int = 200, **headers: str) -> Response:
+        return Answer(
+            document.model_dump_json(exclude_none=False),
+            code,
+            media_type="application/json",
+            headers={**_NO_STORE, **headers},
+        )
+
+    def guarded(path: str, make: Callable[[Request], Response]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            if not local and path not in OPEN and not authorized(request):
+                refused = Refusal(error="this wants the token: Authorization: Bearer <BILTEN_SERVE__TOKEN>")
+                return answer(refused, 401, **{"WWW-Authenticate": "Bearer"})
+            return make(request)
+
+        return Route(path, endpoint, methods=["GET"])
+
+    def live(_: Request) -> Response:
+        found = health.live(watchdog)
+        return answer(found, 200 if found.status == "pass" else 503)
+
+    def ready(_: Request) -> Response:
+        found = health.ready(watchdog)
+        return answer(found, 200 if found.status == "pass" else 503)
+
+    def whole(request: Request) -> Response:
+        found = health.health(watchdog, details=authorized(request))
+        return answer(found, 503 if found.status == "fail" else 200)
+
+    def metrics(_: Request) -> Response:
+        return Answer(
+            exposition.render(collector),
+            headers={**_NO_STORE, "Content-Type": exposition.CONTENT_TYPE},
+        )
+
+    def status(request: Request) -> Response:
+        found = health.health(watchdog, details=authorized(request))
+        return Answer(
+            page.render(found, addresses.ui(watchdog.settings)),
+            media_type="text/html",
+            headers={**_NO_STORE, "Content-Security-Policy": _ALONE},
+        )
+
+    def described(_: Request) -> Response:
+        return Answer(openapi.document(), media_type="application/json", headers=_NO_STORE)
+
+    def documented(_: Request) -> Response:
+        return Answer(
+            openapi.page(),
+            media_type="text/html",
+            headers={**_NO_STORE, "Content-Security-Policy": _ALONE},
+        )
+
+    def refused(code: int, said: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+        async def handle(_: Request, __: Exception) -> Response:
+            return answer(Refusal(error=said), code)
+
+        return handle
+
+    return Starlette(
+        routes=[
+            guarded("/", status),
+            guarded("/health/live", live),
+            guarded("/health/ready", ready),
+            guarded("/health", whole),
+            guarded("/metrics", metrics),
+            guarded("/openapi.json", described),
+            guarded("/docs", documented),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
+        ]
+        if local and serve.url is None
+        else [],
+        exception_handlers={
+            404: refused(404, "there is no such page; /docs names all of them"),
+            405: refused(405, "this is only read: GET"),
+            500: refused(500, "a defect: bilten logs watchdog"),
+        },
+    )

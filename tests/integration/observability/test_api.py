@@ -1,0 +1,279 @@
+"""The HTTP face: codes, schema, token, and an answer within a second whatever the stores do."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psutil
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from bilten_orchestration.errors import Problem, SettingsError
+from bilten_orchestration.local import ports
+from bilten_orchestration.observability import watchdog as watchdogs
+from bilten_orchestration.observability.api import application
+from bilten_orchestration.observability.sources import stores
+from bilten_orchestration.observability.watchdog import Watchdog
+from bilten_orchestration.settings import (
+    ClickHouseSettings,
+    DagsterSettings,
+    ObjectStoreSettings,
+    OpenSearchSettings,
+    PostgresSettings,
+    RedisSettings,
+    ServeSettings,
+    Settings,
+)
+from tests.integration.observability.conftest import Told, Watched, alerting, trouble
+from tests.integration.observability.receivers import wait_until
+
+TOKEN = "token-of-the-tests-0123456789"
+
+
+class Client:
+    def __init__(self, port: int) -> None:
+        self._base = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, token: str = "", **headers: str) -> tuple[int, Any]:
+        given = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+        request = urllib.request.Request(self._base + path, headers=given)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                code, body, kind = answer.status, answer.read(), answer.headers["Content-Type"]
+        except urllib.error.HTTPError as error:
+            code, body, kind = error.code, error.read(), error.headers["Content-Type"]
+        return code, json.loads(body) if kind == "application/json" else body.decode()
+
+
+@contextmanager
+def served(running: Watchdog) -> Iterator[Client]:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(application(running), log_config=None, lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        wait_until("it listens", lambda: server.started)
+        yield Client(listening.getsockname()[1])
+        server.should_exit = True
+        thread.join()
+
+
+def serving(home: Path, **given: Any) -> Settings:
+    serve = ServeSettings(token=SecretStr(TOKEN), **given)
+    return alerting(home).model_copy(update={"serve": serve})
+
+
+def valid(client: Client, model: str, document: Any) -> None:
+    _, described = client.get("/openapi.json")
+    jsonschema.validate(
+        document, {"$ref": f"#/components/schemas/{model}", "components": described["components"]}
+    )
+
+
+def test_details_and_incidents_are_for_the_token(tmp_path: Path, quick: Watched) -> None:
+    problem = Problem("host db-1 is away", "an answer", "password=hunter22", "bilten status")
+    source = Told("store/postgres", findings=[trouble(problem=problem)])
+    with quick(serving(tmp_path), [source]) as running, served(running) as client:
+        wait_until("it is open", lambda: running.open)
+        code, short = client.get("/health")
+        assert code == 503 and short["status"] == "fail"
+        assert short["incidents"] is None and "db-1" not in json.dumps(short)
+        assert short["counts"] == {"info": 0, "warning": 0, "critical": 1, "undelivered": 0}
+        code, wrong = client.get("/health", token="wrong")
+        assert wrong["incidents"] is None
+        code, whole = client.get("/health", token=TOKEN)
+        assert [each["what"] for each in whole["incidents"]] == ["host db-1 is away"]
+        assert "hunter22" not in json.dumps(whole)
+        for document in (short, whole):
+            valid(client, "Health", document)
+
+
+def test_live_and_ready(tmp_path: Path, quick: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Told("store/postgres")
+    with quick(serving(tmp_path), [source]) as running, served(running) as client:
+        wait_until("it has judged", lambda: running.alive and client.get("/health/ready")[0] == 200)
+        code, live = client.get("/health/live")
+        assert (code, live["status"]) == (200, "pass")
+        valid(client, "Live", live)
+        assert client.get("/health")[0] == 200
+        source.findings = [trouble()]
+        wait_until("not ready", lambda: client.get("/health/ready")[0] == 503)
+        _, ready = client.get("/health/ready")
+        assert ready == {"status": "fail", "waiting_for": ["postgres"]}
+        valid(client, "Ready", ready)
+        assert client.get("/health/live")[0] == 200
+        # a judge that does not come to its end
+        monkeypatch.setattr(watchdogs, "SILENCE_SECONDS", 0.0)
+        assert client.get("/health/live")[0] == 503
+
+
+def test_bound_wider_everything_wants_the_token(tmp_path: Path, quick: Watched) -> None:
+    settings = serving(tmp_path, host="0.0.0.0")
+    with quick(settings, [Told()]) as running, served(running) as client:
+        wait_until("it has judged", lambda: running.alive)
+        for path in ("/", "/health", "/metrics", "/openapi.json", "/docs"):
+            code, document = client.get(path)
+            assert code == 401, path
+            assert TOKEN not in json.dumps(document)
+            assert client.get(path, token=TOKEN)[0] == 200
+        assert client.get("/health/live")[0] == 200
+        assert client.get("/health/ready")[0] == 200
+
+
+def test_a_wide_address_without_a_token_is_refused() -> None:
+    with pytest.raises(ValueError, match="TOKEN must have 16"):
+        ServeSettings(host="0.0.0.0")
+
+
+def test_wrong_requests_get_right_codes(tmp_path: Path, quick: Watched) -> None:
+    with quick(serving(tmp_path), [Told()]) as running, served(running) as client:
+        assert client.get("/nothing")[0] == 404
+        assert client.get("/health", Host="evil.example.org")[0] == 400
+        code, page = client.get("/docs")
+        assert code == 200 and "/health/ready" in page and "<script" not in page
+
+
+def test_the_page_for_people_stands_alone(tmp_path: Path, quick: Watched) -> None:
+    problem = Problem("<b>db-1</b> is away", "an answer", "none", "bilten status")
+    with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble(problem=problem)])]) as running:
+        wait_until("it is open", lambda: running.open)
+        with served(running) as client:
+            code, short = client.get("/")
+            assert code == 200 and "Something is broken" in short and "db-1" not in short
+            code, whole = client.get("/", token=TOKEN)
+            assert "&lt;b&gt;db-1&lt;/b&gt; is away" in whole and "bilten status" in whole
+    for page in (short, whole):
+        assert "<script" not in page
+        assert re.findall(r'(?:src|href)="(?!/)([^"]*)"', page) == ["http://127.0.0.1:3000"]  # Dagster alone
+
+
+def test_metrics_are_what_prometheus_reads(tmp_path: Path, quick: Watched) -> None:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble()])]) as running:
+        wait_until("it is open", lambda: running.open)
+        with served(running) as client:
+            _, text = client.get("/metrics")
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert found["bilten_store_up", (("store", "postgres"),)] == 0
+    assert found["bilten_incidents_open", (("severity", "critical"),)] == 1
+    assert found["bilten_source_known", (("source", "store/postgres"),)] == 1
+    assert all(re.fullmatch(r"bilten_[a-z_]+", name) for name, _ in found)
+
+
+@contextmanager
+def _silent() -> Iterator[int]:
+    """Takes connections and says nothing: what a hanging server does."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+        yield server.getsockname()[1]
+
+
+@contextmanager
+def _refused() -> Iterator[int]:
+    yield ports.any_free()
+
+
+@contextmanager
+def _slow() -> Iterator[int]:
+    """Sends a byte now and then, which keeps time limits of single reads from passing."""
+    stop = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection:
+            while not stop.wait(0.2):
+                try:
+                    connection.sendall(b" ")
+                except OSError:
+                    return
+
+    def accept() -> None:
+        while not stop.is_set():
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=drip, args=(connection,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1]
+        stop.set()
+
+
+def _all_at(home: Path, port: int) -> Settings:
+    return serving(home, probe_interval_seconds=1, probe_seconds=1).model_copy(
+        update={
+            "postgres": PostgresSettings(host="127.0.0.1", port=port),
+            "clickhouse": ClickHouseSettings(host="127.0.0.1", port=port),
+            "redis": RedisSettings(host="127.0.0.1", port=port),
+            "object_store": ObjectStoreSettings(
+                endpoint_url=f"http://127.0.0.1:{port}",
+                access_key_id=SecretStr("testaccesskey"),
+                secret_access_key=SecretStr("testsecretkey"),
+            ),
+            "opensearch": OpenSearchSettings(enabled=True, url=f"http://127.0.0.1:{port}"),
+            "dagster": DagsterSettings(port=port),
+        }
+    )
+
+
+@pytest.mark.parametrize("how", [_silent, _refused, _slow], ids=["hung", "refused", "slow"])
+def test_answers_within_a_second_while_every_store_is_away(
+    tmp_path: Path, quick: Watched, how: Callable[[], Any]
+) -> None:
+    with how() as port:
+        settings = _all_at(tmp_path, port)
+        sources = stores.sources(settings)
+        assert len(sources) == 6
+        with quick(settings, sources) as running, served(running) as client:
+            wait_until("each is known to be down", lambda: len(running.open) == 6)
+            for path in ("/", "/health", "/health/live", "/health/ready", "/metrics"):
+                fastest = min(_seconds(client, path) for _ in range(3))  # of a loaded machine
+                assert fastest < 1, path
+            code, document = client.get("/health", token=TOKEN)
+            assert code == 503
+            assert {each["status"] for each in document["components"]} == {"down"}
+            assert client.get("/health/live")[0] == 200
+            assert TOKEN not in json.dumps(document)
+            assert "testsecretkey" not in json.dumps(document)
+
+
+def _seconds(client: Client, path: str) -> float:
+    began = time.monotonic()
+    client.get(path)
+    return time.monotonic() - began
+
+
+@pytest.mark.faults
+def test_10_000_scrapes_take_no_memory(tmp_path: Path, quick: Watched) -> None:
+    with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble()])]) as running:
+        wait_until("it is open", lambda: running.open)
+        with served(running) as client:
+            for _ in range(1000):
+                client.get("/metrics")
+            before = psutil.Process().memory_info().rss
+            for _ in range(10_000):
+                assert client.get("/metrics")[0] == 200
+            grown = psutil.Process().memory_info().rss - before
+    assert grown < 8 << 20, f"{grown:,} bytes more"
+
+
+def test_receivers_that_are_none_are_refused_before_anything_starts(tmp_path: Path, quick: Watched) -> None:
+    with pytest.raises(SettingsError), quick(alerting(tmp_path, "nothing://x"), [Told()]):
+        pass

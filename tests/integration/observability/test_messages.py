@@ -1,0 +1,226 @@
+"""From a finding to a mail server and a webhook, over real sockets."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from bilten_orchestration.errors import Problem
+from bilten_orchestration.observability import listing
+from bilten_orchestration.observability.delivery import Postman
+from bilten_orchestration.observability.finding import KINDS
+from bilten_orchestration.observability.ledger import Ledger, Message
+from bilten_orchestration.observability.watchdog import Watchdog
+from bilten_orchestration.settings import PostgresSettings
+from tests.integration.observability.conftest import Told, Watched, alerting, trouble
+from tests.integration.observability.receivers import MailServer, Webhook, wait_until
+
+ALWAYS = datetime.fromtimestamp(0, UTC)
+
+
+def judged_again(running: Watchdog) -> None:
+    """Two judgements from now: the second began after this call."""
+    for _ in range(2):
+        before = running.judged_at
+        wait_until("judged again", lambda: running.judged_at != before)  # noqa: B023 waited for at once
+
+
+def test_one_message_when_it_opens_when_it_worsens_and_when_it_recovers(
+    tmp_path: Path, mails: MailServer, hook: Webhook, quick: Watched
+) -> None:
+    source = Told(findings=[trouble(severity="warning", link="http://dagster/runs/1")])
+    settings = alerting(tmp_path, mails.url, hook.url)
+    with quick(settings, [source]) as running:
+        wait_until("it opened", lambda: len(mails.mails) == 1 and len(hook.posts) == 1)
+        judged_again(running)
+        source.findings = [trouble(severity="critical")]
+        wait_until("it worsened", lambda: len(mails.mails) == 2 and len(hook.posts) == 2)
+        source.findings = [trouble(severity="warning")]  # better is no news
+        judged_again(running)
+        source.findings = []
+        wait_until("it recovered", lambda: len(mails.mails) == 3 and len(hook.posts) == 3)
+    assert [re.sub(r"^\[Bilten test\] ", "", subject) for subject in mails.subjects()] == [
+        "WARNING PostgreSQL does not answer",
+        "CRITICAL WORSE: PostgreSQL does not answer",
+        "OK RECOVERED: PostgreSQL does not answer",
+    ]
+    assert [post["title"] for post in hook.posts] == mails.subjects()
+    assert [post["type"] for post in hook.posts] == ["warning", "failure", "success"]
+    body = mails.mails[0].body
+    for line in (
+        "expected: an answer",
+        "found:    none",
+        "next:     bilten status",
+        "more:     docs/operations.md#store-down",
+        "run:      http://dagster/runs/1",
+        "owner:    team:data-platform",
+    ):
+        assert line in body, body
+    assert re.search(r"since:    \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", body)
+
+
+def test_a_message_for_every_kind(tmp_path: Path, mails: MailServer, quick: Watched) -> None:
+    findings = [trouble(f"{kind}/x", kind=kind) for kind in KINDS]
+    with quick(alerting(tmp_path, mails.url, burst=100), [Told(findings=findings)]):
+        wait_until("all of them", lambda: len(mails.mails) == len(KINDS))
+    for kind, mail in zip(KINDS, mails.mails, strict=True):
+        assert f"docs/operations.md#{kind}" in mail.body
+
+
+def test_a_flood_of_500_failures_is_one_summary_and_so_is_their_recovery(
+    tmp_path: Path, mails: MailServer, quick: Watched
+) -> None:
+    source = Told(
+        findings=[trouble(f"run/{number}", kind="run-failed", severity="warning") for number in range(500)]
+    )
+    with quick(alerting(tmp_path, mails.url, summary_seconds=10), [source]) as running:
+        wait_until("a summary", lambda: mails.mails)
+        source.findings = []
+        wait_until("recovered", lambda: not running.ledger.current())
+        wait_until("their recovery", lambda: len(mails.mails) == 2)
+    assert mails.subjects() == [
+        "[Bilten test] WARNING 500 incidents: 500 opened",
+        "[Bilten test] OK 500 incidents: 500 recovered",
+    ]
+    assert "and 480 more: 480 run-failed" in mails.mails[0].body
+
+
+def test_owners_are_told_of_what_they_own_and_pagers_of_what_is_critical(
+    tmp_path: Path, mails: MailServer, quick: Watched
+) -> None:
+    receivers = (
+        mails.to("anybody@example.org"),
+        "team:finance=" + mails.to("finance@example.org"),
+        "critical=" + mails.to("pager@example.org"),
+    )
+    findings = [
+        trouble("a", severity="warning", owner="team:finance"),
+        trouble("b", severity="critical", owner="team:finance"),
+        trouble("c", severity="warning", owner="team:data-platform"),
+        trouble("d", severity="critical"),
+    ]
+    with quick(alerting(tmp_path, *receivers), [Told(findings=findings)]):
+        wait_until("all of them", lambda: len(mails.mails) >= 6)
+    told = {
+        (mail.to[0].partition("@")[0], key)
+        for mail in mails.mails
+        if (key := mail.body.rpartition("incident: ")[2].split()[0])
+    }
+    assert told == {
+        ("finance", "a"),
+        ("finance", "b"),
+        ("pager", "b"),
+        ("anybody", "c"),
+        ("anybody", "d"),
+        ("pager", "d"),
+    }
+    assert len(mails.mails) == 6
+
+
+def test_no_secret_is_in_a_message(tmp_path: Path, mails: MailServer, quick: Watched) -> None:
+    settings = alerting(tmp_path, mails.url).model_copy(
+        update={"postgres": PostgresSettings(password=SecretStr("correct-horse"))}
+    )
+    problem = Problem(
+        "cannot connect with correct-horse",
+        "postgresql://owner:hunter22@db/bilten",
+        "password=battery-staple token: abcdef",
+        "set it",
+    )
+    with quick(settings, [Told(findings=[trouble(problem=problem)])]):
+        wait_until("a mail", lambda: mails.mails)
+    whole = mails.mails[0].subject + mails.mails[0].body
+    for secret in ("correct-horse", "hunter22", "battery-staple", "abcdef"):
+        assert secret not in whole
+    assert b"correct-horse" not in (tmp_path / "watchdog" / "watchdog.sqlite").read_bytes()
+
+
+def test_a_delivery_that_fails_is_tried_again_and_visible(
+    tmp_path: Path, mails: MailServer, hook: Webhook, quick: Watched
+) -> None:
+    mails.refusing = True
+    settings = alerting(tmp_path, mails.url, hook.url)
+    with quick(settings, [Told(findings=[trouble()])]) as running:
+        wait_until("the other receiver has it", lambda: hook.posts)
+        (late,) = wait_until("a failed try", lambda: running.ledger.undelivered(ALWAYS))
+        assert late.attempts == 1 and late.state == "waiting" and late.error
+        mails.refusing = False
+        wait_until("it arrives", lambda: mails.mails)
+        wait_until("nothing is left", lambda: not running.ledger.undelivered(ALWAYS))
+    assert len(hook.posts) == 1
+    assert len(mails.mails) == 1
+
+
+def test_what_cannot_be_delivered_is_given_up_and_listed(
+    tmp_path: Path, mails: MailServer, quick: Watched
+) -> None:
+    mails.refusing = True
+    settings = alerting(tmp_path, mails.url, give_up_hours=1)
+    with quick(settings, [Told(findings=[trouble()])]) as running:
+        wait_until("a failed try", lambda: running.ledger.undelivered(ALWAYS))
+        (receiver,) = running.receivers
+        later = Postman(settings, running.ledger, receiver, threading.Event(), lambda text: None)
+        later.turn(datetime.now(UTC) + timedelta(hours=2))
+        (lost,) = running.ledger.undelivered(ALWAYS)
+        assert lost.state == "failed"
+    found = listing.alerts(settings, days=1)
+    assert found.read_from == "disk"
+    (undelivered,) = found.undelivered
+    assert undelivered.given_up and undelivered.key == "store/postgres"
+    assert [each.key for each in found.incidents] == ["store/postgres"]
+    assert [problem.next for problem in found.problems] == ["bilten status", "bilten alerts test"]
+
+
+def test_a_source_that_cannot_be_read_neither_opens_nor_recovers_anything(
+    tmp_path: Path, mails: MailServer, quick: Watched
+) -> None:
+    source, other = Told(findings=[trouble()]), Told(name="other")
+    with quick(alerting(tmp_path, mails.url), [source, other]) as running:
+        wait_until("it opened", lambda: mails.mails)
+        source.error = Problem("the store is away")
+        wait_until("unreadable", lambda: running.entries()["told"].problem is not None)
+        other.findings = [trouble("b")]
+        wait_until("judged", lambda: len(mails.mails) == 2)
+        assert set(running.ledger.current()) == {"store/postgres", "b"}
+        source.error, source.findings = None, []
+        wait_until("recovered", lambda: len(mails.mails) == 3)
+    assert "RECOVERED" in mails.subjects()[2]
+
+
+def test_the_test_message_says_which_receiver_does_not_take_it(
+    tmp_path: Path, mails: MailServer, hook: Webhook
+) -> None:
+    hook.status = 500
+    found = listing.try_receivers(alerting(tmp_path, mails.url, hook.url))
+    assert [each.error is None for each in found.receivers] == [True, False]
+    assert mails.subjects() == ["[Bilten test] TEST of alerts"]
+    (problem,) = found.problems
+    assert "2 (json)" in problem.what and problem.found
+
+
+def test_what_was_sent_and_could_not_be_written_is_not_sent_again(
+    tmp_path: Path, mails: MailServer, quick: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, failures = Ledger.sent, []
+
+    def fails_twice(ledger: Ledger, messages: list[Message], now: datetime) -> None:
+        if len(failures) < 2:
+            failures.append(1)
+            raise sqlite3.OperationalError("disk I/O error")
+        whole(ledger, messages, now)
+
+    monkeypatch.setattr(Ledger, "sent", fails_twice)
+    source = Told(findings=[trouble("a")])
+    with quick(alerting(tmp_path, mails.url), [source]) as running:
+        wait_until("it is written at last", lambda: list(running.ledger.counts().values()) == [1])
+        wait_until("as sent", lambda: {state for _, state in running.ledger.counts()} == {"sent"})
+        source.findings.append(trouble("b"))
+        wait_until("the next one", lambda: len(mails.mails) == 2)
+    assert len(failures) == 2
+    assert [mail.body.rpartition("incident: ")[2].split()[0] for mail in mails.mails] == ["a", "b"]
