@@ -151,7 +151,7 @@ def index_name(at: datetime) -> str:
 
 
 def difference(live: Mapping[str, Any], wanted: Mapping[str, Any] | None = None) -> Difference:
-    """`live` is what the server says of one index, `wanted` a body as `index_body`: both {"mappings", "settings"}.
+    """`live` is what the server says of one index ({"mappings", "settings"}), `wanted` as `index_body`.
 
     Documents that are there get an added field when they are written again: after an addition in place each
     of them must be. What is decided by the rebuild (refresh, replicas) is no difference.
