@@ -1,5 +1,6 @@
 drop table audit.audit_log;
 drop table system.incidents;
+drop table system.event_popularity;
 drop table system.search_dead_letters;
 drop table system.search_state;
 drop table system.restore_drills;

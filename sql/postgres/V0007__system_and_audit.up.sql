@@ -302,6 +302,19 @@ comment on column system.search_dead_letters.batch is 'Batch that sent it';
 comment on column system.search_dead_letters.created_at is 'When (UTC)';
 comment on column system.search_dead_letters.resolved_at is 'When it went through (UTC)';
 
+create table system.event_popularity (
+    event_id uuid primary key,
+    tickets_sold bigint not null check (tickets_sold >= 0),
+    updated_at timestamptz not null default now(),
+    sync_xid xid8 not null default pg_current_xact_id()
+);
+create index event_popularity_sync_xid on system.event_popularity (sync_xid);
+comment on table system.event_popularity is 'What ClickHouse counted for search: one more table that a document joins, so it is found by its mark';
+comment on column system.event_popularity.event_id is 'Which event; no foreign key, for it is written in bulk and judges nothing';
+comment on column system.event_popularity.tickets_sold is 'Tickets sold in the last 30 days, as of the last daily count';
+comment on column system.event_popularity.updated_at is 'When the number last changed (UTC)';
+comment on column system.event_popularity.sync_xid is 'Transaction that last wrote the row; search reads by it';
+
 create table system.incidents (
     id uuid primary key default gen_random_uuid(),
     incident_key text not null,

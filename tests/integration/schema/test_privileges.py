@@ -121,6 +121,7 @@ def test_the_sync_reads_what_is_synced_and_writes_its_own_state(owner: Connectio
         "system.sync_state",
         "system.metric_dirty_days",
         "system.build_journal",
+        "system.event_popularity",
     }
     synced = {
         "users.users",
