@@ -85,13 +85,23 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """An index that holds exactly what `connection` sees, which is in the snapshot of its last batch."""
+    """An index that holds exactly what `connection` sees, which is in the snapshot of its last batch.
+
+    `without`: dead letters, which are not as they are in PostgreSQL, and are known. `batch` is None where
+    nothing was written: then what the index holds is only looked at.
+    """
 
     work: Work
     connection: Connection
     snapshot: Snapshot
-    applied: Applied
-    without: tuple[str, ...]  # dead letters: not as they are in PostgreSQL, and known
+    batch: Applied | None
+    without: tuple[str, ...]
+
+    @property
+    def applied(self) -> Applied:
+        if self.batch is None:
+            raise ValueError("nothing was applied")
+        return self.batch
 
 
 def open_work(
@@ -175,7 +185,7 @@ def pinned(work: Work, *, also: Collection[str] = (), whole: bool = False) -> It
             work=work,
             connection=reading,
             snapshot=snapshot,
-            applied=Applied(
+            batch=Applied(
                 index=work.index,
                 batch=batch,
                 mark=snapshot.mark,

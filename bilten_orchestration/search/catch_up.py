@@ -1,7 +1,8 @@
 """Batches until an index is as near to PostgreSQL as it may be when it starts to serve.
 
 Each batch takes what was committed since the one before, so each is shorter, unless more is written
-meanwhile than OpenSearch takes. Open transactions are not waited for, however old: what they commit is in a later batch.
+meanwhile than OpenSearch takes. Open transactions are not waited for, however old: what they commit is in a
+later batch.
 """
 
 from __future__ import annotations

@@ -52,6 +52,13 @@ class SearchSettings(Section):
         le=86_400,
         description="How long a server that refuses every write, or does not answer, is tried again.",
     )
+    lag_alert_seconds: int = Field(
+        900,
+        ge=60,
+        le=604_800,
+        description="`bilten search status` is red when the index that serves is further behind; the delta"
+        " runs every 300 s.",
+    )
     lease_seconds: int = Field(
         60,
         ge=3,
