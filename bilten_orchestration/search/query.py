@@ -172,7 +172,7 @@ def query(request: SearchRequest) -> dict[str, Any]:
 
 
 def _text(request: SearchRequest) -> list[dict[str, Any]]:
-    if not request.words:
+    if not request.text:
         return []
     match: dict[str, Any] = {"query": request.words, "fields": list(FIELDS)}
     if request.is_phrase:

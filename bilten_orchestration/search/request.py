@@ -94,7 +94,8 @@ class SearchRequest:
 
     @property
     def is_phrase(self) -> bool:
-        return len(self.text) > 2 and self.text.startswith('"') and self.text.endswith('"')
+        quoted = self.text.startswith('"') and self.text.endswith('"')
+        return quoted and bool(self.text.strip('" '))
 
     @property
     def words(self) -> str:
@@ -159,7 +160,7 @@ def cursor(request: SearchRequest, position: Position) -> str:
 
 
 def position(request: SearchRequest) -> Position | None:
-    """Where the page of `request` begins; None at the first. Raises UsageError for another search's cursor."""
+    """Where the page of `request` begins; None at the first. UsageError: another search's cursor."""
     if request.after is None:
         return None
     found = _decoded(request.after)
