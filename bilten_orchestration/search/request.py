@@ -23,7 +23,7 @@ from uuid import UUID
 
 from bilten_orchestration.errors import Problem, UsageError
 
-MAX_TEXT: Final = 255  # characters; a title has no more
+MAX_TEXT: Final = 260  # characters; a title has 255, and may be quoted
 MAX_VALUES: Final = 20  # of one filter
 MAX_VALUE: Final = 100  # characters of one of them
 MAX_PAGE: Final = 100
@@ -33,7 +33,7 @@ MAX_PRICE: Final = Decimal(10) ** 15
 MAX_CURSOR: Final = 600
 _LARGEST: Final = 2**53  # an integer that JSON keeps; NaN is not below it either
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
-_AVAILABILITY: Final = ("available", "few", "sold_out", "not_on_sale")
+_AVAILABILITY: Final = ("available", "few", "sold_out", "none")
 
 
 class Sort(StrEnum):

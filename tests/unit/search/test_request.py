@@ -43,7 +43,7 @@ def test_a_full_request_is_good() -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"text": "x" * 256}, "the text is too long"),
+        ({"text": "x" * 261}, "the text is too long"),
         ({"categories": ("a",) * 21}, "too many categories"),
         ({"tags": ("x" * 101,)}, "one of tags is empty or too long"),
         ({"cities": ("",)}, "one of cities is empty or too long"),
