@@ -46,7 +46,7 @@ bench: install ## the speeds in docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
 
 docs: install ## docs/settings.md from the settings, and dbt's own documentation
-	@$(BIN)/python -m bilten_orchestration.settings_reference > docs/settings.md
+	@$(BIN)/python -m bilten_orchestration.settings.reference > docs/settings.md
 	@eval "$$($(BIN)/bilten env)" && cd dbt_project && ../$(BIN)/dbt docs generate --target-path ../.bilten/dbt/docs
 
 lock: install ## new lock files from pyproject.toml

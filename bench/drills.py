@@ -25,7 +25,7 @@ from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.drills.postgres.digests import Digests
 from bilten_orchestration.drills.postgres.drill import walk
 from bilten_orchestration.local.privileges import server_user
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import postgres
 
 RIVAL = "download, openssl, zstd, tar, pg_verifybackup, start, digests, pg_check_visible, pg_amcheck"

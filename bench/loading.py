@@ -9,7 +9,7 @@ import sys
 from bench.harness import OURS, Comparison, Context, take_turns
 from bilten_orchestration.metrics import manifest
 from bilten_orchestration.settings import CHECKOUT
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 
 BOUND_SECONDS = 1.0
 _HEAVY = (

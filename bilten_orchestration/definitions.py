@@ -14,7 +14,7 @@ from bilten_orchestration.ingestion import defs as ingestion
 from bilten_orchestration.metrics import defs as metrics
 from bilten_orchestration.partitions import defs as partitions
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 from bilten_orchestration.stores.resources import Platform
 
 

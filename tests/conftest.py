@@ -39,7 +39,7 @@ from bilten_orchestration.settings import (
     RedisSettings,
     Settings,
 )
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 from tests import dbt_forks as forks
 from tests import stack
 

@@ -46,7 +46,7 @@ def adopt(
         from bilten_orchestration.errors import UsageError
         from bilten_orchestration.partitions.adoption.back import back as go_back
         from bilten_orchestration.partitions.adoption.default import empty_default
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         if back and default:
             raise UsageError("--back and --default are two ways", next="bilten partitions adopt --help")
@@ -69,7 +69,7 @@ def _forward(table: PartitionedTable, *, execute: bool) -> AdoptionReport:
     from bilten_orchestration.partitions.bounds import Period
     from bilten_orchestration.partitions.locking import Patience
     from bilten_orchestration.partitions.premake import ensure_months
-    from bilten_orchestration.settings_loading import load_settings
+    from bilten_orchestration.settings.loading import load_settings
     from bilten_orchestration.stores import postgres
 
     settings = load_settings()

@@ -57,7 +57,7 @@ def preflight(
     """
     with output.errors("backup preflight", as_json=as_json):
         from bilten_orchestration.backups.preflight import examine
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = examine(load_settings(), store, progress=output.say)
         output.finish(
@@ -89,7 +89,7 @@ def create(
     with output.errors("backup create", as_json=as_json):
         from bilten_orchestration.backups.create import create as take
         from bilten_orchestration.backups.repository.catalogue import Backup
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = take(load_settings(), store, kind, progress=output.say)
         output.finish(
@@ -115,7 +115,7 @@ def list_(
         from bilten_orchestration.backups import plan
         from bilten_orchestration.backups.repository import catalogue
         from bilten_orchestration.backups.repository.opened import Opened
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         # raises for a store that is not backed up
         wanted = None if store is None else plan.find(store, None).store
@@ -158,7 +158,7 @@ def verify(
     """
     with output.errors("backup verify", as_json=as_json):
         from bilten_orchestration.backups.verify import verify as read_all
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = read_all(
             load_settings(),

@@ -42,7 +42,7 @@ def clickhouse(
     with output.errors("restore clickhouse", as_json=as_json):
         from bilten_orchestration.backups.clickhouse.restore import Wanted, restore
         from bilten_orchestration.backups.clickhouse.target import of_url
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()
         report = restore(
@@ -91,7 +91,7 @@ def disks_file(
         from bilten_orchestration.backups.repository.opened import key_file
         from bilten_orchestration.errors import Refused
         from bilten_orchestration.local.privileges import server_file
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()
         ring = keys.ensure(key_file(settings))

@@ -44,7 +44,7 @@ def load(
     with output.errors("demo load", as_json=as_json):
         from bilten_orchestration.demo import load as engine
         from bilten_orchestration.demo.parts import PARTS
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = engine.load(
             load_settings(),
@@ -74,7 +74,7 @@ def traffic(
         import threading
 
         from bilten_orchestration.demo import traffic as engine
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         stop = threading.Event()
         for name in (signal.SIGINT, signal.SIGTERM):

@@ -49,7 +49,7 @@ def run(
         from bilten_orchestration.drills import listing
         from bilten_orchestration.drills.run import run as walk
         from bilten_orchestration.errors import BiltenError, Problem, UsageError
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         if store == ALL and way is not None:
             raise UsageError("a way is of one store", expected="bilten drill run STORE --way W", found=ALL)
@@ -93,7 +93,7 @@ def _projected(report: DrillReport, settings: DrillSettings) -> dict[str, object
     from bilten_orchestration.drills.projection import projection
 
     found = projection(report, settings.production_bytes(report.store))
-    return None if found is None else {**asdict(found), "formula": found.formula}
+    return None if found is None else {**asdict(found), "at_most": found.at_most, "formula": found.formula}
 
 
 def _show(reports: list[DrillReport], settings: DrillSettings) -> None:
@@ -142,7 +142,7 @@ def list_(
     """
     with output.errors("drill list", as_json=as_json):
         from bilten_orchestration.drills import listing, plan
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         # raises for a store that has no drills
         wanted = None if store is None else plan.due(store, {})[0].store

@@ -61,7 +61,7 @@ def build(
         from bilten_orchestration.errors import UsageError
         from bilten_orchestration.metrics.build import build as build_range
         from bilten_orchestration.metrics.build import build_dirty
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()
         if dirty:
@@ -97,7 +97,7 @@ def explain(
     """
     with output.errors("explain", as_json=as_json):
         from bilten_orchestration.metrics.explain import explain as explain_cell
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
         from bilten_orchestration.stores.driver_errors import translated
 
         settings = load_settings()

@@ -38,7 +38,7 @@ def status(as_json: output.Json = False) -> None:
     """Where every migration stands. Exits 1 when one failed, was interrupted, edited or lost."""
     with output.errors("migrate status", as_json=as_json):
         from bilten_orchestration.migrations import runner
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = runner.status(load_settings())
         output.finish(
@@ -64,7 +64,7 @@ def up(
     """Apply what is pending."""
     with output.errors("migrate up", as_json=as_json):
         from bilten_orchestration.migrations import runner
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = runner.up(
             load_settings(), store=store.value if store else None, target=to, anew=anew, progress=output.say
@@ -83,7 +83,7 @@ def down(
     """Take back everything above a version, with the data in it; without --execute only show it."""
     with output.errors("migrate down", as_json=as_json):
         from bilten_orchestration.migrations import runner
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = runner.down(
             load_settings(), store=store.value, target=to, execute=execute, progress=output.say

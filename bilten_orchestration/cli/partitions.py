@@ -43,7 +43,7 @@ def plan(limit: Limit = None, as_json: output.Json = False) -> None:
     """
     with output.errors("partitions plan", as_json=as_json):
         from bilten_orchestration.partitions.run import preview
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         found = preview(load_settings(), limit=limit, progress=output.say)
         output.finish(
@@ -63,7 +63,7 @@ def apply(limit: Limit = None, as_json: output.Json = False) -> None:
     """
     with output.errors("partitions apply", as_json=as_json):
         from bilten_orchestration.partitions.run import apply as carry_out
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = carry_out(load_settings(), limit=limit, by="bilten partitions apply", progress=output.say)
         output.finish(
@@ -99,7 +99,7 @@ def restore(
         from bilten_orchestration.errors import UsageError
         from bilten_orchestration.partitions.restore import restore as bring_back
         from bilten_orchestration.partitions.run import is_of_clickhouse, restore_month
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         if is_of_clickhouse(table):
             if beside or bucket is not BucketChoice.first or hold_days is not None:
@@ -144,7 +144,7 @@ def list_(
     with output.errors("partitions list", as_json=as_json):
         from bilten_orchestration.partitions.drift import reconcile
         from bilten_orchestration.partitions.listing import list_partitions
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()
         found = reconcile(settings, measure=False, accept=accept, run="bilten partitions list")

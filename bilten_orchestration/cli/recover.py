@@ -84,7 +84,7 @@ def rows(
     with output.errors("recover rows", as_json=as_json):
         from bilten_orchestration.errors import UsageError
         from bilten_orchestration.recovery import rows as engine
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         given = [value for value in (transaction, before, since) if value is not None]
         if len(given) != 1 or (until is not None and since is None):

@@ -26,7 +26,7 @@ def runs(
     """
     with output.errors("recover runs", as_json=as_json):
         from bilten_orchestration.recovery import dagster_runs
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = dagster_runs.recover(load_settings(), execute=execute, progress=output.say)
         output.finish("recover runs", report, as_json=as_json, human=lambda: _show(report))

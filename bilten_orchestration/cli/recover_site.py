@@ -53,7 +53,7 @@ def site(
         from bilten_orchestration.local import endpoints
         from bilten_orchestration.recovery import site as engine
         from bilten_orchestration.recovery.site_plan import LOST
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         given = load_settings(embedded=False)
         own = endpoints.embedded(given)
@@ -108,7 +108,7 @@ def _stack() -> Iterator[tuple[Layout, Settings, Supervisor]]:
     from bilten_orchestration.file_lock import exclusive
     from bilten_orchestration.local.layout import layout
     from bilten_orchestration.local.supervision import Supervisor
-    from bilten_orchestration.settings_loading import home_directory, load_settings
+    from bilten_orchestration.settings.loading import home_directory, load_settings
 
     places = layout(home_directory())
     with exclusive(places.lock, "recover site", output.say):

@@ -28,7 +28,7 @@ def copy(
     """
     with output.errors("backup copy", as_json=as_json):
         from bilten_orchestration.backups.copies.copy import copy as bring
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = bring(load_settings(), deep=deep, progress=output.say)
         output.finish(
@@ -69,7 +69,7 @@ def prune(
     """
     with output.errors("backup prune", as_json=as_json):
         from bilten_orchestration.backups.retention.prune import prune as decide
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = decide(load_settings(), execute=execute, by="bilten backup prune", progress=output.say)
         output.finish(
@@ -106,7 +106,7 @@ def keys(
     """
     with output.errors("backup keys", as_json=as_json):
         from bilten_orchestration.backups.repository.key_usage import examine
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = examine(load_settings(), rotate=rotate)
         output.finish(

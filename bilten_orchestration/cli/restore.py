@@ -66,7 +66,7 @@ def postgres(
     """
     with output.errors("restore postgres", as_json=as_json):
         from bilten_orchestration.backups.postgres.restore import restore
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         target = _target(time, lsn, xid, name, backup, timeline, latest=latest)
         if exclusive:
@@ -196,7 +196,7 @@ def logical(
     """
     with output.errors("restore logical", as_json=as_json):
         from bilten_orchestration.backups.postgres.logical_restore import restore
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         settings = load_settings()
         report = restore(
@@ -266,7 +266,7 @@ def redis(
     """
     with output.errors("restore redis", as_json=as_json):
         from bilten_orchestration.backups.redis.restore import restore
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = restore(load_settings(), backup, to, start=start, bucket=bucket.value, progress=output.say)
         output.finish(

@@ -103,7 +103,7 @@ def sql(
 ) -> None:
     """Run one statement in ClickHouse and print its rows."""
     with output.errors("sql", as_json=as_json), _errors(role):
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         text = _one_statement(sys.stdin.read() if statement == "-" else statement)
         client = _connect(load_settings(), role)

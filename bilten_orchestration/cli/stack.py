@@ -64,7 +64,7 @@ def down(as_json: output.Json = False) -> None:
         from bilten_orchestration.file_lock import exclusive
         from bilten_orchestration.local.layout import layout
         from bilten_orchestration.local.supervision import Supervisor
-        from bilten_orchestration.settings_loading import home_directory
+        from bilten_orchestration.settings.loading import home_directory
 
         places = layout(home_directory())
         with exclusive(places.lock, "down", output.say):
@@ -102,7 +102,7 @@ def logs(
 
         from bilten_orchestration.errors import UsageError
         from bilten_orchestration.local.layout import layout
-        from bilten_orchestration.settings_loading import home_directory
+        from bilten_orchestration.settings.loading import home_directory
 
         places = layout(home_directory())
         known = sorted(file.stem for file in places.logs.glob("*.log"))
@@ -127,7 +127,7 @@ def env(
         import shlex
 
         from bilten_orchestration.local.exports import exports
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         variables = exports(load_settings(), role.value)
 

@@ -39,7 +39,7 @@ def sync(
     """Bring what changed in PostgreSQL to ClickHouse, as one batch."""
     with output.errors("sync", as_json=as_json):
         from bilten_orchestration.ingestion import sync as engine
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = engine.sync(
             load_settings(), accept_epoch=accept_epoch, full=full, reconcile=reconcile, progress=output.say

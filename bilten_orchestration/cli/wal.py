@@ -31,7 +31,7 @@ def stream() -> None:
         import threading
 
         from bilten_orchestration.backups.wal.stream import stream as take
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -46,7 +46,7 @@ def status(as_json: output.Json = False) -> None:
     """
     with output.errors("wal status", as_json=as_json):
         from bilten_orchestration.backups.wal import status as statuses
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         found, problems = statuses.read(statuses.place(load_settings()))
         output.finish(
@@ -69,7 +69,7 @@ def audit(
     """
     with output.errors("wal audit", as_json=as_json):
         from bilten_orchestration.backups.wal.audit import audit as examine
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = examine(load_settings(), deep=deep, bucket=bucket.value, progress=output.say)
         output.finish(
@@ -96,7 +96,7 @@ def reach(as_json: output.Json = False) -> None:
     """
     with output.errors("reach", as_json=as_json):
         from bilten_orchestration.backups.wal.reach import reach as look
-        from bilten_orchestration.settings_loading import load_settings
+        from bilten_orchestration.settings.loading import load_settings
 
         report = look(load_settings())
         output.finish(

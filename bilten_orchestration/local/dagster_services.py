@@ -22,7 +22,7 @@ from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.privileges import server_file
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import CHECKOUT, PREFIX, Settings
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 
 MODULE = "bilten_orchestration.definitions"
 LOCATION = "bilten"

@@ -10,7 +10,7 @@ from bilten_orchestration.errors import UsageError
 from bilten_orchestration.local import addresses, dagster_services
 from bilten_orchestration.local.layout import layout
 from bilten_orchestration.settings import OpenSearchSettings, Settings
-from bilten_orchestration.settings_loading import home_directory
+from bilten_orchestration.settings.loading import home_directory
 
 Role = Literal["owner", "etl", "readonly"]
 

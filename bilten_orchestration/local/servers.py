@@ -38,7 +38,7 @@ from bilten_orchestration.local.programs import Program
 from bilten_orchestration.local.supervision import State, Supervisor
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 
 STORE_SECONDS = 180
 DAGSTER_SECONDS = 180

@@ -12,7 +12,7 @@ from bilten_orchestration.local import addresses, endpoints, processes, servers,
 from bilten_orchestration.local.layout import layout
 from bilten_orchestration.local.ports import LOOPBACK
 from bilten_orchestration.local.supervision import State, Supervisor
-from bilten_orchestration.settings_loading import home_directory, load_settings
+from bilten_orchestration.settings.loading import home_directory, load_settings
 
 
 @dataclass(frozen=True, slots=True)

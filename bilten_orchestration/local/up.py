@@ -36,7 +36,7 @@ from bilten_orchestration.local.layout import Layout, layout
 from bilten_orchestration.local.supervision import Supervisor
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.settings_loading import home_directory, load_settings
+from bilten_orchestration.settings.loading import home_directory, load_settings
 
 LINE_SECONDS = 1.0
 COLUMNS, INDENT, NO_BREAK = 80, " " * 6, "\u00a0"

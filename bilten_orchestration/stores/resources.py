@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client

@@ -13,7 +13,7 @@ import pytest
 
 from bilten_orchestration.recovery.site_plan import data_directory
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 from bilten_orchestration.stores import postgres
 from tests.e2e.test_up import Stack
 from tests.stack import make_base

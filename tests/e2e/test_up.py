@@ -25,7 +25,7 @@ import pytest
 
 from bilten_orchestration.local import postgres, privileges
 from bilten_orchestration.settings import CHECKOUT, Settings
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import clickhouse as clickhouse_store
 from bilten_orchestration.stores import postgres as postgres_store
 from tests.conftest import Servers

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bilten_orchestration import settings_reference
 from bilten_orchestration.errors import SettingsError
-from bilten_orchestration.settings import CHECKOUT
-from bilten_orchestration.settings_loading import as_environment, load_settings, variables
+from bilten_orchestration.settings import CHECKOUT, reference
+from bilten_orchestration.settings.loading import as_environment, load_settings, variables
 
 SECRET = "correct-horse-battery"
 
@@ -142,4 +141,4 @@ def test_every_setting_is_described() -> None:
 
 
 def test_the_page_is_what_the_settings_say() -> None:
-    assert (CHECKOUT / "docs" / "settings.md").read_text() == settings_reference.render(), "run: make docs"
+    assert (CHECKOUT / "docs" / "settings.md").read_text() == reference.render(), "run: make docs"

@@ -20,7 +20,7 @@ _DRILL = f"""
 from bilten_orchestration.backups import scratch
 from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.postgres.drill import walk
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 
 def progress(text):
     print(text, flush=True)

@@ -35,7 +35,7 @@ BUILD = """
 import os, signal, sys
 from datetime import date
 from bilten_orchestration.metrics.build import build
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 left = int(sys.argv[1])
 def progress(text):
     global left

@@ -25,7 +25,7 @@ from tests.integration.backups.shop import Shop
 KILLED = """
 import os, signal, sys
 from bilten_orchestration.backups.verify import verify
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 def progress(text):
     if text == sys.argv[2]:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -174,7 +174,7 @@ def kill_at(environment: dict[str, str], today: date, word: str, scale: float, n
 _KILLED = """
 import datetime, os, signal, sys
 from bilten_orchestration.demo.load import load
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 
 word, left = sys.argv[1], int(sys.argv[2])
 

@@ -13,7 +13,7 @@ from tests.integration.ingestion.shop import Shop
 CHILD = """
 import json
 from bilten_orchestration.ingestion.sync import sync
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 report = sync(load_settings())
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps([report.bytes, peak << 10]))

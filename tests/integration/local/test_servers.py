@@ -166,7 +166,7 @@ def test_environment_round_trips(
         [
             sys.executable,
             "-c",
-            "import bilten_orchestration.settings_loading as s; print(s.load_settings().postgres.database)",
+            "import bilten_orchestration.settings.loading as s; print(s.load_settings().postgres.database)",
         ],
         env=environment(empty_settings),
         capture_output=True,

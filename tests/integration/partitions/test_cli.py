@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from bilten_orchestration import settings_loading
 from bilten_orchestration.cli import main
 from bilten_orchestration.partitions.bounds import Period
+from bilten_orchestration.settings import loading
 from tests.integration.partitions.conftest import Shelf, months_ago
 
 MONTH = Period.of(months_ago(20))
@@ -20,7 +20,7 @@ NAME = f"users.user_behavior_{MONTH.suffix}"
 @pytest.fixture
 def run(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> Any:
     """With the tables as they are declared: 13 months of users.user_behavior are kept."""
-    monkeypatch.setattr(settings_loading, "load_settings", lambda: shelf.settings)
+    monkeypatch.setattr(loading, "load_settings", lambda: shelf.settings)
 
     def called(*arguments: str) -> Result:
         return CliRunner().invoke(main.build(), ["partitions", *arguments], env={"COLUMNS": "80"})

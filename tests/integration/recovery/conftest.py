@@ -18,7 +18,7 @@ from bilten_orchestration.metrics.build import build
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.partitions.premake import premake
 from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import clickhouse, postgres
 from tests import stack
 from tests.conftest import Servers

@@ -71,7 +71,7 @@ TAKE = """
 import os, signal, sys
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.clickhouse import base, digests
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 at = sys.argv[1]
@@ -126,7 +126,7 @@ RESTORE = """
 import os, signal, sys
 from bilten_orchestration.backups.clickhouse import merges, operations
 from bilten_orchestration.backups.clickhouse.restore import Wanted, restore
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 follow = operations._follow
 def die(client, operation, *rest):
     if "-rows-" in operation:

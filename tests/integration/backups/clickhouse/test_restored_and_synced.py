@@ -31,7 +31,7 @@ KILLED = """
 import os, signal, sys
 from bilten_orchestration.backups.clickhouse import operations
 from bilten_orchestration.backups.clickhouse.restore import restore
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 follow = operations._follow
 def die(client, operation, *rest):
     if "-rows-" in operation:

@@ -21,7 +21,7 @@ from tests.integration.backups.clickhouse.world import ROWS, World, made
 KILLED = """
 import os, signal, sys
 from bilten_orchestration.backups.verify import verify
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 def progress(text):
     if text == "rows":
         os.kill(os.getpid(), signal.SIGKILL)

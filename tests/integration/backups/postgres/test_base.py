@@ -58,7 +58,7 @@ KILLED = """
 import itertools, os, signal, sys
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.postgres.base import Kind, take
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 at, writes, write = int(sys.argv[1]), itertools.count(1), Repository.write
 def counted(self, name, chunks):
     now = next(writes) == at
@@ -108,7 +108,7 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     assert report.manifest.kind == kind
     assert shop.listed() == [*before, report.manifest.id]
     shop.restored(report.manifest.id)
-    assert not _basebackups(shop)
+    assert not basebackups(shop)
 
 
 CANCELLED = """
@@ -116,7 +116,7 @@ import itertools, os, signal
 from dagster._core.errors import raise_execution_interrupts
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.postgres.base import Kind, take
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 write, writes = Repository.write, itertools.count(1)
 def then_cancelled(self, name, chunks):
     second = next(writes) == 2
@@ -147,13 +147,13 @@ def test_a_run_that_is_cancelled_leaves_nothing_at_work(
     assert cancelled.returncode == 1, cancelled.stderr
     assert "DagsterExecutionInterruptedError" in cancelled.stderr
     assert shop.listed() == []
-    assert not _basebackups(shop)
+    assert not basebackups(shop)
     with Opened.of(shop.settings) as opened:
         assert list(opened.repository.unfinished()) == []
     assert take(shop.settings).manifest.id in shop.listed()
 
 
-def _basebackups(shop: Shop) -> list[psutil.Process]:
+def basebackups(shop: Shop) -> list[psutil.Process]:
     """pg_basebackup at work on this server."""
     return [
         process

@@ -335,7 +335,7 @@ RESTORED_AND_KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bilten_orchestration.backups.postgres import logical_restore, pg_restore
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 backup, socket, at = sys.argv[1:]
 heard = pg_restore._Heard.line
 def line(self, text):
@@ -383,7 +383,7 @@ TAKEN_AND_KILLED = """
 import os, signal, sys
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.postgres import logical
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 write = Repository.write
 def then_dies(self, name, chunks):
     stored = write(self, name, chunks)

@@ -28,7 +28,7 @@ from bilten_orchestration.local import ports, privileges
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.settings import BackupSettings, Settings
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import postgres
 from tests import other_postgres, stack
 from tests.conftest import Servers

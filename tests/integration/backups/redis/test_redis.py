@@ -372,7 +372,7 @@ LEFT = """
 import os, signal, sys
 from pathlib import Path
 from bilten_orchestration.backups.redis import restore, target
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 target.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 restore.restore(load_settings(), sys.argv[1], Path(sys.argv[2]), start=True)
 """
@@ -594,7 +594,7 @@ DEEP = """
 import os, signal, sys
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.backups.redis.scratch import Scratch
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 Scratch.append = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 verify(load_settings(), sys.argv[1], by="a test", deep=True)
 """

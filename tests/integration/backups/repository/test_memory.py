@@ -15,7 +15,7 @@ from tests.conftest import Servers
 PUT = """
 import os, sys
 from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 noise = os.urandom(2 << 20)
 def chunks():
     for at in range(48):

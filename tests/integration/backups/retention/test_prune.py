@@ -262,7 +262,7 @@ KILLED = """
 import os, signal, sys
 from bilten_orchestration.backups.repository.bucket import Listed, Repository
 from bilten_orchestration.backups.retention.prune import prune
-from bilten_orchestration.settings_loading import load_settings
+from bilten_orchestration.settings.loading import load_settings
 left = int(sys.argv[1])
 def counted(before):
     def call(self, *rest):

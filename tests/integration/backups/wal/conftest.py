@@ -19,7 +19,7 @@ from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal import status as statuses
 from bilten_orchestration.backups.wal.archive import Archive, Piece, servers
 from bilten_orchestration.settings import BackupSettings, Settings
-from bilten_orchestration.settings_loading import as_environment
+from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import postgres
 from tests import stack
 from tests.conftest import Servers

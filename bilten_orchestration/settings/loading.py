@@ -1,6 +1,6 @@
 """Settings read from stack.env and the environment, and turned back into variables.
 
-What there is to set stands in settings.py; which variables exist follows from it.
+What there is to set stands in the sections beside this; which variables exist follows from it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def load_settings(*, embedded: bool = True) -> Settings:
     try:
         settings = Settings(_env_file=stack_env if embedded and stack_env.exists() else None, home=home)
     except ValidationError as error:
-        from bilten_orchestration.settings_reference import problem
+        from bilten_orchestration.settings.reference import problem
 
         for detail in error.errors(include_input=False, include_url=False):
             name = PREFIX + "__".join(str(part) for part in detail["loc"]).upper()

@@ -1,6 +1,6 @@
 """Settings in words: what is said about a wrong one, and docs/settings.md.
 
-`python -m bilten_orchestration.settings_reference` prints the page.
+`python -m bilten_orchestration.settings.reference` prints the page.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pydantic.fields import FieldInfo
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.settings import ADDRESSES, CHECKOUT, PREFIX, Settings
-from bilten_orchestration.settings_loading import variables
+from bilten_orchestration.settings.loading import variables
 
 HEADING = """\
 # Settings
 
-Made from `bilten_orchestration/settings.py` by `make docs`; do not edit.
+Made from `bilten_orchestration/settings/` by `make docs`; do not edit.
 
 Every setting is an environment variable. The embedded stack keeps addresses and secrets of what it started in
 `.bilten/stack.env`; a variable in the environment wins over that file. Once a store has an address in the
