@@ -18,6 +18,7 @@ The names in use:
     drill:<store>     one drill of a store (drills/run.py)
     wal:stream        one stream of WAL into the repository
     recover           one recovery
+    search:popularity one count of sales for search
 """
 
 from __future__ import annotations
