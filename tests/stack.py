@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -280,10 +281,13 @@ def start_opensearch(base: Path, name: str = "opensearch") -> tuple[Server, Open
     programs = kept / f"bilten-test-programs-{os.geteuid()}"
     programs.mkdir(mode=0o755, exist_ok=True)
     assert programs.stat().st_uid == os.geteuid()
+    with (programs / "lock").open("w") as lock:  # other test processes fetch them into the same place
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        jars = opensearch.programs(programs, None, lambda text: None)
     node = opensearch.OpenSearch(
         data=directory / "data",
         port=ports.any_free(),
-        programs=opensearch.programs(programs, None, lambda text: None),
+        programs=jars,
         java=opensearch.java(base, user),
         user=user,
         heap_bytes=256 << 20,

@@ -93,7 +93,7 @@ def _projected(report: DrillReport, settings: DrillSettings) -> dict[str, object
     from bilten_orchestration.drills.projection import projection
 
     found = projection(report, settings.production_bytes(report.store))
-    return None if found is None else {**asdict(found), "formula": found.formula}
+    return None if found is None else {**asdict(found), "at_most": found.at_most, "formula": found.formula}
 
 
 def _show(reports: list[DrillReport], settings: DrillSettings) -> None:

@@ -120,7 +120,9 @@ def _numbers(report: "DrillReport", settings: "DrillSettings") -> Mapping[str, s
         "passed": int(report.ok),
         "rpo_seconds": report.rpo_seconds,
         "rto_seconds": report.rto_seconds,
-        "projected_rto_seconds": None if projected is None else projected.seconds,
+        # a bound is no point of the same plot
+        "projected_rto_seconds": None if projected is None or projected.at_most else projected.seconds,
+        "projected_rto_at_most_seconds": projected.seconds if projected and projected.at_most else None,
         "restored_bytes": report.restored_bytes,
         "stored_bytes": report.stored_bytes,
         "restored_megabytes_per_second": (rate := report.restored_bytes_per_second) and rate / 1e6,

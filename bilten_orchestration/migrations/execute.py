@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import NoReturn
 
 import psycopg
@@ -14,6 +12,7 @@ from bilten_orchestration.errors import BiltenError, Problem, StoreUnavailable, 
 from bilten_orchestration.migrations import history
 from bilten_orchestration.migrations.files import Direction, Migration
 from bilten_orchestration.migrations.statements import Statement
+from bilten_orchestration.overdue import overdue
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.stores.postgres import Connection
 
@@ -104,23 +103,13 @@ def _run_one(
     progress: Progress,
 ) -> None:
     where = f"statement {position} of {len(migration.script(direction).statements)}, line {statement.line}"
-    with _announce(lambda: progress(f"{migration.label}: still at {where}: {statement.title}")):
+    with overdue(
+        ANNOUNCE_AFTER_SECONDS, lambda: progress(f"{migration.label}: still at {where}: {statement.title}")
+    ):
         try:
             execute(statement.text)
         except Exception as error:  # noqa: BLE001 each store's client has its own tree; told apart where it is reported
             raise _Failed(statement, where, error) from None
-
-
-@contextmanager
-def _announce(tell: Callable[[], None]) -> Iterator[None]:
-    """Tell which statement it is that takes its time, once it does."""
-    timer = threading.Timer(ANNOUNCE_AFTER_SECONDS, tell)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _record_and_raise(

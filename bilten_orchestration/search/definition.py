@@ -28,7 +28,8 @@ GC_DELETES_SECONDS: Final = 12 * 3600
 ANALYZER: Final = "event_analyzer"
 _KEYWORD: Final = {"type": "keyword"}
 _STORED: Final = {"type": "keyword", "index": False}  # comes back, is not asked for
-_TEXT: Final = {"type": "text", "analyzer": ANALYZER}
+# offsets: a long text is highlighted without being analysed again, and has no limit then
+_TEXT: Final = {"type": "text", "analyzer": ANALYZER, "index_options": "offsets"}
 _NAME: Final = _TEXT | {"fields": {"keyword": _KEYWORD}}
 
 ANALYSIS: Final[dict[str, Any]] = {

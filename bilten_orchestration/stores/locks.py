@@ -20,6 +20,7 @@ The names in use:
     recover           one recovery
     search:build      one builder, roller-back or remover of search indices, beside its lease
     search:<index>    one batch of changes of an index
+    search:popularity one count of sales for search
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.drills.postgres import readers as shared
 from bilten_orchestration.drills.postgres.digests import Table
 from bilten_orchestration.drills.postgres.readers import NAME, Found
+from bilten_orchestration.overdue import overdue
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -53,7 +53,7 @@ def _slot(settings: Settings, seconds: int) -> Iterator[tuple[str, str]]:
     with psycopg.connect(autocommit=True, replication="database", **said) as walsender:
         name = f"bilten_drill_{os.getpid()}_{time.time_ns()}"
         # statement_timeout does not count for a walsender, and lock_timeout for each transaction anew
-        with _cancelled_after(walsender, seconds):
+        with overdue(seconds, lambda: walsender.cancel_safe(timeout=10)):
             row = walsender.execute(
                 sql.SQL("CREATE_REPLICATION_SLOT {} TEMPORARY LOGICAL pgoutput (SNAPSHOT 'export')").format(
                     sql.Identifier(name)
@@ -61,15 +61,3 @@ def _slot(settings: Settings, seconds: int) -> Iterator[tuple[str, str]]:
             ).fetchone()
         assert row is not None  # noqa: S101
         yield row[1], row[2]
-
-
-@contextmanager
-def _cancelled_after(connection: Connection, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, lambda: connection.cancel_safe(timeout=10))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        timer.join()

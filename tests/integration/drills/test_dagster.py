@@ -15,7 +15,7 @@ from bilten_orchestration.stores.resources import Platform
 PLOTTED = {
     "rpo_seconds",
     "rto_seconds",
-    "projected_rto_seconds",
+    "projected_rto_at_most_seconds",
     "restored_bytes",
     "stored_bytes",
     "phase/download_seconds",

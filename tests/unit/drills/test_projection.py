@@ -32,6 +32,13 @@ def test_what_grows_grows_and_what_does_not_does_not() -> None:
     assert found.formula == "10.0 s fixed + 10.0 GB / 100.0 MB/s = 110 s"
 
 
+def test_little_data_gives_a_bound() -> None:
+    found = projection(replace(MEASURED, restored_bytes=1_000_000), 1_000_000_000)
+    assert found is not None
+    assert found.at_most
+    assert found.formula.endswith("= at most 20,010 s: 1.0 MB tell little of the rate")
+
+
 @given(st.integers(1, 1 << 50))
 def test_its_own_size_takes_what_it_took(size: int) -> None:
     measured = replace(MEASURED, restored_bytes=size)

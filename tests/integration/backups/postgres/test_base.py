@@ -108,7 +108,7 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     assert report.manifest.kind == kind
     assert shop.listed() == [*before, report.manifest.id]
     shop.restored(report.manifest.id)
-    assert not _basebackups(shop)
+    assert not basebackups(shop)
 
 
 CANCELLED = """
@@ -147,13 +147,13 @@ def test_a_run_that_is_cancelled_leaves_nothing_at_work(
     assert cancelled.returncode == 1, cancelled.stderr
     assert "DagsterExecutionInterruptedError" in cancelled.stderr
     assert shop.listed() == []
-    assert not _basebackups(shop)
+    assert not basebackups(shop)
     with Opened.of(shop.settings) as opened:
         assert list(opened.repository.unfinished()) == []
     assert take(shop.settings).manifest.id in shop.listed()
 
 
-def _basebackups(shop: Shop) -> list[psutil.Process]:
+def basebackups(shop: Shop) -> list[psutil.Process]:
     """pg_basebackup at work on this server."""
     return [
         process
