@@ -45,8 +45,8 @@ def rebuild(
 ) -> None:
     """Build a new index beside the one that serves, prove it, and put it in its place.
 
-    Nobody is kept from writing or searching. One that was interrupted goes on where it was. Exits 1 when a gate
-    refused the new index; the old one goes on serving.
+    Nobody is kept from writing or searching. One that was interrupted goes on where it was. Exits 1 when a
+    gate refused the new index; the old one goes on serving.
     """
     with output.errors("search rebuild", as_json=as_json):
         from bilten_orchestration.search.rebuild import rebuild as build
@@ -67,8 +67,8 @@ def delta(
         bool,
         typer.Option(
             "--accept-epoch",
-            help="After a restore: write every document again, and remove what PostgreSQL does not have. Run it"
-            " without this first, to see what would change.",
+            help="After a restore: write every document again, and remove what PostgreSQL does not have."
+            " Run it without this first, to see what would change.",
         ),
     ] = False,
     as_json: output.Json = False,
@@ -179,9 +179,8 @@ def prune(
 
 
 def _show_rebuilt(report: RebuildReport) -> None:
-    print(
-        f"{report.index} {'serves' if report.swapped else 'was refused'}; before it: {report.before or 'none'}"
-    )
+    became = "serves" if report.swapped else "was refused"
+    print(f"{report.index} {became}; before it: {report.before or 'none'}")
     resumed = ", gone on with" if report.resumed else ""
     print(f"  {report.documents:,} documents, {size(report.bytes)}, in {report.seconds:.1f} s{resumed}")
     print(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.search.batch import Pinned
 from bilten_orchestration.search.comparison import SAMPLE, compare_all, counts_differ
+from bilten_orchestration.search.golden import Golden
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -112,6 +113,32 @@ def content(judged: Judged) -> Verdict:
     )
 
 
+def golden(judged: Judged) -> Verdict:
+    """The questions of the application, answered as PostgreSQL would. The same ones for the same index."""
+    work = judged.pinned.work
+    asked = Golden(
+        work.settings.opensearch,
+        work.client,
+        work.index,
+        judged.pinned.connection,
+        work.index,
+        judged.pinned.without,
+    )
+    kinds = list(asked.ask())
+    wrong = [kind for kind in kinds if not kind.ok]
+    return Verdict(
+        "golden",
+        not wrong,
+        "; ".join(f"{kind.kind} {kind.wanted:.0%}" for kind in kinds) or "nothing to ask without events",
+        "; ".join(f"{kind.kind} {kind.right} of {kind.asked}" for kind in kinds) or "nothing asked",
+        tuple(
+            f"{each.question}: {each.expected} expected, {each.found} found"
+            for kind in wrong
+            for each in kind.differing
+        )[:SAMPLE],
+    )
+
+
 def size(judged: Judged) -> Verdict:
     """Bytes of the primaries against those of the index that serves."""
     work = judged.pinned.work
@@ -135,4 +162,4 @@ def size_of(client: OpenSearch, index: str) -> tuple[int, int]:
     return int(documents), int(stats["indices"][index]["primaries"]["store"]["size_in_bytes"])
 
 
-GATES: tuple[Gate, ...] = (dead_letters, counts, content, size)
+GATES: tuple[Gate, ...] = (dead_letters, counts, content, golden, size)
