@@ -31,7 +31,7 @@ from bilten_orchestration.ingestion.state import Epoch, next_batch, read_epoch
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.search import dead_letters, documents, marks
 from bilten_orchestration.search.bulk import Sender, Sent
-from bilten_orchestration.search.documents import KeyRange, Version
+from bilten_orchestration.search.documents import Version
 from bilten_orchestration.search.pace import Pace
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.locks import advisory_lock
@@ -162,7 +162,7 @@ def pinned(work: Work, *, also: Collection[str] = (), whole: bool = False) -> It
     with source.open_snapshot(work.settings) as (reading, snapshot):
         version = Version(batch, snapshot.as_of, work.omitted)
         copy = (
-            documents.load_statement(version, KeyRange(0, None, None))
+            documents.load_statement(version)
             if whole
             else documents.changed_statement(version, Since(known.mark, known.snapshot), also)
         )

@@ -124,6 +124,9 @@ class KeyRange:
         return sql.SQL(" and ").join(parts) if parts else sql.SQL("true")
 
 
+EVERYTHING: Final = KeyRange(0, None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """What every document of one batch carries. `omitted`: fields that an older mapping does not know."""
@@ -151,15 +154,19 @@ def key_ranges(connection: Connection, documents: int) -> list[KeyRange]:
     return [KeyRange(number, low, high) for number, (low, high) in enumerate(zip(bounds, ends, strict=True))]
 
 
-def load_statement(version: Version, keys: KeyRange) -> sql.Composed:
+def searchable(version: Version, keys: KeyRange = EVERYTHING) -> sql.Composed:
+    """SELECT id, source (jsonb) of every searchable event of the range."""
+    return _documents(
+        version,
+        sql.SQL("events.events e"),
+        sql.SQL("{} and {}").format(sql.SQL(_SEARCHABLE), keys.condition("e.id")),
+    )
+
+
+def load_statement(version: Version, keys: KeyRange = EVERYTHING) -> sql.Composed:
     """COPY of the index actions of every searchable event of the range."""
     return sql.SQL("copy (select {action} from ({documents}) d) to stdout").format(
-        action=_index_action(version),
-        documents=_documents(
-            version,
-            sql.SQL("events.events e"),
-            sql.SQL("{} and {}").format(sql.SQL(_SEARCHABLE), keys.condition("e.id")),
-        ),
+        action=_index_action(version), documents=searchable(version, keys)
     )
 
 

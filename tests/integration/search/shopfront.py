@@ -69,6 +69,13 @@ class Shopfront:
                 self.connection.execute(statement.replace("EVENTS", str(events)).encode())
         return self
 
+    def open_more(self, events: int) -> None:
+        """Up to so many events, where `open` made fewer."""
+        with self.connection.transaction():
+            for statement in _FILL[3:]:
+                beyond = statement.replace("generate_series(1, EVENTS)", f"generate_series(301, {events})")
+                self.connection.execute(beyond.encode())
+
     def run(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values or None)
 

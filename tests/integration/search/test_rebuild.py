@@ -153,5 +153,5 @@ def test_a_build_that_was_killed_goes_on_where_it_was(
     report = rebuild(search)
     assert report.swapped
     assert report.resumed
-    assert report.loaded.ranges == 2
+    assert report.loaded.ranges == 3
     assert front.differing() == set()
