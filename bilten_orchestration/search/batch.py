@@ -112,14 +112,17 @@ def open_work(
     *,
     check: Callable[[], None] = lambda: None,
     progress: Progress = silent,
+    helps: str = "bilten search rebuild",
 ) -> Work:
-    """Look at the index. Raises Refused when it belongs to another PostgreSQL than this, or another past."""
+    """Look at the index. Raises Refused when it belongs to another PostgreSQL than this, or another past.
+
+    `helps` is what the error proposes.
+    """
     epoch = read_epoch(connection)
     problems = marks.disagreements(
         marks.followed(connection, index), index, marks.carried(client, index), epoch
     )
     if problems:
-        helps = "bilten search delta --accept-epoch, if this is the right server: writes every document again"
         raise Refused([*problems[:-1], replace(problems[-1], next=helps)])
     return Work(settings, connection, client, index, epoch, unknown_fields(client, index), check, progress)
 

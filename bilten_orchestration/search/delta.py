@@ -67,7 +67,14 @@ def delta(
     with opened(settings, "the delta") as stores:
         index = serving_index(stores, run_id)
         try:
-            work = open_work(settings, stores.connection, stores.client, index, progress=progress)
+            work = open_work(
+                settings,
+                stores.connection,
+                stores.client,
+                index,
+                progress=progress,
+                helps="bilten search delta --accept-epoch, or a rebuild, if this is the right server",
+            )
         except Refused as refused:
             if accept_epoch:
                 return _accepted(settings, stores, index, progress)
