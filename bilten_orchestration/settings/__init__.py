@@ -18,6 +18,7 @@ from bilten_orchestration.settings.ingestion import IngestionSettings
 from bilten_orchestration.settings.metrics import MetricsSettings
 from bilten_orchestration.settings.partitions import PartitionSettings
 from bilten_orchestration.settings.recovery import RecoverySettings
+from bilten_orchestration.settings.search import SearchSettings
 from bilten_orchestration.settings.section import Section
 from bilten_orchestration.settings.stores import (
     ClickHouseSettings,
@@ -44,6 +45,7 @@ __all__ = [
     "PostgresSettings",
     "RecoverySettings",
     "RedisSettings",
+    "SearchSettings",
     "Section",
     "Settings",
 ]

@@ -17,6 +17,7 @@ from bilten_orchestration.settings.ingestion import IngestionSettings
 from bilten_orchestration.settings.metrics import MetricsSettings
 from bilten_orchestration.settings.partitions import PartitionSettings
 from bilten_orchestration.settings.recovery import RecoverySettings
+from bilten_orchestration.settings.search import SearchSettings
 from bilten_orchestration.settings.stores import (
     ClickHouseSettings,
     ObjectStoreSettings,
@@ -68,6 +69,7 @@ class Settings(BaseSettings):
     drills: DrillSettings = Field(default_factory=DrillSettings)
     recovery: RecoverySettings = Field(default_factory=RecoverySettings)
     partitions: PartitionSettings = Field(default_factory=PartitionSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
 
     @classmethod
     def settings_customise_sources(

@@ -18,6 +18,8 @@ The names in use:
     drill:<store>     one drill of a store (drills/run.py)
     wal:stream        one stream of WAL into the repository
     recover           one recovery
+    search:build      one builder, roller-back or remover of search indices, beside its lease
+    search:<index>    one batch of changes of an index
     search:popularity one count of sales for search
 """
 

@@ -15,16 +15,23 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 10
 
 
-def connect(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS) -> OpenSearch:
+def connect(
+    settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS, compressed: bool = True
+) -> OpenSearch:
     """One client that has been answered. `timeout_seconds` bounds each answer. Raises as `translated`."""
-    found = client(settings, timeout_seconds=timeout_seconds)
+    found = client(settings, timeout_seconds=timeout_seconds, compressed=compressed)
     with translated(settings):
         found.info()
     return found
 
 
-def client(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS) -> OpenSearch:
-    """One client, nothing sent yet, that tries nothing twice. Raises StoreUnavailable without an address."""
+def client(
+    settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS, compressed: bool = True
+) -> OpenSearch:
+    """One client, nothing sent yet, that tries nothing twice. Raises StoreUnavailable without an address.
+
+    `compressed`: what is sent and answered travels as gzip.
+    """
     from opensearchpy import OpenSearch
 
     if settings.url is None:
@@ -39,7 +46,7 @@ def client(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SEC
         http_auth=(settings.user, settings.password.get_secret_value()) if settings.user else None,
         timeout=timeout_seconds,
         max_retries=0,
-        http_compress=True,
+        http_compress=compressed,
     )
 
 
