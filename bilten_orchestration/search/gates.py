@@ -117,7 +117,7 @@ def golden_queries(judged: Judged) -> Verdict:
     """What the application asks, as PostgreSQL would answer it; other questions for each index."""
     pinned = judged.pinned
     work = pinned.work
-    asked = Golden(
+    golden = Golden(
         work.settings.opensearch,
         work.client,
         work.index,
@@ -125,12 +125,13 @@ def golden_queries(judged: Judged) -> Verdict:
         seed=work.index,
         without=pinned.without,
     )
-    answers = list(asked.ask())
+    answers = list(golden.ask())
+    asked = sum(each.asked for each in answers)
     short = [each for each in answers if not each.ok]
     return Verdict(
         "golden_queries",
         not short,
-        f"{sum(each.asked for each in answers)} questions of {len(answers)} kinds answered as PostgreSQL does",
+        f"{asked} questions of {len(answers)} kinds answered as PostgreSQL does",
         ", ".join(f"{each.kind}: {each.right} of {each.asked}" for each in short)
         or f"{sum(each.right for each in answers)} were",
         tuple(
