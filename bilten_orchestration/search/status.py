@@ -1,4 +1,4 @@
-"""Which index serves, how far it is behind, what is built, and what there is to go back to. Reads only."""
+"""Which index serves, how far it is behind, what is being built, what there is to go back to. Reads only."""
 
 from __future__ import annotations
 

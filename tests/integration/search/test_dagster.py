@@ -241,7 +241,7 @@ def test_after_a_restore_search_is_brought_back_and_proven(world: World) -> None
     assert world.client.count(index=ALIAS, body=title)["count"] == 1
 
     # a difference is no recovery
-    index = list(world.client.indices.get_alias(name=ALIAS))[0]
+    index = next(iter(world.client.indices.get_alias(name=ALIAS)))
     some = world.client.search(index=index, body={"size": 1})["hits"]["hits"][0]["_id"]
     world.client.delete(index=index, id=some, params={"refresh": "true"})
     worse = settled.settle(world.settings, accept_epoch=False)
