@@ -193,6 +193,13 @@ def test_a_new_field_is_added_in_place(world: World, monkeypatch: pytest.MonkeyP
     hall = {"query": {"match": {"venue_name": "hall"}}}
     assert world.client.count(index=ALIAS, body=hall)["count"] == 0
 
+    # killed once the field was there, and no document had it: the hash says so
+    field = {"properties": {"venue_name": definition.FIELDS["venue_name"]}}
+    world.client.indices.put_mapping(index=found.index, body=field)
+    found = mapping.examine(world.settings)
+    assert (found.step, len(found.changes)) == (Step.ADD, 1)
+    assert "_meta.mapping_hash" in found.changes[0]
+
     assert world.run(schedules.definition).success
     numbers = world.numbers(assets.DEFINITION)
     assert numbers["step"] == "addition in place"
