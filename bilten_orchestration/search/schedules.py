@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # not among the names that dagster exports
 
 SENSOR_SECONDS = 300
 HELP = "bilten search status"
+_BUILT = "select 1 from system.search_state where index_name is not null"
 
 rebuild = dg.define_asset_job(
     "search_rebuild",
@@ -81,8 +82,28 @@ def _schedule(name: str, job: "UnresolvedAssetJobDefinition", cron: str, why: st
     )
 
 
+@dg.schedule(
+    name="search_changes_every_5_minutes",
+    job=changes,
+    cron_schedule="*/5 * * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    owners=[face.DATA_PLATFORM],
+    description="So that people find what is new. Waits for the first index, which nothing is missing from.",
+)
+def follow(
+    context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> dg.RunRequest | dg.SkipReason:
+    with platform.postgres("search schedule") as connection:
+        there = connection.execute("select to_regclass('system.search_state')").fetchone()
+        built = there and there[0] and connection.execute(_BUILT).fetchone()
+    if not built:
+        return dg.SkipReason("no index serves yet: bilten up, or bilten search rebuild, builds the first one")
+    return dg.RunRequest(run_key=f"search-changes-{context.scheduled_execution_time:%Y-%m-%dT%H:%M}")
+
+
 SCHEDULES = [
-    _schedule("search_changes_every_5_minutes", changes, "*/5 * * * *", "So that people find what is new."),
+    follow,
     _schedule(
         "search_rebuild_weekly", rebuild, "30 0 * * 0", "So that a rebuild is a habit, and not an emergency."
     ),
@@ -98,10 +119,10 @@ SCHEDULES = [
 ]
 
 
-def run_request(index: str | None, wanted_hash: str, day: str, job: str) -> dg.RunRequest:
+def run_request(index: str, wanted_hash: str, day: str, job: str) -> dg.RunRequest:
     """Keys are remembered for ever: by the index that is replaced, so that a definition may come back; by
     the day, so that a build that failed is tried again, once a day and not every few minutes."""
-    return dg.RunRequest(job_name=job, run_key=f"{job}:{index or 'none'}:{wanted_hash}:{day}")
+    return dg.RunRequest(job_name=job, run_key=f"{job}:{index}:{wanted_hash}:{day}")
 
 
 @dg.sensor(
@@ -112,7 +133,7 @@ def run_request(index: str | None, wanted_hash: str, day: str, job: str) -> dg.R
     owners=[face.DATA_PLATFORM],
     description=(
         "Builds the index anew, or adds fields in place, when the definition in the code is another one than"
-        " that of the index that serves; builds the first one where there is none."
+        " that of the index that serves. The first one is built by `bilten up`."
     ),
 )
 def definition_changed(
@@ -122,6 +143,9 @@ def definition_changed(
     from bilten_orchestration.search.definition import Step
 
     found = mapping.examine(platform.settings)
+    if found.index is None:
+        # a stack that has just begun has no rows yet either
+        return dg.SkipReason("no index serves yet: bilten up, or bilten search rebuild, builds the first one")
     if found.step is Step.NOTHING:
         return dg.SkipReason(f"{found.index} is as defined ({found.wanted_hash})")
     job = rebuild if found.step is Step.REBUILD else definition
