@@ -29,7 +29,7 @@ from bilten_orchestration.ingestion import source
 from bilten_orchestration.ingestion.source import Since, Snapshot
 from bilten_orchestration.ingestion.state import Epoch, next_batch, read_epoch
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.search import dead_letters, definition, documents, marks
+from bilten_orchestration.search import dead_letters, documents, marks
 from bilten_orchestration.search.bulk import Sender, Sent
 from bilten_orchestration.search.documents import KeyRange, Version
 from bilten_orchestration.search.pace import Pace
@@ -127,7 +127,7 @@ def open_work(
 def unknown_fields(client: OpenSearch, index: str) -> tuple[str, ...]:
     """Fields of today's documents that the index was made without: it is strict, and would refuse them."""
     live = client.indices.get_mapping(index=index)[index]["mappings"].get("properties", {})
-    return tuple(sorted(definition.FIELDS.keys() - live.keys()))
+    return tuple(sorted(documents.FIELDS - live.keys()))
 
 
 @contextmanager

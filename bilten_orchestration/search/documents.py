@@ -28,6 +28,16 @@ from bilten_orchestration.stores.postgres import Connection
 #: Coarse, so that a sale rarely changes it. Without ticket types nothing is sold: none.
 AVAILABILITY: Final = ("none", "sold_out", "few", "available")
 
+#: Of every document, at the top.
+FIELDS: Final = frozenset(
+    {
+        *("id", "title", "description", "category", "tags", "status", "organizer_id"),
+        *("organization_id", "organization_name", "venue_id", "venue_name", "location"),
+        *("start_date", "end_date", "price_range"),
+        *("availability", "popularity", "content_hash", "indexed_at"),
+    }
+)
+
 _LINE: Final = "\x01"
 
 _SEARCHABLE: Final = (

@@ -113,31 +113,28 @@ def content(judged: Judged) -> Verdict:
     )
 
 
-def golden_queries(judged: Judged) -> Verdict:
-    """What the application asks, as PostgreSQL would answer it; other questions for each index."""
-    pinned = judged.pinned
-    work = pinned.work
-    golden = Golden(
+def golden(judged: Judged) -> Verdict:
+    """The questions of the application, answered as PostgreSQL would. The same ones for the same index."""
+    work = judged.pinned.work
+    asked = Golden(
         work.settings.opensearch,
         work.client,
         work.index,
-        pinned.connection,
-        seed=work.index,
-        without=pinned.without,
+        judged.pinned.connection,
+        work.index,
+        judged.pinned.without,
     )
-    answers = list(golden.ask())
-    asked = sum(each.asked for each in answers)
-    short = [each for each in answers if not each.ok]
+    kinds = list(asked.ask())
+    wrong = [kind for kind in kinds if not kind.ok]
     return Verdict(
-        "golden_queries",
-        not short,
-        f"{asked} questions of {len(answers)} kinds answered as PostgreSQL does",
-        ", ".join(f"{each.kind}: {each.right} of {each.asked}" for each in short)
-        or f"{sum(each.right for each in answers)} were",
+        "golden",
+        not wrong,
+        "; ".join(f"{kind.kind} {kind.wanted:.0%}" for kind in kinds) or "nothing to ask without events",
+        "; ".join(f"{kind.kind} {kind.right} of {kind.asked}" for kind in kinds) or "nothing asked",
         tuple(
-            f"{each.kind}, {found.question}: expected {found.expected}, found {found.found}"
-            for each in short
-            for found in each.differing
+            f"{each.question}: {each.expected} expected, {each.found} found"
+            for kind in wrong
+            for each in kind.differing
         )[:SAMPLE],
     )
 
@@ -165,4 +162,4 @@ def size_of(client: OpenSearch, index: str) -> tuple[int, int]:
     return int(documents), int(stats["indices"][index]["primaries"]["store"]["size_in_bytes"])
 
 
-GATES: tuple[Gate, ...] = (dead_letters, counts, content, golden_queries, size)
+GATES: tuple[Gate, ...] = (dead_letters, counts, content, golden, size)

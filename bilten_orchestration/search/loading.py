@@ -22,7 +22,7 @@ from bilten_orchestration.search.documents import KeyRange, Version
 from bilten_orchestration.search.pace import Pace
 from bilten_orchestration.stores.postgres import Connection
 
-_TELL_SECONDS = 5.0
+TELL_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _Load:
 
     def _tell(self) -> None:
         now = time.monotonic()
-        if now - self.told < _TELL_SECONDS and self.ranges < self.planned:
+        if now - self.told < TELL_SECONDS and self.ranges < self.planned:
             return
         self.told = now
         rate = self.documents / max(now - self.started, 1e-3)
