@@ -159,6 +159,8 @@ def test_what_is_known_to_be_missing_is_left_out_on_both_sides(world: World) -> 
     without = sorted(world.right)[:50]
     fewer = {key: document for key, document in world.right.items() if key not in without}
     assert refused(world.ask(fewer, without=without)) == set()
+    # nor does what an index has of them count
+    assert refused(world.ask(world.right, without=without)) == set()
 
 
 def test_an_index_without_stemming_is_found(world: World) -> None:
