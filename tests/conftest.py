@@ -189,6 +189,7 @@ class Servers:
             clickhouse=clickhouse,
             redis=self.redis,
             object_store=self.buckets(number),
+            opensearch=OpenSearchSettings(enabled=False),  # a test that searches says so
         )
 
     def buckets(self, number: int | None = None) -> ObjectStoreSettings:

@@ -1,4 +1,4 @@
-"""`bilten search rebuild|delta|rollback|status|drift|prune|query`."""
+"""`bilten search rebuild|delta|rollback|status|drift|prune|mapping|query`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bilten_orchestration.cli import output, search_query
+from bilten_orchestration.cli import output, search_mapping, search_query
 from bilten_orchestration.cli.backup import size
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     search.command("status")(status)
     search.command("drift")(drift)
     search.command("prune")(prune)
+    search.command("mapping")(search_mapping.mapping)
     search.command("query")(search_query.query)
     app.add_typer(search, name="search")
 

@@ -163,6 +163,10 @@ class Golden:
     def _search(self, request: SearchRequest, size: int) -> dict[str, Any]:
         body = query.body(checked(request)) | {"size": size, "track_total_hits": True, "_source": False}
         body.pop("timeout")
+        if without := self._bound["without"]:
+            # an older state of what was refused since may still be there
+            asked = {"must": [body["query"]], "must_not": [{"terms": {"id": without}}]}
+            body["query"] = {"bool": asked}
         with opensearch.translated(self._settings, "a golden query"):
             answer: dict[str, Any] = self._client.search(
                 index=self._index,
