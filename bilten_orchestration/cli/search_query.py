@@ -74,7 +74,7 @@ def query(
         settings = load_settings().opensearch
         client = opensearch.client(settings)
         try:
-            found = engine.search(settings, client, request)
+            found = engine.search(settings, client, request, seconds=engine.WALK_SECONDS)
         finally:
             client.close()
         output.finish("search query", found, as_json=as_json, human=lambda: _show(request, found))

@@ -71,7 +71,7 @@ class World:
 
 @pytest.fixture
 def world(settings: Settings, servers: Servers) -> Iterator[World]:
-    client = opensearch.connect(servers.opensearch)
+    client = opensearch.connect(servers.opensearch, timeout_seconds=120)
     with (
         postgres.connect(settings.postgres, autocommit=True) as owner,
         dg.DagsterInstance.ephemeral() as instance,

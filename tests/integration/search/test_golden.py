@@ -56,7 +56,7 @@ def world(servers: Servers) -> Iterator[World]:
     assert template
     servers.create_database("golden", template="bilten_template")
     settings: Settings = servers.settings("golden", servers.clickhouse.settings)
-    client = opensearch.connect(servers.opensearch)
+    client = opensearch.connect(servers.opensearch, timeout_seconds=120)
     with postgres.connect(settings.postgres, autocommit=True) as owner:
         catalogue.fill(owner)
         statement = documents.load_statement(Version(1, datetime.now(UTC)), KeyRange(0, None, None))

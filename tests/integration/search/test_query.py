@@ -19,7 +19,7 @@ from bilten_orchestration.stores import opensearch
 from tests.conftest import Servers
 from tests.integration.search.corpus import EVENTS, LISBON, ORGANIZER, OTHER, event, fill, key
 
-FIRST = datetime(2026, 5, 1, tzinfo=UTC)
+PATIENCE = 120  # of a loaded machine
 
 
 @dataclass
@@ -29,7 +29,10 @@ class Index:
     name: str
 
     def search(self, text: str = "", **asked: Any) -> SearchResponse:
-        return query.search(self.settings, self.client, SearchRequest(text, **asked), index=self.name)
+        return self.ask(SearchRequest(text, **asked))
+
+    def ask(self, request: SearchRequest) -> SearchResponse:
+        return query.search(self.settings, self.client, request, index=self.name, seconds=PATIENCE)
 
     def numbers(self, text: str = "", **asked: Any) -> list[int]:
         return [int(hit.id[-12:], 16) for hit in self.search(text, **asked).hits]
@@ -37,7 +40,7 @@ class Index:
 
 @pytest.fixture(scope="module")
 def index(servers: Servers) -> Iterator[Index]:
-    client = opensearch.connect(servers.opensearch)
+    client = opensearch.connect(servers.opensearch, timeout_seconds=PATIENCE)
     fill(client, "events-test-query")
     yield Index(servers.opensearch, client, "events-test-query")
     client.indices.delete(index="events-test-query")
@@ -193,7 +196,7 @@ def test_pages_follow_each_other(index: Index, sort: Sort) -> None:
     seen: list[str] = []
     pages = 0
     while True:
-        answer = query.search(index.settings, index.client, request, index=index.name)
+        answer = index.ask(request)
         seen += [hit.id for hit in answer.hits]
         pages += 1
         assert answer.total == len(EVENTS)

@@ -22,7 +22,7 @@ INDEX = "events-test-cli"
 
 @pytest.fixture
 def run(servers: Servers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    client = opensearch.connect(servers.opensearch)
+    client = opensearch.connect(servers.opensearch, timeout_seconds=120)
     fill(client, INDEX, (event(1, "Midnight Jazz"), event(2, "Jazz\x1b[31m Choir"), event(3, "Open Data")))
     client.indices.put_alias(index=INDEX, name=definition.ALIAS)
     settings = Settings(home=tmp_path, opensearch=servers.opensearch)
