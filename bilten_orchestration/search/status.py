@@ -49,7 +49,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class SearchStatus:
-    """`index` is what the alias says."""
+    """`index` is what the alias says. A lease is shown while the session of its holder lives."""
 
     alias: str
     index: str | None
@@ -68,7 +68,9 @@ def status(settings: Settings) -> SearchStatus:
     with opened(settings, "the status") as stores:
         live = state.serving(stores.client)
         row = stores.connection.execute(
-            "select previous_index, lease_holder, lease_until from system.search_state where alias = %s",
+            "select previous_index, case when alive then lease_holder end, case when alive then lease_until end "
+            "from system.search_state, lateral (select exists (select from pg_locks "
+            "where locktype = 'advisory' and granted and pid = lease_pid) as alive) l where alias = %s",
             (definition.ALIAS,),
         ).fetchone()
         indices = tuple(_of(stores, index) for index in state.indices(stores.connection))

@@ -14,13 +14,12 @@ from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.search import loading, state
 from bilten_orchestration.search.delta import delta
 from bilten_orchestration.search.prune import prune
-from bilten_orchestration.search.rebuild import rebuild
 from bilten_orchestration.search.rollback import rollback
 from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import opensearch
 from tests.integration.search.kills import killed_at
-from tests.integration.search.shopfront import Shopfront
+from tests.integration.search.shopfront import Shopfront, rebuild
 from tests.kills import killed_at_store
 
 pytestmark = pytest.mark.faults

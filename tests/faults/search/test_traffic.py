@@ -15,11 +15,10 @@ from bilten_orchestration.search import bulk, definition, documents, state
 from bilten_orchestration.search.delta import delta
 from bilten_orchestration.search.documents import Version
 from bilten_orchestration.search.pace import Pace
-from bilten_orchestration.search.rebuild import rebuild
 from bilten_orchestration.search.rollback import rollback
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import opensearch
-from tests.integration.search.shopfront import Shopfront, owner
+from tests.integration.search.shopfront import Shopfront, owner, rebuild
 
 pytestmark = pytest.mark.faults
 

@@ -9,13 +9,12 @@ import pytest
 
 from bilten_orchestration.errors import StoreFull, StoreUnavailable
 from bilten_orchestration.search import loading
-from bilten_orchestration.search.rebuild import rebuild
 from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import OpenSearchSettings, Settings
 from bilten_orchestration.stores import opensearch
 from tests import stack
 from tests.conftest import Servers
-from tests.integration.search.shopfront import Shopfront, owner
+from tests.integration.search.shopfront import Shopfront, owner, rebuild
 from tests.integration.search.test_rebuild import at, with_search
 
 pytestmark = pytest.mark.faults

@@ -14,13 +14,12 @@ from bilten_orchestration.search import definition, state
 from bilten_orchestration.search.delta import delta
 from bilten_orchestration.search.drift import drift
 from bilten_orchestration.search.prune import prune
-from bilten_orchestration.search.rebuild import rebuild
 from bilten_orchestration.search.rollback import rollback
 from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import opensearch
-from tests.integration.search.shopfront import Shopfront
+from tests.integration.search.shopfront import Shopfront, rebuild
 
 
 def test_a_change_of_any_joined_table_reaches_its_events(search: Settings, front: Shopfront) -> None:

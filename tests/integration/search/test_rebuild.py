@@ -10,12 +10,12 @@ import pytest
 from bilten_orchestration.errors import LockHeld
 from bilten_orchestration.search import loading, state
 from bilten_orchestration.search.delta import delta
-from bilten_orchestration.search.rebuild import rebuild
+from bilten_orchestration.search.gates import GATES
 from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import opensearch
 from tests.integration.search.kills import killed_at
-from tests.integration.search.shopfront import Shopfront, owner
+from tests.integration.search.shopfront import Shopfront, owner, rebuild
 
 HUGE_TAG = "t" * 40_000  # a keyword ends at 32,766 bytes
 
@@ -39,7 +39,7 @@ def with_search(settings: Settings, **update: object) -> Settings:
 def test_what_is_edited_during_a_build_is_in_it_and_the_one_before_is_kept(
     search: Settings, front: Shopfront
 ) -> None:
-    first = rebuild(search)
+    first = rebuild(search, judges=GATES)
     assert first.swapped
     assert first.before is None
     assert {verdict.gate for verdict in first.verdicts} == {
