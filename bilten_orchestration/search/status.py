@@ -68,7 +68,8 @@ def status(settings: Settings) -> SearchStatus:
     with opened(settings, "the status") as stores:
         live = state.serving(stores.client)
         row = stores.connection.execute(
-            "select previous_index, case when alive then lease_holder end, case when alive then lease_until end "
+            "select previous_index, case when alive then lease_holder end, "
+            "case when alive then lease_until end "
             "from system.search_state, lateral (select exists (select from pg_locks "
             "where locktype = 'advisory' and granted and pid = lease_pid) as alive) l where alias = %s",
             (definition.ALIAS,),
