@@ -1,8 +1,8 @@
 """One builder at a time: a lease in system.search_state, with an advisory lock beside it.
 
 The lock tells at once that a holder is dead: it goes with its session. The lease tells of a holder that is
-not dead and does nothing, whose session may stay for hours: once it has run out, the next one ends that
-session and takes over. A holder that comes back then finds another token, and stops before its next write.
+not dead and does nothing, whose session may stay for hours: once it has run out, the next one ends its
+sessions and takes over. A holder that comes back then finds another token, and stops before its next write.
 
 What it had sent already is harmless: versions are batch numbers, so nothing older wins (bulk.py), and the
 alias moves only from the index that it was on (swap.py).
@@ -86,8 +86,11 @@ class Lease:
 
 
 @contextmanager
-def held(settings: Settings, run_id: str) -> Iterator[Lease]:
-    """The lease, for as long as the block runs. Raises LockHeld naming a holder that lives."""
+def held(settings: Settings, run_id: str, beside: Connection) -> Iterator[Lease]:
+    """The lease, for as long as the block runs. Raises LockHeld naming a holder that lives.
+
+    `beside`: the session that the work is done on, with locks of its own.
+    """
     with ExitStack() as stack:
         connection = stack.enter_context(
             postgres.connect(
@@ -97,15 +100,16 @@ def held(settings: Settings, run_id: str) -> Iterator[Lease]:
         _lock(stack, connection)
         lease = Lease(connection, uuid4(), settings.search.lease_seconds)
         connection.execute(
-            "insert into system.search_state (alias, lease_holder, lease_token, lease_pid, lease_until) "
-            "values (%s, %s, %s, pg_backend_pid(), clock_timestamp() + %s * interval '1 s') "
+            "insert into system.search_state (alias, lease_holder, lease_token, lease_pids, lease_until) "
+            "values (%s, %s, %s, array[pg_backend_pid(), %s], clock_timestamp() + %s * interval '1 s') "
             "on conflict (alias) do update set lease_holder = excluded.lease_holder, "
-            "lease_token = excluded.lease_token, lease_pid = excluded.lease_pid, "
+            "lease_token = excluded.lease_token, lease_pids = excluded.lease_pids, "
             "lease_until = excluded.lease_until, updated_at = clock_timestamp()",
             (
                 definition.ALIAS,
                 f"{run_id} ({socket.gethostname()}, process {os.getpid()})",
                 lease.token,
+                beside.info.backend_pid,
                 settings.search.lease_seconds,
             ),
         )
@@ -119,7 +123,7 @@ def held(settings: Settings, run_id: str) -> Iterator[Lease]:
             if not connection.closed and not connection.broken:
                 connection.execute(
                     "update system.search_state set lease_holder = null, lease_token = null, "
-                    "lease_pid = null, lease_until = null where alias = %s and lease_token = %s",
+                    "lease_pids = null, lease_until = null where alias = %s and lease_token = %s",
                     (definition.ALIAS, lease.token),
                 )
 
@@ -129,13 +133,13 @@ def _lock(stack: ExitStack, connection: Connection) -> None:
         stack.enter_context(advisory_lock(connection, LOCK, wait_seconds=LET_GO_SECONDS))
     except LockHeld:
         row = connection.execute(
-            "select lease_holder, lease_pid, lease_until, lease_until < clock_timestamp() "
+            "select lease_holder, lease_pids, lease_until, lease_until < clock_timestamp() "
             "from system.search_state where alias = %s and lease_token is not null",
             (definition.ALIAS,),
         ).fetchone()
         if row is None:
             raise
-        holder, pid, until, over = row
+        holder, pids, until, over = row
         if not over:
             raise LockHeld(
                 "search is being built, rolled back or tidied up by somebody else",
@@ -143,5 +147,9 @@ def _lock(stack: ExitStack, connection: Connection) -> None:
                 found=f"{holder}, until {until:%F %T} UTC and then renewed",
                 next="wait for it to end; bilten search status shows how far it is",
             ) from None
-        connection.execute("select pg_terminate_backend(%s, 5000)", (pid,))
+        connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity "
+            "where pid = any(%s) and application_name like 'bilten search%%'",
+            (pids,),
+        )
         stack.enter_context(advisory_lock(connection, LOCK, wait_seconds=LET_GO_SECONDS))

@@ -58,7 +58,7 @@ def prune(
     with opened(settings, "the removal of old indices") as stores:
         if not execute:
             return PruneReport(_plan(settings.search, stores), ())
-        with lease.held(settings, run_id) as held:
+        with lease.held(settings, run_id, stores.connection) as held:
             state.settle(stores.connection, stores.client, run_id)
             actions = _plan(settings.search, stores)
             removed = []

@@ -100,7 +100,10 @@ def rebuild(
     `accept_size` leaves out the gate of that name, and goes on with an index that it alone has refused.
     Raises LockHeld (another builder), Refused (another epoch), Mismatch, StoreFull, StoreUnavailable.
     """
-    with opened(settings, "the rebuild", loads=True) as stores, lease.held(settings, run_id) as held:  # 1
+    with (
+        opened(settings, "the rebuild", loads=True) as stores,
+        lease.held(settings, run_id, stores.connection) as held,
+    ):  # 1
         return _Rebuild(settings, stores, held, run_id, progress).run(
             fresh=fresh,
             accept_size=accept_size,

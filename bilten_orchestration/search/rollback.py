@@ -56,7 +56,10 @@ def rollback(
     Raises Refused (nothing to go back to; another epoch), LockHeld, TransientError (it does not catch up).
     """
     started = time.monotonic()
-    with opened(settings, "the rollback", loads=True) as stores, lease.held(settings, run_id) as held:
+    with (
+        opened(settings, "the rollback", loads=True) as stores,
+        lease.held(settings, run_id, stores.connection) as held,
+    ):
         before, target = _target(stores, to, run_id)
         work = open_work(
             settings, stores.connection, stores.client, target, check=held.check, progress=progress

@@ -69,9 +69,9 @@ def status(settings: Settings) -> SearchStatus:
         live = state.serving(stores.client)
         row = stores.connection.execute(
             "select previous_index, case when alive then lease_holder end, "
-            "case when alive then lease_until end "
-            "from system.search_state, lateral (select exists (select from pg_locks "
-            "where locktype = 'advisory' and granted and pid = lease_pid) as alive) l where alias = %s",
+            "case when alive then lease_until end from system.search_state, lateral (select exists "
+            "(select from pg_locks where locktype = 'advisory' and granted and pid = any(lease_pids)) "
+            "as alive) l where alias = %s",
             (definition.ALIAS,),
         ).fetchone()
         indices = tuple(_of(stores, index) for index in state.indices(stores.connection))

@@ -269,7 +269,7 @@ create table system.search_state (
     swapped_at timestamptz,
     lease_holder text,
     lease_token uuid,
-    lease_pid integer,
+    lease_pids integer[],
     lease_until timestamptz,
     updated_at timestamptz not null default now()
 );
@@ -281,7 +281,7 @@ comment on column system.search_state.mapping_hash is 'Hash of its definition';
 comment on column system.search_state.swapped_at is 'Last swap (UTC)';
 comment on column system.search_state.lease_holder is 'Who builds, rolls back or removes indices now';
 comment on column system.search_state.lease_token is 'Of this holder; another one means that the lease was lost';
-comment on column system.search_state.lease_pid is 'Backend of the session that holds the lock beside the lease';
+comment on column system.search_state.lease_pids is 'Backends of its sessions, which are ended when the lease is taken from it';
 comment on column system.search_state.lease_until is 'Until when its lease holds (UTC)';
 comment on column system.search_state.updated_at is 'When the row last changed (UTC)';
 
