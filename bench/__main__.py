@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import backups, copying, drills, loading, maintenance, marts, partitions, pgbackrest, report
+from bench import backups, copying, drills, loading, maintenance, marts, partitions, pgbackrest, report, search
 from bench.harness import OURS, Comparison, Context
 from bench.servers import filled, load_clicks, saved, saved_on_older
 from bilten_orchestration.errors import BiltenError
+from bilten_orchestration.settings import Settings
 
 Bench = Callable[[Context], Comparison | list[Comparison]]
 
@@ -42,6 +43,8 @@ BACKUPS: dict[str, Bench] = {
     "partition-writers": maintenance.beside_writers,
     "partition-plan": maintenance.planned,
 }
+# on servers of its own, OpenSearch among them
+SEARCH: dict[str, Bench] = {"search": search.loads}
 # on an older PostgreSQL, where that and the rival are installed
 BESIDE = "pgbackrest"
 
@@ -51,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="amount of demo data (default 1)")
     parser.add_argument("--runs", type=int, default=3, help="turns of each contestant (default 3)")
     parser.add_argument(
-        "--only", nargs="+", choices=[*BENCHES, *BACKUPS, BESIDE], help="some alone (default: all)"
+        "--only", nargs="+", choices=[*BENCHES, *BACKUPS, *SEARCH, BESIDE], help="some alone (default: all)"
     )
     parser.add_argument("--no-save", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args(arguments)
-    only = options.only or [*BENCHES, *BACKUPS, BESIDE]
+    only = options.only or [*BENCHES, *BACKUPS, *SEARCH, BESIDE]
     found: list[Comparison] = []
     try:
         if wanted := [name for name in BENCHES if name in only]:
@@ -73,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with saved(options.scale, say) as settings:
                 for name in wanted:
                     found += _run(name, BACKUPS[name], Context(settings, options.scale, options.runs, say))
+        for name in SEARCH:
+            if name in only:
+                found += _run(name, SEARCH[name], _on_its_own(options.scale, options.runs))
         if BESIDE in only and (lacking := pgbackrest.lacking()):
             say(f"{BESIDE} is left out: {lacking}")
         elif BESIDE in only:
@@ -90,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if found and not options.no_save:
             report.save(found)
     return 0 if all(comparison.met for comparison in found) else 1
+
+
+def _on_its_own(scale: float, runs: int) -> Context:
+    """Of a bench that starts what it needs."""
+    return Context(Settings(), scale, runs, say)
 
 
 def _run(name: str, bench: Bench, context: Context) -> list[Comparison]:

@@ -34,6 +34,7 @@ from psycopg import sql
 from bilten_orchestration.settings import (
     ClickHouseSettings,
     ObjectStoreSettings,
+    OpenSearchSettings,
     PostgresSettings,
     RedisSettings,
     Settings,
@@ -103,6 +104,13 @@ class Servers:
     @cached_property
     def object_store(self) -> ObjectStoreSettings:
         server, settings = stack.start_object_store(self.base)
+        self._keep(server)
+        return settings
+
+    @cached_property
+    def opensearch(self) -> OpenSearchSettings:
+        """Whose indices a test removes itself."""
+        server, settings = stack.start_opensearch(self.base)
         self._keep(server)
         return settings
 
@@ -181,6 +189,7 @@ class Servers:
             clickhouse=clickhouse,
             redis=self.redis,
             object_store=self.buckets(number),
+            opensearch=OpenSearchSettings(enabled=False),  # a test that searches says so
         )
 
     def buckets(self, number: int | None = None) -> ObjectStoreSettings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -271,19 +272,25 @@ def start_redis(base: Path, name: str = "redis") -> tuple[Server, RedisSettings]
     return running, settings
 
 
-def start_opensearch(base: Path, name: str = "opensearch") -> tuple[Server, OpenSearchSettings]:
-    """Its jars are kept for the next test run, for fetching them takes as long as everything else."""
-    user = privileges.server_user()
-    directory = base / name
-    directory.mkdir()
+def opensearch_jars(base: Path) -> Path:
+    """The installation, kept for the next test run: fetching it takes as long as everything else."""
     kept = Path("/var/tmp") if os.access("/var/tmp", os.W_OK) else base
     programs = kept / f"bilten-test-programs-{os.geteuid()}"
     programs.mkdir(mode=0o755, exist_ok=True)
     assert programs.stat().st_uid == os.geteuid()
+    with (programs / "lock").open("w") as lock:  # other test processes fetch them into the same place
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return opensearch.programs(programs, None, lambda text: None)
+
+
+def start_opensearch(base: Path, name: str = "opensearch") -> tuple[Server, OpenSearchSettings]:
+    user = privileges.server_user()
+    directory = base / name
+    directory.mkdir()
     node = opensearch.OpenSearch(
         data=directory / "data",
         port=ports.any_free(),
-        programs=opensearch.programs(programs, None, lambda text: None),
+        programs=opensearch_jars(base),
         java=opensearch.java(base, user),
         user=user,
         heap_bytes=256 << 20,

@@ -28,6 +28,7 @@ DOMAINS = (
     "restore",
     "wal",
     "drill",
+    "search",
     "recover",
     "queries",
     "alerts",

@@ -29,3 +29,6 @@ def show_settled(settled: SettledReport) -> None:
         print(f"{len(settled.days)} days touched, left to the sensor")
     else:
         print(f"{len(settled.days)} days touched, {len(settled.built)} published days built again")
+    if settled.search is not None:
+        verdict = "equal" if settled.search.equal else "NOT EQUAL"
+        wrapped(f"PostgreSQL and search: {verdict}, {settled.search.documents:,} documents compared")

@@ -40,7 +40,7 @@ def up(
     ] = 1.0,
     as_json: output.Json = False,
 ) -> None:
-    """Start what has no address, migrate, load demo data, sync, build the last 30 days."""
+    """Start what has no address, migrate, load demo data, sync, build the last 30 days, index events."""
     with output.errors("up", as_json=as_json):
         from dataclasses import asdict
 
@@ -151,7 +151,7 @@ def _show_up(report: UpReport) -> None:
         print(textwrap.fill(note, 80, initial_indent="  note          ", subsequent_indent=" " * 16))
     print(
         f"""
-Three things to try
+Four things to try
 
   the graph, from table to mart:
     {report.ui}/asset-groups
@@ -160,6 +160,8 @@ Three things to try
       select metric_date, currency, sum(gross_sales) as sales
       from marts.fct_event_sales_daily
       group by all order by all desc limit 5"
+  what people find:
+    .venv/bin/bilten search query "jazz" --price EUR::50
   psql, redis-cli or any other client, connected:
     eval "$(.venv/bin/bilten env)"
 """

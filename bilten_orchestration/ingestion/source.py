@@ -182,9 +182,9 @@ def block_ranges(connection: Connection, table: SyncedTable, wanted: int) -> lis
 
 
 def chunks(
-    connection: Connection, statement: sql.Composed, rows_at_once: int
+    connection: Connection, statement: sql.Composed, rows_at_once: int, bytes_at_once: int = CHUNK_BYTES
 ) -> Generator[tuple[int, bytes], None, None]:
-    """The output of a COPY statement as (rows, bytes): at most `rows_at_once` rows, about CHUNK_BYTES.
+    """The output of a COPY statement as (rows, bytes): at most `rows_at_once` rows, about `bytes_at_once`.
 
     Read through libpq's own calls: psycopg's loop over a COPY builds a generator for every row, which took
     as long as PostgreSQL takes to write it. Close it (contextlib.closing): when it ends early, so does the
@@ -202,7 +202,7 @@ def chunks(
             if size > 0:
                 held += row
                 rows += 1
-                if rows >= rows_at_once or len(held) >= CHUNK_BYTES:
+                if rows >= rows_at_once or len(held) >= bytes_at_once:
                     yield rows, bytes(held)
                     held.clear()
                     rows = 0

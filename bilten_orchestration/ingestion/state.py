@@ -92,11 +92,11 @@ def read_epoch(connection: Connection) -> Epoch:
     return Epoch(row[0], row[1], row[2], row[3])
 
 
-def read(connection: Connection) -> SyncState:
+def read(connection: Connection, consumer: str = CONSUMER) -> SyncState:
     row = connection.execute(
         "select mark::text, snapshot::text, batch, applying_batch, epoch, rereading, touched_days "
         "from system.sync_state where consumer = %s",
-        (CONSUMER,),
+        (consumer,),
     ).fetchone()
     if row is None:
         return SyncState()
@@ -175,7 +175,11 @@ def published_before(connection: Connection, client: Client) -> set[date]:
 
 
 def begin_applying(
-    connection: Connection, batch: int, touched: Mapping[date, str], rereading: Iterable[str]
+    connection: Connection,
+    batch: int,
+    touched: Mapping[date, str],
+    rereading: Iterable[str],
+    consumer: str = CONSUMER,
 ) -> None:
     """Committed before ClickHouse's raw tables change."""
     connection.execute(
@@ -184,7 +188,7 @@ def begin_applying(
         "on conflict (consumer) do update set applying_batch = excluded.applying_batch, "
         "touched_days = excluded.touched_days, rereading = excluded.rereading, updated_at = "
         "clock_timestamp()",
-        (CONSUMER, batch, _days(touched), sorted(rereading)),
+        (consumer, batch, _days(touched), sorted(rereading)),
     )
 
 
@@ -206,6 +210,7 @@ def finish(
     epoch: Epoch,
     as_of: datetime,
     touched: Mapping[date, str],
+    consumer: str = CONSUMER,
 ) -> None:
     """Mark, batch, epoch and dirty days in one transaction."""
     with connection.transaction():
@@ -217,7 +222,7 @@ def finish(
             "excluded.epoch, "
             "as_of = excluded.as_of, applying_batch = null, touched_days = null, rereading = '{}', "
             "updated_at = clock_timestamp()",
-            (CONSUMER, str(mark), snapshot, batch, epoch.as_json(), as_of),
+            (consumer, str(mark), snapshot, batch, epoch.as_json(), as_of),
         )
         connection.execute(
             "insert into system.metric_dirty_days as d (day, batch, reason) "
@@ -228,8 +233,15 @@ def finish(
         )
 
 
-def next_batch(connection: Connection, above: int, *, raise_it: bool) -> int:
-    """A new batch number, above everything ClickHouse holds.
+def next_batch(
+    connection: Connection,
+    above: int,
+    *,
+    raise_it: bool,
+    holder: str = "ClickHouse",
+    command: str = "bilten sync",
+) -> int:
+    """A new batch number, above everything `holder` holds.
 
     After a restore the sequence has gone back with the database; `raise_it` (an accepted epoch) lifts
     it, otherwise that is a Mismatch: a lower version would lose against what is there.
@@ -245,9 +257,9 @@ def next_batch(connection: Connection, above: int, *, raise_it: bool) -> int:
     if batch <= above:
         raise Mismatch(
             "batch numbers have gone back",
-            expected=f"a number above {above}, which ClickHouse holds",
+            expected=f"a number above {above}, which {holder} holds",
             found=str(batch),
-            next="bilten sync --accept-epoch, after reading what it would change",
+            next=f"{command} --accept-epoch, after reading what it would change",
         )
     return batch
 

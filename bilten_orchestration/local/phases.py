@@ -102,6 +102,25 @@ def metrics(days: tuple[date, date] | None, web: Webserver, unfinished: Path, pr
     return f"built {first} to {last}", True
 
 
+def search(settings: Settings, web: Webserver, progress: Progress) -> Outcome:
+    """The first index, where there is none; Dagster's schedules follow it from then on."""
+    from bilten_orchestration.errors import Refused
+    from bilten_orchestration.search import mapping, popularity
+
+    if not settings.opensearch.enabled:
+        return "off, by BILTEN_OPENSEARCH__ENABLED", False
+    found = mapping.examine(settings)
+    if found.index is not None:
+        return f"{found.index} serves; the schedule goes on", False
+    counted = "with popularity"
+    try:
+        popularity.count(settings, progress=progress)
+    except Refused:
+        counted = "without popularity: not all of the last 30 days are published"
+    run_job(web, "search_rebuild", progress)
+    return f"the first index serves, {counted}", True
+
+
 def _demo_plan(settings: Settings) -> tuple[int, float] | None:
     """Seed and scale of the demo load that is in the database."""
     from bilten_orchestration.stores.postgres import connect

@@ -4,7 +4,7 @@
     servers      what has no address is started (servers.py)
     migrate, demo                       (phases.py)
     dagster      its services answer
-    sync, metrics                       as Dagster runs, so that the UI shows them (phases.py, runs.py)
+    sync, metrics, search               as Dagster runs, so that the UI shows them (phases.py, runs.py)
 
 Every phase asks what is there before it does anything, so that a second run changes nothing and an
 interrupted one goes on where it must.
@@ -41,7 +41,7 @@ from bilten_orchestration.settings.loading import home_directory, load_settings
 
 LINE_SECONDS = 1.0
 COLUMNS, INDENT, NO_BREAK = 80, " " * 6, "\u00a0"
-PHASES = ("settings", "servers", "migrate", "demo", "dagster", "sync", "metrics")
+PHASES = ("settings", "servers", "migrate", "demo", "dagster", "sync", "metrics", "search")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +155,7 @@ class _Course:
         self._phase(lambda: phases.sync(settings, web, needed=loaded or days is not None, progress=engine))
         unfinished = self._places.home / "metrics-unfinished"
         self._phase(lambda: phases.metrics(days, web, unfinished, engine))
+        self._phase(lambda: phases.search(settings, web, engine))
 
     def _phase(self, work: Callable[[], phases.Outcome]) -> bool:
         name = PHASES[len(self.done)]

@@ -3,7 +3,7 @@
     1  sync          what changed goes to ClickHouse; after a restore of a whole server as another epoch
     2  marts         published days whose facts changed are built again
     3  reconcile     every row of every synced table is compared in one snapshot
-    4  search        follows by the same marks, once it exists
+    4  search        follows by marks, or as another epoch; every document is compared (search/settled.py)
 
 Each can be repeated; a kill leaves what the one before left.
 """
@@ -12,22 +12,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
+if TYPE_CHECKING:
+    from bilten_orchestration.search.settled import SearchSettled
+
 
 @dataclass(frozen=True, slots=True)
 class SettledReport:
     """`equal` when every row of every synced table was equal in batch `batch`; `days` were touched, `built`
-    are those that were built again (None: left to the sensor)."""
+    are those that were built again (None: left to the sensor). `search` is None where it is off."""
 
     batch: int
     rows: int
     equal: bool
     days: tuple[date, ...]
     built: tuple[date, ...] | None
+    search: SearchSettled | None
     problems: tuple[Problem, ...]
 
 
@@ -35,6 +40,7 @@ def settle(settings: Settings, *, accept_epoch: bool, rebuild: bool, progress: P
     """Differences and refused days are in the report. Raises as the sync and the build do."""
     from bilten_orchestration.ingestion import sync as ingestion
     from bilten_orchestration.metrics.build import build_dirty
+    from bilten_orchestration.search import settled as search
 
     batch = ingestion.sync(settings, accept_epoch=accept_epoch, progress=progress)
     built: tuple[date, ...] | None = None
@@ -57,11 +63,15 @@ def settle(settings: Settings, *, accept_epoch: bool, rebuild: bool, progress: P
         for table in compared.tables
         if not table.equal
     ]
+    found = search.settle(settings, accept_epoch=accept_epoch, progress=progress)
+    if found is not None:
+        problems += found.problems
     return SettledReport(
         compared.batch,
         sum(table.rows_postgres for table in compared.tables),
         compared.equal,
         tuple(sorted(batch.touched_days)),
         built,
+        found,
         tuple(problems),
     )

@@ -20,6 +20,7 @@ from bilten_orchestration.settings.observability import AlertSettings, ServeSett
 from bilten_orchestration.settings.partitions import PartitionSettings
 from bilten_orchestration.settings.queries import QuerySettings
 from bilten_orchestration.settings.recovery import RecoverySettings
+from bilten_orchestration.settings.search import SearchSettings
 from bilten_orchestration.settings.section import Section
 from bilten_orchestration.settings.stores import (
     ClickHouseSettings,
@@ -48,6 +49,7 @@ __all__ = [
     "QuerySettings",
     "RecoverySettings",
     "RedisSettings",
+    "SearchSettings",
     "Section",
     "ServeSettings",
     "Settings",

@@ -99,7 +99,9 @@ class RedisSettings(Section):
 class OpenSearchSettings(Section):
     """Event search. Only what the public may see is in it, and all of it can be built anew."""
 
-    enabled: bool = Field(False, description="Whether there is search at all; false: nothing is started.")
+    enabled: bool = Field(
+        True, description="Whether there is search at all; false: nothing of it is started, and nothing runs."
+    )
     url: str | None = Field(
         None,
         pattern=r"^https?://[^/@]+/?$",
@@ -113,7 +115,7 @@ class OpenSearchSettings(Section):
         description="A mirror of Maven Central for the jars of the embedded node; unset: Maven Central.",
     )
     heap_bytes: int = Field(
-        512 << 20,
+        384 << 20,
         ge=256 << 20,
         le=31 << 30,
         description="Java heap of the embedded node; it takes some 200 MiB beside.",

@@ -19,6 +19,7 @@ from bilten_orchestration.settings.observability import AlertSettings, ServeSett
 from bilten_orchestration.settings.partitions import PartitionSettings
 from bilten_orchestration.settings.queries import QuerySettings
 from bilten_orchestration.settings.recovery import RecoverySettings
+from bilten_orchestration.settings.search import SearchSettings
 from bilten_orchestration.settings.stores import (
     ClickHouseSettings,
     ObjectStoreSettings,
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     queries: QuerySettings = Field(default_factory=QuerySettings)
     alerts: AlertSettings = Field(default_factory=AlertSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
+    search: SearchSettings = Field(default_factory=SearchSettings)
 
     @classmethod
     def settings_customise_sources(

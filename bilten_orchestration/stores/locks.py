@@ -19,6 +19,9 @@ The names in use:
     wal:stream        one stream of WAL into the repository
     recover           one recovery
     slow-queries      one look at the statistics of statements
+    search:build      one builder, roller-back or remover of search indices, beside its lease
+    search:<index>    one batch of changes of an index
+    search:popularity one count of sales for search
 """
 
 from __future__ import annotations

@@ -6,25 +6,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import AccessRefused, StoreUnavailable, TerminalError
+from bilten_orchestration.errors import AccessRefused, StoreFull, StoreUnavailable, TerminalError
 from bilten_orchestration.settings import OpenSearchSettings
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
+    from opensearchpy.exceptions import TransportError
 
 _ANSWER_SECONDS = 10
+# a full disk's answer, as 403 or 429 by version
+_BLOCKED = "cluster_block_exception"
 
 
-def connect(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS) -> OpenSearch:
+def connect(
+    settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS, compressed: bool = True
+) -> OpenSearch:
     """One client that has been answered. `timeout_seconds` bounds each answer. Raises as `translated`."""
-    found = client(settings, timeout_seconds=timeout_seconds)
+    found = client(settings, timeout_seconds=timeout_seconds, compressed=compressed)
     with translated(settings):
         found.info()
     return found
 
 
-def client(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS) -> OpenSearch:
-    """One client, nothing sent yet, that tries nothing twice. Raises StoreUnavailable without an address."""
+def client(
+    settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SECONDS, compressed: bool = True
+) -> OpenSearch:
+    """One client, nothing sent yet, that tries nothing twice. Raises StoreUnavailable without an address.
+
+    `compressed`: what is sent and answered travels as gzip.
+    """
     from opensearchpy import OpenSearch
 
     if settings.url is None:
@@ -39,7 +49,7 @@ def client(settings: OpenSearchSettings, *, timeout_seconds: float = _ANSWER_SEC
         http_auth=(settings.user, settings.password.get_secret_value()) if settings.user else None,
         timeout=timeout_seconds,
         max_retries=0,
-        http_compress=True,
+        http_compress=compressed,
     )
 
 
@@ -48,13 +58,15 @@ def translated(settings: OpenSearchSettings, doing: str = "") -> Iterator[None]:
     """The driver's errors as ours; `doing` completes 'OpenSearch went away during ...'.
 
     Raises StoreUnavailable (no answer, or one that will be another one later: 429 and 5xx), AccessRefused
-    (401, 403) or TerminalError (a request that was refused).
+    (401, 403), StoreFull (a block on writing) or TerminalError (a request that was refused).
     """
     from opensearchpy import exceptions
 
     try:
         yield
     except (exceptions.AuthenticationException, exceptions.AuthorizationException) as error:
+        if error.error == _BLOCKED:
+            raise _full(settings, doing, error) from None
         raise AccessRefused(
             f"OpenSearch at {settings.url} does not let us in",
             expected="a user that may do this",
@@ -64,6 +76,8 @@ def translated(settings: OpenSearchSettings, doing: str = "") -> Iterator[None]:
     except (exceptions.ConnectionError, exceptions.ConnectionTimeout) as error:
         raise _away(settings, doing, f"{type(error).__name__}: {error.info}") from None
     except exceptions.TransportError as error:
+        if error.error == _BLOCKED and error.status_code == 429:
+            raise _full(settings, doing, error) from None
         if error.status_code == 429 or (isinstance(error.status_code, int) and error.status_code >= 500):
             raise _away(settings, doing, f"{error.status_code}: {error.error}") from None
         raise TerminalError(
@@ -72,6 +86,16 @@ def translated(settings: OpenSearchSettings, doing: str = "") -> Iterator[None]:
             found=str(error)[:300],
             next="see the server's log",
         ) from None
+
+
+def _full(settings: OpenSearchSettings, doing: str, error: TransportError) -> StoreFull:
+    return StoreFull(
+        f"OpenSearch at {settings.url} has blocked writes" + (f", and so {doing}" if doing else ""),
+        expected="indices that can be written",
+        found=str(error)[:300],
+        next="make room on its disk, and lift the block where it does not go by itself "
+        "(index.blocks.read_only_allow_delete: null); then the same again",
+    )
 
 
 def _away(settings: OpenSearchSettings, doing: str, found: str) -> StoreUnavailable:

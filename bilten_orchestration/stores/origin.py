@@ -5,7 +5,8 @@ asset that asked for it. PostgreSQL has a short form in application_name, which 
 whole in a comment behind each statement; ClickHouse has the whole in log_comment, dbt in the comment that it
 writes itself. What people call by hand has no origin.
 
-One per process: a step of a run is a process, and what it does is done for that step, in whatever thread.
+One per process: the steps of a run come one after another, and what a process does is done for the one it
+is at, in whatever thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 drop table audit.audit_log;
 drop table system.incidents;
+drop table system.event_popularity;
 drop table system.search_dead_letters;
+drop table system.search_swaps;
+drop table system.search_ranges;
+drop table system.search_indices;
 drop table system.search_state;
 drop table system.restore_drills;
 drop table system.heartbeats;

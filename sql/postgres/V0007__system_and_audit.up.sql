@@ -34,7 +34,7 @@ create table system.sync_state (
     updated_at timestamptz not null default now()
 );
 comment on table system.sync_state is 'How far each consumer of changes has come';
-comment on column system.sync_state.consumer is 'clickhouse or search';
+comment on column system.sync_state.consumer is 'clickhouse, or search: and the name of an index';
 comment on column system.sync_state.mark is 'Everything below this transaction id has been applied';
 comment on column system.sync_state.snapshot is 'Snapshot of the last applied batch: what was visible in it is not sent again';
 comment on column system.sync_state.batch is 'Last batch that was applied whole';
@@ -372,18 +372,91 @@ create table system.search_state (
     mapping_hash text,
     swapped_at timestamptz,
     lease_holder text,
+    lease_token uuid,
+    lease_pids integer[],
     lease_until timestamptz,
     updated_at timestamptz not null default now()
 );
 comment on table system.search_state is 'Which index serves, which one is kept, who is building';
 comment on column system.search_state.alias is 'Alias that the application queries';
-comment on column system.search_state.index_name is 'Index behind it';
-comment on column system.search_state.previous_index is 'Index kept for a rollback';
+comment on column system.search_state.index_name is 'Index behind it, as recorded; what the alias says counts';
+comment on column system.search_state.previous_index is 'Index that a rollback goes back to';
 comment on column system.search_state.mapping_hash is 'Hash of its definition';
 comment on column system.search_state.swapped_at is 'Last swap (UTC)';
-comment on column system.search_state.lease_holder is 'Builder now';
+comment on column system.search_state.lease_holder is 'Who builds, rolls back or removes indices now';
+comment on column system.search_state.lease_token is 'Of this holder; another one means that the lease was lost';
+comment on column system.search_state.lease_pids is 'Backends of its sessions, which are ended when the lease is taken from it';
 comment on column system.search_state.lease_until is 'Until when its lease holds (UTC)';
 comment on column system.search_state.updated_at is 'When the row last changed (UTC)';
+
+create table system.search_indices (
+    index_name text primary key,
+    alias text not null,
+    mapping_hash text not null,
+    state text not null check (state in ('building', 'refused', 'abandoned', 'serving', 'kept', 'removed')),
+    run_id text,
+    documents bigint check (documents >= 0),
+    bytes bigint check (bytes >= 0),
+    verdicts jsonb,
+    started_at timestamptz not null default clock_timestamp(),
+    loaded_at timestamptz,
+    swapped_at timestamptz,
+    replaced_at timestamptz,
+    removed_at timestamptz
+);
+create index search_indices_state on system.search_indices (alias, state);
+comment on table system.search_indices is 'Every index that was begun, recorded before it was made';
+comment on column system.search_indices.index_name is 'events-<mapping hash>-<time>';
+comment on column system.search_indices.alias is 'Alias that it serves, or is to serve';
+comment on column system.search_indices.mapping_hash is 'Hash of the definition that it was made with';
+comment on column system.search_indices.state is 'building until refused, abandoned or serving; kept once replaced; removed';
+comment on column system.search_indices.run_id is 'Run or command that began it';
+comment on column system.search_indices.documents is 'Documents when it was judged';
+comment on column system.search_indices.bytes is 'Bytes of its primaries when it was judged';
+comment on column system.search_indices.verdicts is 'What each gate expected and found';
+comment on column system.search_indices.started_at is 'When it was begun (UTC)';
+comment on column system.search_indices.loaded_at is 'When its last range was in (UTC)';
+comment on column system.search_indices.swapped_at is 'When it first served (UTC)';
+comment on column system.search_indices.replaced_at is 'When another one last took its place (UTC)';
+comment on column system.search_indices.removed_at is 'When it was removed (UTC)';
+
+create table system.search_ranges (
+    index_name text not null references system.search_indices on delete cascade,
+    number integer not null,
+    low uuid,
+    high uuid,
+    documents bigint check (documents >= 0),
+    bytes bigint check (bytes >= 0),
+    finished_at timestamptz,
+    primary key (index_name, number)
+);
+comment on table system.search_ranges is 'Ranges of keys of a build; what is finished is not loaded again';
+comment on column system.search_ranges.index_name is 'Index that is built';
+comment on column system.search_ranges.number is 'Order of the keys';
+comment on column system.search_ranges.low is 'First event id; null is the least';
+comment on column system.search_ranges.high is 'Event id at which the next range begins; null is beyond the last';
+comment on column system.search_ranges.documents is 'Documents sent';
+comment on column system.search_ranges.bytes is 'Bytes sent';
+comment on column system.search_ranges.finished_at is 'When all of it was acknowledged (UTC)';
+
+create table system.search_swaps (
+    id bigint generated always as identity primary key,
+    alias text not null,
+    from_index text,
+    to_index text not null,
+    reason text not null check (reason in ('rebuild', 'rollback', 'found')),
+    run_id text,
+    swapped_at timestamptz not null default clock_timestamp()
+);
+create index search_swaps_alias on system.search_swaps (alias, swapped_at);
+comment on table system.search_swaps is 'History of the alias';
+comment on column system.search_swaps.id is 'Order';
+comment on column system.search_swaps.alias is 'Alias';
+comment on column system.search_swaps.from_index is 'Index that served before; null for the first';
+comment on column system.search_swaps.to_index is 'Index that serves since';
+comment on column system.search_swaps.reason is 'rebuild, rollback, or found: whoever swapped did not live to record it, or was not us';
+comment on column system.search_swaps.run_id is 'Run or command';
+comment on column system.search_swaps.swapped_at is 'When (UTC)';
 
 create table system.search_dead_letters (
     id bigint generated always as identity primary key,
@@ -395,7 +468,8 @@ create table system.search_dead_letters (
     created_at timestamptz not null default now(),
     resolved_at timestamptz
 );
-create index search_dead_letters_open on system.search_dead_letters (index_name) where resolved_at is null;
+create unique index search_dead_letters_open on system.search_dead_letters (index_name, document_id)
+where resolved_at is null;
 comment on table system.search_dead_letters is 'Documents that search refused';
 comment on column system.search_dead_letters.id is 'Order of arrival';
 comment on column system.search_dead_letters.index_name is 'Index';
@@ -404,7 +478,20 @@ comment on column system.search_dead_letters.reason is 'Why';
 comment on column system.search_dead_letters.status is 'HTTP status';
 comment on column system.search_dead_letters.batch is 'Batch that sent it';
 comment on column system.search_dead_letters.created_at is 'When (UTC)';
-comment on column system.search_dead_letters.resolved_at is 'When it went through (UTC)';
+comment on column system.search_dead_letters.resolved_at is 'When it went through, or its index was removed (UTC)';
+
+create table system.event_popularity (
+    event_id uuid primary key,
+    tickets_sold bigint not null check (tickets_sold >= 0),
+    updated_at timestamptz not null default now(),
+    sync_xid xid8 not null default pg_current_xact_id()
+);
+create index event_popularity_sync_xid on system.event_popularity (sync_xid);
+comment on table system.event_popularity is 'What ClickHouse counted for search: one more table that a document joins, so it is found by its mark';
+comment on column system.event_popularity.event_id is 'Which event; no foreign key, for it is written in bulk and judges nothing';
+comment on column system.event_popularity.tickets_sold is 'Tickets sold in the last 30 days, as of the last daily count';
+comment on column system.event_popularity.updated_at is 'When the number last changed (UTC)';
+comment on column system.event_popularity.sync_xid is 'Transaction that last wrote the row; search reads by it';
 
 create table system.incidents (
     id uuid primary key default gen_random_uuid(),

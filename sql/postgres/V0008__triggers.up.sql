@@ -92,6 +92,10 @@ begin
         execute format('create trigger refuse_truncate before truncate on %s for each statement execute function system.refuse_truncate()', t.name);
     end loop;
 
+    -- read by its mark too, by search alone
+    create trigger track_change before insert or update on system.event_popularity
+        for each row execute function system.track_change_by_natural_key('event_id');
+
     -- not synced, with updated_at
     for t in
         select unnest(array['users.user_preferences', 'authentication.sessions', 'authentication.login_attempts',

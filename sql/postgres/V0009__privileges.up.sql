@@ -36,6 +36,8 @@ grant select (id, user_id, event_id, amount, fee_amount, tax_amount, currency, p
               captured_at, created_at, updated_at, deleted_at, sync_xid) on payments.payments to bilten_etl;
 grant select on system.deleted_rows, system.restores, system.migrations, system.partition_metadata to bilten_etl;
 grant select, insert, update, delete on system.sync_state, system.metric_dirty_days, system.build_journal to bilten_etl;
+grant select, insert, update, delete on system.event_popularity, system.search_state, system.search_indices, system.search_ranges,
+                                        system.search_swaps, system.search_dead_letters to bilten_etl;
 -- update: after a restore the numbers go on above those that ClickHouse holds
 grant usage, select, update on sequence system.batch_number to bilten_etl;
 

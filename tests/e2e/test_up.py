@@ -29,7 +29,7 @@ from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import clickhouse as clickhouse_store
 from bilten_orchestration.stores import postgres as postgres_store
 from tests.conftest import Servers
-from tests.stack import make_base
+from tests.stack import make_base, opensearch_jars
 
 SCALE = "0.02"
 PROGRAMS = {
@@ -37,6 +37,7 @@ PROGRAMS = {
     "clickhouse",
     "redis",
     "object-store",
+    "opensearch",
     "dagster-code",
     "dagster-webserver",
     "dagster-daemon",
@@ -48,10 +49,18 @@ PROGRAMS = {
 class Stack:
     """A state directory, and `bilten` called on it by a child process."""
 
-    def __init__(self, home: Path, user: privileges.ServerUser | None = None, umask: int = 0o022) -> None:
+    def __init__(
+        self,
+        home: Path,
+        user: privileges.ServerUser | None = None,
+        umask: int = 0o022,
+        *,
+        search: bool = False,
+    ) -> None:
         self.home = home
         self.user = user
         self.umask = umask
+        self.own = {"BILTEN_HOME": str(home), "BILTEN_OPENSEARCH__ENABLED": str(search).lower()}
 
     def run(
         self, *arguments: str, check: bool = True, **environment: str
@@ -59,7 +68,7 @@ class Stack:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BILTEN_")}
         result = subprocess.run(
             [sys.executable, "-m", "bilten_orchestration.cli.main", *arguments],
-            env=inherited | {"BILTEN_HOME": str(self.home), "PYTHONPATH": str(CHECKOUT)} | environment,
+            env=inherited | self.own | {"PYTHONPATH": str(CHECKOUT)} | environment,
             umask=self.umask,
             capture_output=True,
             text=True,
@@ -91,7 +100,9 @@ def running() -> Iterator[Stack]:
     base = make_base(
         "bilten-e2e-", before_removal=lambda old: Stack(old / ".bilten").run("down", check=False)
     )
-    stack = Stack(base / ".bilten")
+    stack = Stack(base / ".bilten", search=True)  # the only one: a node takes half a gigabyte
+    jars = opensearch_jars(base)
+    shutil.copytree(jars, stack.home / "jars" / jars.name)
     try:
         stack.up()
         yield stack
@@ -146,6 +157,17 @@ def test_numbers_are_there_and_dagster_shows_the_graph(running: Stack) -> None:
         "select count() as n, uniqExact(metric_date) as days from marts.fct_event_sales_daily",
     )
     assert '"n"' in result.stdout
+
+
+def test_events_are_found(running: Stack) -> None:
+    def found(*asked: str) -> dict[str, Any]:
+        return dict(json.loads(running.run("search", "query", "--json", *asked).stdout)["result"])
+
+    everything = found()
+    assert everything["total"] > 0
+    known = everything["hits"][0]
+    again = found(f'"{known["title"]}"', "--organizer", known["organizer_id"], "--size", "100")
+    assert known["id"] in {hit["id"] for hit in again["hits"]}
 
 
 def test_second_up_is_fast_and_changes_nothing(running: Stack) -> None:
@@ -274,7 +296,7 @@ def test_a_second_stack_beside_it(running: Stack, tmp_path_factory: pytest.TempP
 
 def test_two_ups_at_once_wait_for_each_other(running: Stack) -> None:
     command = [sys.executable, "-m", "bilten_orchestration.cli.main", "up", "--json", "--scale", SCALE]
-    environment = os.environ | {"BILTEN_HOME": str(running.home), "PYTHONPATH": str(CHECKOUT)}
+    environment = os.environ | running.own | {"PYTHONPATH": str(CHECKOUT)}
     both = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -78,6 +78,7 @@ HEAVY = {
     "boto3",
     "sqlalchemy",
     "redis",
+    "opensearchpy",
 }
 
 
@@ -126,6 +127,7 @@ def test_every_asset_is_described_owned_and_grouped_by_its_domain(loaded: dict[s
             "metrics",
             "observability",
             "partitions",
+            "search",
         ), key
 
 
@@ -160,6 +162,9 @@ def test_drills_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
         "partitions",
         "postgres_backup",
         "redis_backup",
+        "search_follow",
+        "search_popularity",
+        "search_write",
     ]
 
 
@@ -205,7 +210,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 42
+    assert len(loaded["named"]) == 55
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -242,6 +247,29 @@ def test_the_graph_reads_from_table_and_mart_to_backup_to_retention(loaded: dict
     assert of["backups/copies"] == backups - {"backups/retention", "backups/copies", "backups/postgres/wal"}
 
 
+def test_the_graph_reads_from_table_and_mart_to_search(loaded: dict[str, Any]) -> None:
+    of = {key: set(asset["parents"]) for key, asset in loaded["assets"].items() if key.startswith("search/")}
+    joined = {
+        "operational/events/events",
+        "operational/events/venues",
+        "operational/tickets/ticket_types",
+        "operational/users/organizations",
+    }
+    assert of == {
+        "search/definition": set(),
+        "search/popularity": {"marts/fct_event_sales_daily"},
+        "search/events_index": joined | {"search/definition", "search/popularity"},
+        "search/changes": joined | {"search/events_index", "search/popularity"},
+        "search/drift": {"search/changes"},
+        "search/kept_indices": {"search/events_index"},
+    }
+    checks = {key: asset["checks"] for key, asset in loaded["assets"].items() if key in of}
+    assert checks["search/events_index"] == ["gates"]
+    assert checks["search/changes"] == ["search_lag"]
+    assert checks["search/drift"] == ["no_drift"]
+    assert checks["search/definition"] == ["serves_the_definition"]
+
+
 def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
     assert loaded["jobs"] == [
         "backup_copies",
@@ -265,6 +293,13 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "postgres_wal_audit",
         "redis_drill",
         "redis_full_backup",
+        "search_changes",
+        "search_definition",
+        "search_drift",
+        "search_popularity",
+        "search_promises",
+        "search_prune",
+        "search_rebuild",
     ]
     assert loaded["schedules"] == {
         "backup_copies_every_30_minutes": ["7,37 * * * *", "UTC"],
@@ -287,8 +322,14 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "postgres_wal_audit": ["25 * * * *", "UTC"],
         "redis_drill_daily": ["30 5 * * *", "UTC"],
         "redis_full_backup": ["0 */6 * * *", "UTC"],
+        "search_changes_every_5_minutes": ["*/5 * * * *", "UTC"],
+        "search_drift_daily": ["30 6 * * *", "UTC"],
+        "search_popularity_daily": ["45 13 * * *", "UTC"],
+        "search_promises_hourly": ["58 * * * *", "UTC"],
+        "search_prune_daily": ["45 6 * * *", "UTC"],
+        "search_rebuild_weekly": ["30 0 * * 0", "UTC"],
     }
-    assert loaded["sensors"] == ["metrics_late_days"]
+    assert loaded["sensors"] == ["metrics_late_days", "search_definition_changed"]
 
 
 def test_without_a_prepared_manifest_the_message_says_what_to_do(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from bilten_orchestration.progress import Progress
 NAME = "opensearch"
 VERSION = "3.6.0"
 MAIN = "org.opensearch.bootstrap.OpenSearch"
-HEAP_BYTES = 512 << 20
+HEAP_BYTES = 384 << 20
 _MIB = 1 << 20
 
 
@@ -88,7 +88,7 @@ def programs(home: Path, maven_url: str | None, progress: Progress) -> Path:
 
     `home` is a directory that the server's user can walk into. Raises as jars.installation does.
     """
-    directory = passable_directory(home / "programs", 0o755)
+    directory = passable_directory(home / "jars", 0o755)
     found = installation(directory, maven_url, progress)
     for empty in ("bin", "plugins"):  # it looks for them, and may not make them
         passable_directory(found / empty, 0o755)

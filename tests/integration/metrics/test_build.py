@@ -6,13 +6,17 @@ import threading
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from uuid import UUID, uuid4
 
-from bilten_orchestration.errors import LockHeld
+import pytest
+
+from bilten_orchestration.errors import LockHeld, Refused
 from bilten_orchestration.metrics import dirty
 from bilten_orchestration.metrics.build import build, build_dirty
 from bilten_orchestration.metrics.days import span
 from bilten_orchestration.metrics.explain import explain
 from bilten_orchestration.metrics.reconciliation import reconcile
+from bilten_orchestration.search import popularity
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 from tests.integration.ingestion.shop import owner
@@ -52,6 +56,32 @@ def build_tables(settings: Settings) -> int:
         return int(found.first_row[0])
     finally:
         client.close()
+
+
+def popularity_follows_what_is_published(world: World) -> None:
+    """What documents of search say about sales; refunds take nothing from it."""
+    cold = uuid4()
+    with postgres.connect(world.settings.postgres, "etl", autocommit=True) as connection:
+        connection.execute("insert into system.event_popularity values (%s, 7)", (cold,))
+
+        def sold() -> dict[UUID, int]:
+            return dict(connection.execute("select event_id, tickets_sold from system.event_popularity"))
+
+        def marks() -> dict[UUID, str]:
+            return dict(connection.execute("select event_id, sync_xid::text from system.event_popularity"))
+
+        report = popularity.count(world.settings, today=later(LAST, 1))
+        assert (report.first, report.last, report.events) == (FIRST, LAST, 2)
+        assert sold() == {world.kolkata.event: 60, world.auckland.event: 30, cold: 0}
+        assert (report.tickets_sold, report.changed) == (90, 3)
+
+        before = marks()
+        assert popularity.count(world.settings, today=later(LAST, 1)).changed == 0
+        assert marks() == before  # else every document would be sent again, every day
+
+        with pytest.raises(Refused, match="lacks days"):
+            popularity.count(world.settings, today=LAST)
+        assert marks() == before
 
 
 def test_one_bad_day_of_thirty_then_its_repair_then_a_late_refund(world: World) -> None:
@@ -103,6 +133,8 @@ def test_one_bad_day_of_thirty_then_its_repair_then_a_late_refund(world: World) 
     assert dirty_days(settings) == []
     assert build_dirty(settings) is None
     assert reconcile(settings).equal
+
+    popularity_follows_what_is_published(world)
 
     # the cell explained: postings and PostgreSQL's rows, added up
     found = explain(settings, refunded, world.kolkata.event, "net_revenue")

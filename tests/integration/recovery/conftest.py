@@ -17,7 +17,7 @@ from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.metrics.build import build
 from bilten_orchestration.migrations import runner
 from bilten_orchestration.partitions.postgres.premake import premake
-from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
+from bilten_orchestration.settings import BackupSettings, OpenSearchSettings, PostgresSettings, Settings
 from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import clickhouse, postgres
 from tests import stack
@@ -111,6 +111,7 @@ def make(servers: Servers, running: list[stack.Server]) -> Platform:
         clickhouse=engine.settings,
         redis=servers.redis,
         object_store=store,
+        opensearch=OpenSearchSettings(enabled=False),
         backups=BackupSettings(
             slice_bytes=16 << 20, lock_wait_seconds=0, wal_ship_seconds=1, heartbeat_seconds=1
         ),

@@ -121,6 +121,12 @@ def test_the_sync_reads_what_is_synced_and_writes_its_own_state(owner: Connectio
         "system.sync_state",
         "system.metric_dirty_days",
         "system.build_journal",
+        "system.event_popularity",
+        "system.search_state",
+        "system.search_indices",
+        "system.search_ranges",
+        "system.search_swaps",
+        "system.search_dead_letters",
     }
     synced = {
         "users.users",

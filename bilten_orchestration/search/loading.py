@@ -1,0 +1,118 @@
+"""A new index filled from one exported snapshot: ranges of keys side by side, each finished for good.
+
+Memory is that of some bulk requests, whatever the size: a range is streamed by COPY, in requests of
+BILTEN_SEARCH__BULK_BYTES. A range is recorded as finished once all of it was acknowledged.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from bilten_orchestration.ingestion import source
+from bilten_orchestration.ingestion.source import Snapshot
+from bilten_orchestration.search import dead_letters, documents, state
+from bilten_orchestration.search.batch import ROWS_AT_ONCE, Work
+from bilten_orchestration.search.bulk import Sender, Sent
+from bilten_orchestration.search.documents import KeyRange, Version
+from bilten_orchestration.search.pace import Pace
+from bilten_orchestration.stores.postgres import Connection
+
+TELL_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What one attempt sent, without ranges that were finished before. `refusals` were tried again."""
+
+    ranges: int = 0
+    documents: int = 0
+    bytes: int = 0
+    refusals: int = 0
+    seconds: float = 0.0
+
+
+class _Load:
+    """Shared by the senders of one attempt; `record` guards the connection that state is written on."""
+
+    def __init__(self, work: Work, version: Version, ranges: list[KeyRange]) -> None:
+        search = work.settings.search
+        self.work = work
+        self.version = version
+        self.pace = Pace(search.parallel, search.patience_seconds)
+        self.sender: Sender = work.sender(self.pace)
+        self.waiting: SimpleQueue[KeyRange] = SimpleQueue()
+        for keys in ranges:
+            self.waiting.put(keys)
+        self.planned = len(ranges)
+        self.record = threading.Lock()
+        self.failed = threading.Event()
+        self.ranges = self.documents = self.bytes = 0
+        self.started = self.told = time.monotonic()
+
+    def run(self, connection: Connection) -> None:
+        """Take ranges until there is none. An error of one sender ends the others after their request."""
+        try:
+            while not self.failed.is_set():
+                self._range(connection, self.waiting.get_nowait())
+        except Empty:
+            return
+        except BaseException:
+            self.failed.set()
+            raise
+
+    def _range(self, connection: Connection, keys: KeyRange) -> None:
+        sent = Sent()
+        statement = documents.load_statement(self.version, keys)
+        size = self.work.settings.search.bulk_bytes
+        with closing(source.chunks(connection, statement, ROWS_AT_ONCE, size)) as chunks:
+            for _, chunk in chunks:
+                sent.add(self.sender.send(documents.lines(chunk)))
+                if self.failed.is_set():
+                    return
+        with self.record:
+            dead_letters.record(self.work.connection, self.work.index, self.version.batch, sent)
+            state.finish_range(
+                self.work.connection, self.work.index, keys.number, sent.operations, sent.bytes
+            )
+            self.ranges += 1
+            self.documents += sent.operations
+            self.bytes += sent.bytes
+            self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if now - self.told < TELL_SECONDS and self.ranges < self.planned:
+            return
+        self.told = now
+        rate = self.documents / max(now - self.started, 1e-3)
+        self.work.progress(
+            f"loaded {self.ranges:,} of {self.planned:,} ranges, {self.documents:,} documents, {rate:,.0f}/s"
+        )
+
+
+def load(
+    work: Work, version: Version, ranges: list[KeyRange], reading: Connection, snapshot: Snapshot
+) -> Loaded:
+    """Every document of `ranges` as the snapshot shows it; `reading` is in that snapshot."""
+    running = _Load(work, version, ranges)
+    at_once = min(work.settings.search.parallel, len(ranges))
+    if at_once == 0:
+        return Loaded()
+    with ExitStack() as stack, ThreadPoolExecutor(at_once, "search-load") as pool:
+        beside = [
+            stack.enter_context(source.import_snapshot(work.settings, snapshot)) for _ in range(at_once - 1)
+        ]
+        for future in [pool.submit(running.run, connection) for connection in [reading, *beside]]:
+            future.result()
+    return Loaded(
+        running.ranges,
+        running.documents,
+        running.bytes,
+        running.pace.refusals,
+        time.monotonic() - running.started,
+    )
