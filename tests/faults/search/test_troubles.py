@@ -44,14 +44,14 @@ def shaky(search: Settings, node: tuple[stack.Server, OpenSearchSettings]) -> Se
     return with_search(value, parallel=1)
 
 
-def block(settings: Settings, on: bool | None) -> Callable[[], None]:
-    """What a node does to its indices when its disk is nearly full."""
+def block(settings: Settings, on: bool | None, kind: str = "read_only_allow_delete") -> Callable[[], None]:
+    """What a node does to its indices when its disk is nearly full; it lifts that block itself."""
 
     def change() -> None:
         client = opensearch.connect(settings.opensearch)
         client.indices.put_settings(
             index="events-*",
-            body={"index.blocks.read_only_allow_delete": on},
+            body={f"index.blocks.{kind}": on},
             params={"flat_settings": "true"},
         )
         client.close()
@@ -109,9 +109,9 @@ def test_a_full_disk_is_waited_for_and_then_told(shaky: Settings) -> None:
 
         impatient = with_search(shaky, patience_seconds=1)
         with pytest.raises(StoreFull, match="takes no write"):
-            rebuild(impatient, progress=at("loaded 1 of", block(shaky, True)))
+            rebuild(impatient, progress=at("loaded 1 of", block(shaky, True, "write")))
         assert status(shaky).index == report.index != first
-        block(shaky, None)()
+        block(shaky, None, "write")()
         front.edit(1, 100)
         third = rebuild(shaky)
         assert third.resumed
