@@ -11,7 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from bench import backups, copying, drills, loading, maintenance, marts, partitions, pgbackrest, report, search
+from bench import (
+    backups,
+    copying,
+    drills,
+    loading,
+    maintenance,
+    marts,
+    partitions,
+    pgbackrest,
+    report,
+    search,
+)
 from bench.harness import OURS, Comparison, Context
 from bench.servers import filled, load_clicks, saved, saved_on_older
 from bilten_orchestration.errors import BiltenError

@@ -29,7 +29,9 @@ _FOLLOWED = """
         " something holds them up, and above an hour people find what is no longer sold."
     ),
 )
-def search_lag(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+def search_lag(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
     from bilten_orchestration.search.definition import ALIAS
 
     with face.step(context), platform.postgres("search lag") as connection:
@@ -61,7 +63,9 @@ def search_lag(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
     asset=DEFINITION,
     description="The index that serves is as the code defines it; else what differs, and what it takes.",
 )
-def serves_the_definition(platform: dg.ResourceParam[Platform]) -> dg.AssetCheckResult:
+def serves_the_definition(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
     from bilten_orchestration.search import mapping
     from bilten_orchestration.search.assets import refuse_if_off
     from bilten_orchestration.search.definition import Step
