@@ -210,7 +210,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 55
+    assert len(loaded["named"]) == 56
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
