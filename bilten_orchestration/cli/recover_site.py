@@ -132,6 +132,8 @@ def _show_site(report: SiteReport) -> None:
             print("--execute does it")
         return
     print(f"recovery {report.recovery}")
+    if report.reached_at is not None:
+        print(f"PostgreSQL came back up to the commit of {report.reached_at:%F %T} UTC")
     if report.canceled:
         print(f"{len(report.canceled)} runs of Dagster, which nobody serves any more, canceled")
     if report.resumed:

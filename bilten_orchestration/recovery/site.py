@@ -3,9 +3,11 @@
 Phases, in this order; one that came to its good end is in recover-site.json (site_state.py), and the next
 call goes on behind it. What a kill in each of them leaves:
 
-    postgres     <directory>.restoring, removed by the next call; <directory> itself is a whole one
-    epoch        a server on a private socket, ended by the next call. The restore's id, which is chosen
-                 before, is written once: the sync knows by it that marks belong to another past. Dagster's
+    postgres     <directory>.restoring, removed by the next call; <directory> itself is a whole one. Where it
+                 is moved away before the next phase is done, it is restored again
+    epoch        a server on a private socket, ended by the next call. It was proven to hold the last record
+                 that is stored before the restore's id, which is chosen before, is written, once: the sync
+                 knows by it that marks belong to another past, and sweeps ClickHouse down to it. Dagster's
                  runs that nobody serves are canceled here, before a daemon could take them for its own: some
                  are, the others by the next call
     redis        redis.recovered, removed by the next call; a directory of its name is a whole one, and says
@@ -27,6 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.errors import BiltenError, Problem, Refused
@@ -46,7 +49,8 @@ Start = Callable[[Settings], Settings]
 @dataclass(frozen=True, slots=True)
 class SiteReport:
     """`resumed` are phases that an earlier call had done, `done` those of this one, with their seconds;
-    `canceled` Dagster's runs that this one has ended."""
+    `canceled` Dagster's runs that this one has ended. `reached_at` is the last commit that PostgreSQL came
+    back with (UTC), None where it was not lost, or had none behind its backup."""
 
     plan: SitePlan
     executed: bool
@@ -56,6 +60,7 @@ class SiteReport:
     settled: SettledReport | None
     problems: tuple[Problem, ...]
     canceled: tuple[Unserved, ...] = ()
+    reached_at: datetime | None = None
 
 
 def recover(
@@ -81,6 +86,8 @@ def recover(
         state = site_state.read(settings)
         if state is not None:
             lost, bucket = tuple(each for each in LOST if each in state.lost), site_phases.bucket_of(state)
+            if "epoch" not in state.done and site_phases.is_gone(settings, "postgres"):
+                state = site_state.undone(settings, state, "postgres")
             done = ", ".join(state.done) or "nothing"
             progress(f"going on with the recovery begun {state.begun_at}: {done} done")
         found = plan(settings, lost, bucket=bucket, done=_restored(state), outside=outside, progress=progress)
@@ -169,6 +176,7 @@ class _Course:
             self._settled,
             tuple(problems),
             self._canceled,
+            None if self.state.reached_at is None else datetime.fromisoformat(self.state.reached_at),
         )
 
     def _phase(self, name: str, work: Callable[[], None]) -> None:
@@ -184,7 +192,7 @@ class _Course:
         site_phases.postgres(self.settings, self.state, self._progress)
 
     def _epoch(self) -> None:
-        self._canceled = site_phases.epoch(self.settings, self.state, self._progress)
+        self.state, self._canceled = site_phases.epoch(self.settings, self.state, self._progress)
 
     def _redis(self) -> None:
         site_phases.redis(self.settings, self.state, self._progress)

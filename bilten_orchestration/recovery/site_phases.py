@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.backups.postgres import private, programs
+from bilten_orchestration.backups.postgres import private, programs, recovery
 from bilten_orchestration.backups.repository.opened import Bucket
-from bilten_orchestration.errors import Problem, Refused
+from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.local.privileges import passable_directory
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.recovery import dagster_runs, site_state
@@ -27,11 +28,17 @@ if TYPE_CHECKING:
 _WRITTEN = "# written by `bilten restore`"
 _MARK = "bilten_recover_site"
 _CLICKHOUSE_BEGUN = "clickhouse begun"
-_OURS = ("bilten_wal", "bilten_hba.conf", private.LOG, private.RECORD)
+_OURS = (recovery.WAL, "bilten_hba.conf", private.LOG, private.RECORD)
 
 
 def bucket_of(state: SiteState) -> Bucket:
     return "first" if state.bucket == "first" else "copy"
+
+
+def is_gone(settings: Settings, store: str) -> bool:
+    """Whether there is nothing in its directory."""
+    directory = data_directory(settings) / store
+    return not directory.exists() or not any(directory.iterdir())
 
 
 def postgres(settings: Settings, state: SiteState, progress: Progress) -> None:
@@ -39,14 +46,18 @@ def postgres(settings: Settings, state: SiteState, progress: Progress) -> None:
     from bilten_orchestration.backups.postgres.targets import Target
 
     directory = _data(settings) / "postgres"
-    if (directory / "bilten_wal").exists():
+    if (directory / recovery.WAL).exists():
         return  # whole, and killed before that was written down
     restore(settings, Target("latest"), directory, bucket=bucket_of(state), progress=progress)
 
 
-def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[Unserved, ...]:
-    """The restore's id, and the end of Dagster's runs that nobody serves: those are returned. Nobody else
-    reaches the server yet, so all that it calls unfinished are such."""
+def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[SiteState, tuple[Unserved, ...]]:
+    """The proof that all of the stored WAL was replayed, then the restore's id, and the end of Dagster's
+    runs that nobody serves: those are returned. Nobody else reaches the server yet, so all that it calls
+    unfinished are such.
+
+    Raises Mismatch when replay ended early: ClickHouse must not be swept down to that.
+    """
     directory = _data(settings) / "postgres"
     if (directory / private.RECORD).exists():
         private.stop(directory)  # left by a call that was killed
@@ -57,6 +68,9 @@ def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[Uns
     why = f"bilten recover site, from {state.backups['postgres']}"
     try:
         with running.connect() as connection:
+            # with its row an earlier call has proven it, and may have begun to tidy
+            if not connection.execute("select from system.restores where id = %s", (state.id,)).fetchone():
+                state = site_state.reached(settings, state, _reached(running, progress))
             connection.execute(
                 "insert into system.restores (id, reason) values (%s, %s) on conflict (id) do nothing",
                 (state.id, why),
@@ -66,7 +80,25 @@ def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[Uns
     finally:
         private.stop(directory)
     _tidy(directory)
-    return canceled
+    return state, canceled
+
+
+def _reached(running: private.Running, progress: Progress) -> datetime | None:
+    try:
+        at = recovery.reached(running).at
+    except Mismatch as error:
+        (problem,) = error.problems
+        lost = running.directory
+        raise Mismatch(
+            problem.what,
+            expected=problem.expected,
+            found=problem.found,
+            next=f"bilten wal audit --deep shows what is damaged; mv {lost} {lost}.short, then this command"
+            " again with the other --bucket",
+        ) from None
+    if at is not None:
+        progress(f"replayed up to the commit of {at:%F %T} UTC")
+    return at
 
 
 def redis(settings: Settings, state: SiteState, progress: Progress) -> None:

@@ -16,7 +16,8 @@ from bilten_orchestration.settings import Settings
 @dataclass(frozen=True, slots=True)
 class SiteState:
     """`id` becomes the epoch of the sync; `backups` are chosen once, by store, so that a run that goes on
-    restores nothing else; `done` are phases that came to their good end."""
+    restores nothing else; `done` are phases that came to their good end. `reached_at` is the last commit that
+    PostgreSQL came back with (UTC), None while that is not known."""
 
     id: str
     begun_at: str
@@ -24,6 +25,7 @@ class SiteState:
     lost: tuple[str, ...]
     backups: dict[str, str]
     done: tuple[str, ...] = ()
+    reached_at: str | None = None
 
 
 def place(settings: Settings) -> Path:
@@ -54,6 +56,19 @@ def begin(settings: Settings, bucket: str, lost: tuple[str, ...], backups: dict[
 
 def advance(settings: Settings, state: SiteState, phase: str) -> SiteState:
     new = replace(state, done=(*state.done, phase))
+    _write(settings, new)
+    return new
+
+
+def reached(settings: Settings, state: SiteState, at: datetime | None) -> SiteState:
+    new = replace(state, reached_at=None if at is None else at.astimezone(UTC).isoformat())
+    _write(settings, new)
+    return new
+
+
+def undone(settings: Settings, state: SiteState, phase: str) -> SiteState:
+    """What it brought back is gone again."""
+    new = replace(state, done=tuple(each for each in state.done if each != phase))
     _write(settings, new)
     return new
 

@@ -1,0 +1,119 @@
+"""A lost PostgreSQL, and WAL that is not what it should be: nothing is called equal that came back short."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bilten_orchestration.backups.postgres import private, programs
+from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.backups.wal.archive import Archive, Piece, servers
+from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.progress import silent
+from bilten_orchestration.recovery import site, site_state
+from bilten_orchestration.recovery.site_plan import data_directory
+from bilten_orchestration.settings import Settings
+from tests.integration.backups.wal.conftest import Source
+
+pytestmark = pytest.mark.faults
+
+
+class Servers(Exception):
+    """Everything before the servers was done: no more is wanted here."""
+
+
+@pytest.fixture(scope="module")
+def traded(module_source: Source) -> Source:
+    """A backup, and some whole segments behind it; nobody writes any more."""
+    source = module_source
+    source.stream.start()
+    take(source.settings, "full")
+    source.write(40)
+    source.await_reach(source.now())
+    source.stream.stop()
+    return source
+
+
+@pytest.fixture
+def away(traded: Source) -> Iterator[Settings]:
+    """An empty machine with the key file."""
+    home = traded.base / "another"
+    home.mkdir(mode=0o755)
+    shutil.copy(traded.settings.home / "backup-keys.json", home / "backup-keys.json")
+    yield traded.settings.model_copy(update={"home": home})
+    shutil.rmtree(home)
+
+
+def _segments(source: Source) -> list[Piece]:
+    return sorted(
+        (piece for piece in source.pieces() if piece.whole and piece.is_segment), key=lambda each: each.file
+    )
+
+
+@contextmanager
+def _exchanged(source: Source, piece: Piece, *, damaged: bool) -> Iterator[None]:
+    """Without that segment, or with another one in its place: whole, signed, with records that are none."""
+    with Opened.of(source.settings) as opened:
+        [(identifier, size)] = servers(opened.repository)
+        archive = Archive(opened.repository, opened.cipher, identifier, size)
+        body = archive.contents(piece)
+        opened.repository.remove(piece.name)
+        bad = None
+        if damaged:
+            middle = size // 2
+            contents = body[:middle] + bytes(each ^ 0xFF for each in body[middle : middle + 4096])
+            bad = archive.seal(piece.file, contents + body[middle + 4096 :], piece.beat_at)
+            archive.store(bad)
+        try:
+            yield
+        finally:
+            if bad is not None:
+                opened.repository.remove(bad.piece.name)
+            archive.store(archive.seal(piece.file, body, piece.beat_at))
+
+
+def _recover(settings: Settings, **more: Any) -> Any:
+    def start(_: Settings) -> Settings:
+        raise Servers
+
+    return site.recover(settings, ("postgres",), bucket="first", execute=True, start=start, **more)
+
+
+def _rows(settings: Settings) -> int:
+    directory = data_directory(settings) / "postgres"
+    found = programs.directory(settings.postgres, int((directory / "PG_VERSION").read_text()))
+    running = private.start(directory, found, settings.postgres, private.owner_of(directory), silent)
+    try:
+        with running.connect() as connection:
+            row = connection.execute("select count(*) from kept").fetchone()
+    finally:
+        private.stop(directory)
+    assert row is not None
+    return int(row[0])
+
+
+def _set_aside(directory: Path) -> None:
+    directory.rename(directory.with_name("postgres.short"))
+
+
+def test_a_replay_that_ends_early_is_no_recovery(traded: Source, away: Settings) -> None:
+    with _exchanged(traded, _segments(traded)[-2], damaged=True):
+        for _ in range(2):
+            with pytest.raises(Mismatch, match="recovery ended before the last record that is stored"):
+                _recover(away)
+            state = site_state.read(away)
+            assert state is not None
+            assert state.done == ("postgres",)
+    _set_aside(data_directory(away) / "postgres")
+    with pytest.raises(Servers):
+        _recover(away)
+    state = site_state.read(away)
+    assert state is not None
+    assert state.reached_at is not None
+    assert _rows(away) == 40_000
