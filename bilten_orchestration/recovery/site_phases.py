@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _WRITTEN = "# written by `bilten restore`"
 _MARK = "bilten_recover_site"
-_CLICKHOUSE_BEGUN = "clickhouse begun"
 _OURS = (recovery.WAL, "bilten_hba.conf", private.LOG, private.RECORD)
 
 
@@ -41,14 +40,29 @@ def is_gone(settings: Settings, store: str) -> bool:
     return not directory.exists() or not any(directory.iterdir())
 
 
-def postgres(settings: Settings, state: SiteState, progress: Progress) -> None:
+def postgres(settings: Settings, state: SiteState, progress: Progress) -> SiteState:
+    """The state, in which it is written what it came back from."""
     from bilten_orchestration.backups.postgres.restore import restore
     from bilten_orchestration.backups.postgres.targets import Target
 
     directory = _data(settings) / "postgres"
+    named = state.named.get("postgres")
     if (directory / recovery.WAL).exists():
-        return  # whole, and killed before that was written down
-    restore(settings, Target("latest"), directory, bucket=bucket_of(state), progress=progress)
+        # whole, and killed before that was written down
+        found = recovery.Stored.read(directory)
+        if named not in (None, found.backup_id) or state.until != found.moment:
+            raise Refused(
+                f"{directory} was restored already",
+                expected=f"from {named or 'the newest backup'}, up to {state.until or 'the end of WAL'}",
+                found=f"from {found.backup_id}, up to {found.moment or 'the end of WAL'}",
+                next=f"mv {directory} {directory}.other, and this command again; or without these options",
+            )
+        backup = found.backup_id
+    else:
+        until = state.until
+        target = Target("latest", backup=named) if until is None else Target("moment", until, named)
+        backup = restore(settings, target, directory, bucket=bucket_of(state), progress=progress).backup_id
+    return site_state.chosen(settings, state, {"postgres": backup})
 
 
 def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[SiteState, tuple[Unserved, ...]]:
@@ -94,7 +108,7 @@ def _reached(running: private.Running, progress: Progress) -> datetime | None:
             expected=problem.expected,
             found=problem.found,
             next=f"bilten wal audit --deep shows what is damaged; mv {lost} {lost}.short, then this command"
-            " again with the other --bucket",
+            " again with the other --bucket, or with a moment before that by --target-time",
         ) from None
     if at is not None:
         progress(f"replayed up to the commit of {at:%F %T} UTC")
@@ -105,12 +119,15 @@ def redis(settings: Settings, state: SiteState, progress: Progress) -> None:
     from bilten_orchestration.backups.redis.restore import restore
 
     directory = _data(settings) / "redis"
-    if (mark := directory / _MARK).exists() and mark.read_text() == state.id:
-        return  # whole, and killed before that was written down
+    backup = state.backups["redis"]
+    if (mark := directory / _MARK).exists() and (told := mark.read_text().split())[:1] == [state.id]:
+        if told[1:] == [backup]:
+            return  # whole, and killed before that was written down
+        shutil.rmtree(directory)  # ours, no server was started on it, and another backup was named since
     growing = directory.with_name("redis.recovered")
     shutil.rmtree(growing, ignore_errors=True)
-    restore(settings, state.backups["redis"], growing, bucket=bucket_of(state), progress=progress)
-    (growing / _MARK).write_text(state.id)
+    restore(settings, backup, growing, bucket=bucket_of(state), progress=progress)
+    (growing / _MARK).write_text(f"{state.id} {backup}")
     try:
         growing.rename(directory)
     except OSError:
@@ -130,9 +147,9 @@ def clickhouse(settings: Settings, state: SiteState, progress: Progress) -> Site
 
     client = stores.connect(settings.clickhouse)
     try:
-        if _CLICKHOUSE_BEGUN not in state.done:
+        if site_state.CLICKHOUSE_BEGUN not in state.done:
             _refuse_tables(client, server.DATABASES)
-            state = site_state.advance(settings, state, _CLICKHOUSE_BEGUN)
+            state = site_state.advance(settings, state, site_state.CLICKHOUSE_BEGUN)
         for database in server.DATABASES:
             client.command(f"drop database if exists `{database}` sync")
     finally:

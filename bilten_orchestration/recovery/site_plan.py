@@ -1,24 +1,27 @@
 """What lost stores would be brought back from, and what stands in the way. Reads only.
 
 Per store: the newest backup of the bucket (of PostgreSQL with the WAL behind it), until when it reaches, how
-much is lost by that, the room it needs and has, and the keys.
+much is lost by that, the room it needs and has, and the keys. What is chosen for PostgreSQL is chosen by
+what will restore it (backups/postgres/targets.py), so that nothing is promised that is refused then.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from bilten_orchestration.backups.copies.files import ROOT as FILES
+from bilten_orchestration.backups.postgres import targets
+from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.repository import catalogue
-from bilten_orchestration.backups.repository.manifest import Manifest
 from bilten_orchestration.backups.repository.opened import Bucket, Opened, key_file
 from bilten_orchestration.backups.wal.past import Past
-from bilten_orchestration.errors import BiltenError, Problem
+from bilten_orchestration.errors import BiltenError, Problem, Refused
 from bilten_orchestration.local.layout import for_servers
 from bilten_orchestration.local.privileges import server_user
 from bilten_orchestration.progress import Progress, silent
@@ -47,12 +50,14 @@ class StorePlan:
 
 @dataclass(frozen=True, slots=True)
 class SitePlan:
-    """`steps` are what will be done, in order, in words; `problems` what stands in the way, all of it."""
+    """`steps` are what will be done, in order, in words; `problems` what stands in the way, all of it;
+    `warnings` documents of backups that cannot be believed: nothing is brought back from those."""
 
     bucket: Bucket
     stores: tuple[StorePlan, ...]
     steps: tuple[str, ...]
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
 
 
 def data_directory(settings: Settings) -> Path:
@@ -65,25 +70,37 @@ def plan(
     lost: Sequence[Lost] = LOST,
     *,
     bucket: Bucket = "copy",
-    done: Sequence[str] = (),
+    begun: Sequence[str] = (),
+    named: Mapping[str, str] = MappingProxyType({}),
+    until: str | None = None,
     outside: Sequence[str] = (),
     progress: Progress = silent,
 ) -> SitePlan:
-    """`done` are stores that an earlier run has brought back: their directories are full, and may be.
-    `outside` are stores with an address of their own.
+    """Of stores that are to be brought back. `begun` are those of a recovery that is under way: their
+    directories may be full. `named` are backups to start from, by store, instead of the newest; `until` is
+    the moment that PostgreSQL is brought back to, else the end of WAL. `outside` are stores with an address
+    of their own.
 
-    Raises what opening the bucket raises (no key file, no answer).
+    Raises UsageError for a moment that is none, and what opening the bucket raises (no key file, no answer).
     """
     now = datetime.now(UTC)
     data = data_directory(settings)
     stores: list[StorePlan] = []
     problems: list[Problem] = []
+    warnings: list[Problem] = []
+    if until is not None:
+        targets.check(Target("moment", until))
     with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         for store in LOST:
             if store not in lost:
                 continue
             try:
-                found = _files(opened) if store == "files" else _of(opened, store, data, now, problems)
+                if store == "files":
+                    found = _files(opened)
+                elif store == "postgres":
+                    found = _postgres(opened, data, now, named.get(store), until, warnings)
+                else:
+                    found = _of(opened, store, data, now, named.get(store), warnings)
             except BiltenError as error:
                 problems += error.problems
                 continue
@@ -95,55 +112,90 @@ def plan(
                     opened.ring.key(key)
                 except BiltenError as error:
                     problems += error.problems
-            if found.directory is not None and found.store not in (*done, *outside):
+            if found.directory is not None and found.store not in (*begun, *outside):
                 problems += _in_the_way(found.directory)
-    problems += _room(data, stores, done)
-    steps = tuple(_step(each, bucket) for each in stores if each.store not in done)
+    problems += _room(data, stores)
+    steps = tuple(_step(each, bucket) for each in stores)
     epoch = "a new epoch of PostgreSQL; Dagster's runs that it calls unfinished canceled: nobody serves them"
     last = (
         *([epoch] if "postgres" in lost else []),
         "servers started; another epoch of the sync accepted, keys swept, touched days built",
         "every row of every synced table compared between PostgreSQL and ClickHouse",
     )
-    return SitePlan(bucket, tuple(stores), (*steps, *last), tuple(dict.fromkeys(problems)))
+    return SitePlan(bucket, tuple(stores), (*steps, *last), tuple(dict.fromkeys(problems)), tuple(warnings))
 
 
-def _of(opened: Opened, store: Lost, data: Path, now: datetime, problems: list[Problem]) -> StorePlan:
-    assert store != "files"  # noqa: S101
+def _postgres(
+    opened: Opened,
+    data: Path,
+    now: datetime,
+    named: str | None,
+    until: str | None,
+    warnings: list[Problem],
+) -> StorePlan:
+    past = Past.read(opened, named)
+    warnings += past.problems
+    target = Target("latest", backup=named) if until is None else Target("moment", until, named)
+    try:
+        chosen = targets.choose(past, target)
+    except Refused as error:
+        raise Refused([_or_earlier(past, error.problems[0]), *error.problems[1:]]) from None
+    start, pieces = chosen.start, chosen.pieces
+    chain = past.chain(start.backup.manifest)
+    at = start.until if until is None else target.moment
+    return StorePlan(
+        "postgres",
+        start.backup.manifest.id,
+        at,
+        max(0.0, (now - at).total_seconds()),
+        sum(each.stored_bytes for each in chain) + sum(piece.bytes for piece in pieces),
+        int(sum(each.raw_bytes for each in chain) * _ROOM) + len(pieces) * past.segment_bytes,
+        data / "postgres",
+        tuple(dict.fromkeys((*(each.key_id for each in chain), *(piece.key_id for piece in pieces)))),
+    )
+
+
+def _or_earlier(past: Past, problem: Problem) -> Problem:
+    """What can be asked for instead."""
+    spans = past.spans(past.timeline)
+    if not spans:
+        return problem
+    newest = max(span.to for span in spans).astimezone(UTC)
+    # cut, not rounded: what is typed as it is shown here must not be refused again
+    shown = newest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return replace(
+        problem, next=f"{problem.next}; the newest moment that can be reached: --target-time {shown}"
+    )
+
+
+def _of(
+    opened: Opened,
+    store: Literal["redis", "clickhouse"],
+    data: Path,
+    now: datetime,
+    named: str | None,
+    warnings: list[Problem],
+) -> StorePlan:
     found = catalogue.read(opened.repository, opened.ring, store)
-    problems += found.problems
-    if store == "postgres":
-        past = Past.read(opened)
-        spans = past.spans(past.timeline)
-        if not spans:
-            raise _none(opened, store)
-        newest = max(spans, key=lambda span: span.to)
-        start = past.starts(past.timeline)[-1]
-        chain: Sequence[Manifest] = past.chain(start.backup.manifest)
-        wal = sum(piece.bytes for piece in start.run.pieces)
-        room = int(sum(each.raw_bytes for each in chain) * _ROOM)
-        room += len(start.run.pieces) * past.segment_bytes
-        at, backup, keys = newest.to, start.backup.manifest, newest.key_ids
-    else:
-        living = [each for each in found.backups if each.state != "expired"]
-        if not living:
-            raise _none(opened, store)
-        backup = living[-1].manifest
-        by_id = {each.manifest.id: each.manifest for each in found.backups}
-        chain = [backup, *([by_id[backup.parent]] if backup.parent in by_id else [])]
-        wal, at = 0, backup.consistent_at or backup.started_at
-        # Redis writes the snapshot and the append-only file beside it
-        room = int(sum(each.raw_bytes for each in chain) * (2 if store == "redis" else 1) * _ROOM)
-        keys = tuple(dict.fromkeys(each.key_id for each in chain))
+    warnings += found.problems
+    living = [each.manifest for each in found.backups if each.state != "expired"]
+    fitting = [each for each in living if named in (None, each.id)]
+    if not fitting:
+        raise _none(opened, store, named, [each.id for each in living[-3:]])
+    backup = fitting[-1]
+    by_id = {each.manifest.id: each.manifest for each in found.backups}
+    chain = [backup, *([by_id[backup.parent]] if backup.parent in by_id else [])]
+    at = backup.consistent_at or backup.started_at
     return StorePlan(
         store,
         backup.id,
         at,
         max(0.0, (now - at).total_seconds()),
-        sum(each.stored_bytes for each in chain) + wal,
-        room,
+        sum(each.stored_bytes for each in chain),
+        # Redis writes the snapshot and the append-only file beside it
+        int(sum(each.raw_bytes for each in chain) * (2 if store == "redis" else 1) * _ROOM),
         data / store,
-        keys,
+        tuple(dict.fromkeys(each.key_id for each in chain)),
     )
 
 
@@ -152,7 +204,14 @@ def _files(opened: Opened) -> StorePlan:
     return StorePlan("files", None, None, None, size, 0, None, ())
 
 
-def _none(opened: Opened, store: str) -> BiltenError:
+def _none(opened: Opened, store: str, named: str | None, newest: Sequence[str]) -> BiltenError:
+    if named is not None:
+        return BiltenError(
+            f"{opened.repository.bucket} holds no {named} that {store} can be brought back from",
+            expected=f"one of its backups, the newest: {', '.join(newest) or 'none'}",
+            found=named,
+            next="bilten backup list; or the other bucket: --bucket",
+        )
     return BiltenError(
         f"{opened.repository.bucket} holds no backup of {store} that can be restored",
         expected="one or more",
@@ -198,10 +257,10 @@ def _in_the_way(directory: Path) -> list[Problem]:
     ]
 
 
-def _room(data: Path, stores: Sequence[StorePlan], done: Sequence[str]) -> list[Problem]:
+def _room(data: Path, stores: Sequence[StorePlan]) -> list[Problem]:
     place = next(parent for parent in (data, *data.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
-    needed = sum(each.needed_bytes for each in stores if each.store not in done)
+    needed = sum(each.needed_bytes for each in stores)
     if needed <= free:
         return []
     return [

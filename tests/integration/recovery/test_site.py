@@ -1,0 +1,152 @@
+"""A lost Redis is brought back: what is damaged, what goes on, and what another call may say of it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bilten_orchestration.backups.copies.copy import copy
+from bilten_orchestration.backups.redis.dump import take
+from bilten_orchestration.backups.repository import keys
+from bilten_orchestration.backups.repository.manifest import Manifest
+from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
+from bilten_orchestration.recovery import site, site_phases, site_state
+from bilten_orchestration.recovery.settled import SettledReport
+from bilten_orchestration.recovery.site_plan import data_directory
+from bilten_orchestration.settings import Settings
+
+
+class Servers(Exception):
+    """Everything before the servers was done: no more is wanted here."""
+
+
+@pytest.fixture
+def away(here: Settings) -> Iterator[Settings]:
+    """An empty machine with the key file."""
+    home = here.home.parent / "another"
+    home.mkdir(mode=0o755)
+    keys.ensure(here.home / "backup-keys.json")
+    shutil.copy(here.home / "backup-keys.json", home / "backup-keys.json")
+    yield here.model_copy(update={"home": home})
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def backups(here: Settings) -> tuple[Manifest, Manifest]:
+    """Two, in both buckets; the newer one is damaged in the second."""
+    whole, damaged = take(here).manifest, take(here).manifest
+    copy(here)
+    name = damaged.objects[0].name
+    with Opened.of(here, new=False, bucket="copy") as opened:
+        body = opened.repository.read_small(name)
+        opened.repository.remove(name)
+        opened.repository.write(name, [body[:-1] + bytes([body[-1] ^ 1])])
+    return whole, damaged
+
+
+def _recover(settings: Settings, lost: Any = ("redis",), **more: Any) -> Any:
+    def start(_: Settings) -> Settings:
+        raise Servers
+
+    return site.recover(settings, lost, execute=True, start=start, **more)
+
+
+def _state(settings: Settings) -> site_state.SiteState:
+    state = site_state.read(settings)
+    assert state is not None
+    return state
+
+
+def test_a_damaged_backup_blocks_nothing(backups: tuple[Manifest, Manifest], away: Settings) -> None:
+    whole, _ = backups
+    with pytest.raises(Mismatch, match="does not decrypt"):
+        _recover(away)
+    assert site_state.read(away) is None  # nothing was brought back: the next call may name what it likes
+    with pytest.raises(UsageError, match="not brought back from one"):
+        _recover(away, ("files",), named={"redis": whole.id})
+    with pytest.raises(Refused, match="can be brought back from"):
+        _recover(away, named={"redis": "nothing"})
+    with pytest.raises(Servers):
+        _recover(away, named={"redis": whole.id})
+    assert _state(away).backups == {"redis": whole.id}
+    assert (data_directory(away) / "redis" / "bilten_recover_site").read_text().endswith(whole.id)
+
+
+def test_what_is_not_brought_back_yet_may_come_from_elsewhere(
+    backups: tuple[Manifest, Manifest], away: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, damaged = backups
+    state = site_state.new("copy", ("redis", "files"), {}, None)
+    site_state.chosen(away, state, {"redis": damaged.id})  # as a kill leaves it
+    with pytest.raises(Refused, match="postgres is none of its stores"):
+        _recover(away, ("postgres", "redis"))
+    with pytest.raises(Servers):
+        _recover(away, None, bucket="first")
+    state = _state(away)
+    assert (state.bucket, state.lost, state.done) == ("first", ("redis", "files"), ("redis",))
+    assert state.backups == {"redis": damaged.id}
+
+    # what is back is not brought back again, and does not become another one by a word
+    with pytest.raises(Refused) as told:
+        _recover(away, ("files",), named={})
+    assert "redis cannot be left out" in told.value.problems[0].what
+    with pytest.raises(Refused, match="redis is brought back already"):
+        _recover(away, None, named={"redis": whole.id})
+    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, ()))
+    report = site.recover(away, ("redis",), execute=True, start=lambda settings: settings)
+    assert report.problems == ()
+    assert "files" not in report.done
+    assert site_state.read(away) is None
+
+
+def test_a_store_that_was_restored_and_not_written_down(
+    backups: tuple[Manifest, Manifest], away: Settings
+) -> None:
+    whole, damaged = backups
+    state = site_state.new("first", ("redis",), {}, None)
+    state = site_state.chosen(away, state, {"redis": damaged.id})
+    site_phases.redis(away, state, lambda _: None)
+    directory = data_directory(away) / "redis"
+    before = directory.stat().st_ino
+    with pytest.raises(Servers):
+        _recover(away, None)
+    assert directory.stat().st_ino == before
+    # another one is named meanwhile
+    site_state.chosen(away, state, {"redis": damaged.id})
+    with pytest.raises(Servers):
+        _recover(away, None, named={"redis": whole.id})
+    assert (directory / "bilten_recover_site").read_text().endswith(whole.id)
+
+
+def test_documents_that_cannot_be_believed_are_no_obstacle(here: Settings, away: Settings) -> None:
+    whole = take(here).manifest
+    with Opened.of(here, new=False) as opened:
+        opened.repository.write_small("catalogue/redis/20200101T000000Z-redis-full-dead/manifest.json", b"{}")
+    found = site.recover(away, ("redis",), bucket="first", start=lambda settings: settings)
+    assert found.problems == ()
+    assert [each.backup_id for each in found.plan.stores] == [whole.id]
+    [warning] = found.plan.warnings
+    assert "is damaged or was altered" in warning.what
+    assert site_state.read(away) is None
+
+
+def test_files_that_are_missing_are_told_again(
+    here: Settings, away: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems = [Problem("the copy of bilten-assets/posters/one is damaged", "x", "y", "z")]
+    monkeypatch.setattr(site_phases, "files", lambda *_: tuple(problems))
+    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, ()))
+
+    def run(lost: Any = None) -> site.SiteReport:
+        return site.recover(away, lost, execute=True, start=lambda settings: settings)
+
+    for lost in (("files",), None):
+        assert [each.what for each in run(lost).problems] == [problems[0].what]
+        assert _state(away).done == ("servers",)
+    problems.clear()
+    assert run().problems == ()
+    assert site_state.read(away) is None
