@@ -157,15 +157,13 @@ def _postgres(
 
 def _or_earlier(past: Past, problem: Problem) -> Problem:
     """What can be asked for instead."""
-    spans = past.spans(past.timeline)
-    if not spans:
+    # behind the end of a backup a heartbeat must lie, or replay would not know that it has come to a moment
+    moments = [span.to for span in past.spans(past.timeline) if span.to > span.begin]
+    if not moments:
         return problem
-    newest = max(span.to for span in spans).astimezone(UTC)
-    # cut, not rounded: what is typed as it is shown here must not be refused again
-    shown = newest.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return replace(
-        problem, next=f"{problem.next}; the newest moment that can be reached: --target-time {shown}"
-    )
+    # exact: what is typed as it is shown here must not be refused again
+    shown = max(moments).astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return replace(problem, next=f"{problem.next}; the newest that can be reached: --target-time {shown}")
 
 
 def _of(

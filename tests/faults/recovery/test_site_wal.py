@@ -14,7 +14,7 @@ from bilten_orchestration.backups.postgres import private, programs
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.backups.wal.archive import Archive, Piece, servers
-from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.progress import silent
 from bilten_orchestration.recovery import site, site_state
 from bilten_orchestration.recovery.site_plan import data_directory
@@ -34,7 +34,9 @@ def traded(module_source: Source) -> Source:
     source = module_source
     source.stream.start()
     take(source.settings, "full")
-    source.write(40)
+    source.write(20)
+    source.await_reach(source.now())  # a heartbeat lies between
+    source.write(30)
     source.await_reach(source.now())
     source.stream.stop()
     return source
@@ -102,6 +104,27 @@ def _set_aside(directory: Path) -> None:
     directory.rename(directory.with_name("postgres.short"))
 
 
+def test_a_gap_is_in_the_plan_and_ends_nothing_in_silence(traded: Source, away: Settings) -> None:
+    with _exchanged(traded, _segments(traded)[-1], damaged=False):
+        planned = site.recover(away, ("postgres",), bucket="first", start=lambda settings: settings)
+        [problem] = planned.problems
+        assert "the end of WAL cannot be restored" in problem.what
+        moment = problem.next.rpartition("--target-time ")[2]
+
+        def make_way() -> None:
+            raise AssertionError("nothing is stopped for what is refused")
+
+        with pytest.raises(Refused, match="the end of WAL cannot be restored"):
+            _recover(away, make_way=make_way)
+        assert site_state.read(away) is None
+        with pytest.raises(Servers):
+            _recover(away, until=moment)
+    state = site_state.read(away)
+    assert state is not None
+    assert (state.until, state.done) == (moment, ("postgres", "epoch"))
+    assert 20_000 <= _rows(away) < 50_000
+
+
 def test_a_replay_that_ends_early_is_no_recovery(traded: Source, away: Settings) -> None:
     with _exchanged(traded, _segments(traded)[-2], damaged=True):
         for _ in range(2):
@@ -116,4 +139,4 @@ def test_a_replay_that_ends_early_is_no_recovery(traded: Source, away: Settings)
     state = site_state.read(away)
     assert state is not None
     assert state.reached_at is not None
-    assert _rows(away) == 40_000
+    assert _rows(away) == 50_000
