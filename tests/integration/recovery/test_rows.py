@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from datetime import datetime
 
 import psycopg
@@ -9,10 +10,13 @@ import pytest
 
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Refused, UsageError
-from bilten_orchestration.recovery import journal
+from bilten_orchestration.recovery import beside, journal
 from bilten_orchestration.recovery.comparison import ChangedSince
+from bilten_orchestration.recovery.evidence import Evidence
+from bilten_orchestration.recovery.images import Image
 from bilten_orchestration.recovery.rows import RowsReport, find, recover
 from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores.postgres import Connection
 from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.metrics.world import later
 from tests.integration.recovery.conftest import FIRST, Platform
@@ -171,6 +175,62 @@ def test_rows_that_were_changed_again(platform: Platform) -> None:
     overwritten = _run(platform, "payments.payments", bad, changed_since="overwrite")
     assert overwritten.tables[0].updated == 1
     assert platform.content() == content
+
+
+def _looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, str]]:
+    """Who may enter the place of the rows, and what memory the server beside production has."""
+    found = []
+    narrow = beside.narrow
+
+    def looking(connection: Connection, image: Image, evidence: Evidence) -> None:
+        row = connection.execute(
+            "select current_setting('shared_buffers'), current_setting('huge_pages')"
+        ).fetchone()
+        assert row is not None
+        found.append((stat.S_IMODE(image.before.parent.stat().st_mode), row[0], row[1]))
+        narrow(connection, image, evidence)
+
+    monkeypatch.setattr(beside, "narrow", looking)
+    return found
+
+
+def test_a_row_that_was_replaced_and_one_whose_place_is_taken(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _looked_at(monkeypatch)
+    ((user,),) = platform.ask("select id from users.users order by id limit 1")
+
+    def prefers(words: str) -> str:
+        return (
+            "insert into users.user_preferences (user_id, preference_key, preference_value)"
+            f" values ('{user}', 'theme', '\"{words}\"')"
+        )
+
+    gone = f"delete from users.user_preferences where user_id = '{user}'"
+    platform.execute(prefers("dark"))
+    content = platform.content()
+    bad, _ = platform.execute(gone, prefers("light"))
+    platform.shipped()
+    report = _run(platform, "users.user_preferences", bad)
+    assert seen == [(0o700, f"{platform.settings.drills.shared_buffers_megabytes}MB", "off")]
+    assert [(each.inserted, each.deleted) for each in report.tables] == [(1, 1)]
+    assert platform.content() == content
+
+    bad, _ = platform.execute(gone)
+    platform.execute(prefers("red"))
+    platform.shipped()
+    preview = _run(platform, "users.user_preferences", bad, execute=False)
+    [problem] = preview.problems
+    assert (
+        problem.what == "1 rows of users.user_preferences would come back with what others have taken since"
+    )
+    assert "red" not in str(problem)
+    with pytest.raises(Refused, match="what others have taken"):
+        _run(platform, "users.user_preferences", bad)
+    platform.execute(gone)
+    _run(platform, "users.user_preferences", bad)
+    assert platform.content() == content
+    platform.execute(gone)
 
 
 @pytest.mark.faults
