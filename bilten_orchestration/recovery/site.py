@@ -1,7 +1,8 @@
 """Lost stores brought back from a bucket: `bilten recover site`.
 
-Phases, in this order; one that came to its good end is in recover-site.json (site_state.py), and the next
-call goes on behind it. What a kill in each of them leaves:
+Before the first of them the repository's own records go back into the first bucket, where it is not the one
+that is restored from (site_records.py). Phases, in this order; one that came to its good end is in
+recover-site.json (site_state.py), and the next call goes on behind it. What a kill in each of them leaves:
 
     postgres     <directory>.restoring, removed by the next call; <directory> itself is a whole one. Where it
                  is moved away before the next phase is done, it is restored again
@@ -38,7 +39,7 @@ from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.errors import BiltenError, Problem, Refused, UsageError
 from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.recovery import journal, site_phases, site_state
+from bilten_orchestration.recovery import journal, site_phases, site_records, site_state
 from bilten_orchestration.recovery.dagster_runs import Unserved
 from bilten_orchestration.recovery.settled import SettledReport, settle
 from bilten_orchestration.recovery.site_plan import LOST, Lost, SitePlan, plan
@@ -164,6 +165,7 @@ class _Course:
         self._canceled: tuple[Unserved, ...] = ()
 
     def run(self) -> SiteReport:
+        self._records()
         entry = self._begin()
         try:
             return self._run(entry)
@@ -187,6 +189,7 @@ class _Course:
         self.settings = self._start(self.settings)
         if "servers" not in self.state.done:
             self.state = site_state.advance(self.settings, self.state, "servers")
+        self._problems += self._records()  # for a first bucket that came with the servers
         self._seconds["servers"] = round(time.monotonic() - began, 2)
         if "clickhouse" in lost:
             self._phase("clickhouse", self._clickhouse)
@@ -239,6 +242,18 @@ class _Course:
 
     def _files(self) -> tuple[Problem, ...]:
         return site_phases.files(self.settings, self._progress)
+
+    def _records(self) -> tuple[Problem, ...]:
+        if self.state.bucket == "first":
+            return ()
+        try:
+            return site_records.copy_back(self.settings, self._progress).problems
+        except BiltenError as error:
+            (problem, *_) = error.problems
+            self._progress(f"drills and journal are not in the first bucket yet: {problem.what}")
+            what = "what drills proved, and the journal, are not back in the first bucket"
+            next = "make the bucket, or see why it does not answer; then this command again"
+            return (Problem(what, problem.expected, f"{problem.what}: {problem.found}", next),)
 
     # -- the journal in the repository: the first bucket may be gone with the site ------------------
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -12,12 +14,15 @@ from bilten_orchestration.backups.copies.copy import copy
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.backups.repository.manifest import Manifest
-from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.backups.repository.opened import BUCKETS, Opened
+from bilten_orchestration.drills.listing import listed
+from bilten_orchestration.drills.run import run
 from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
-from bilten_orchestration.recovery import site, site_phases, site_state
+from bilten_orchestration.recovery import journal, site, site_phases, site_state
 from bilten_orchestration.recovery.settled import SettledReport
 from bilten_orchestration.recovery.site_plan import data_directory
 from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import object_store
 
 
 class Servers(Exception):
@@ -134,6 +139,37 @@ def test_documents_that_cannot_be_believed_are_no_obstacle(here: Settings, away:
     assert site_state.read(away) is None
 
 
+def test_the_series_of_drills_goes_on(
+    here: Settings, away: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(here)
+    walked = len(run(here, "redis"))
+    with Opened.of(here, new=False) as opened:
+        journal.begin(opened, uuid4(), {"what": "test"})
+    copy(here)
+    new = f"{here.object_store.bucket_backups}-new"
+    away = away.model_copy(
+        update={"object_store": here.object_store.model_copy(update={"bucket_backups": new})}
+    )
+    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, ()))
+    recovered = partial(site.recover, away, ("files",), execute=True, start=lambda settings: settings)
+    monkeypatch.setattr(site_phases, "files", lambda *_: ())
+    # the bucket is not there yet: that is no reason not to go on, and none to be silent
+    assert ["not back in the first bucket" in each.what for each in recovered().problems] == [True]
+    client = object_store.connect(here.object_store)
+    client.create_bucket(Bucket=new)
+    client.close()
+    assert recovered().problems == ()
+    with Opened.of(away, new=False) as opened:
+        assert [each.body["what"] for each in journal.read(opened)] == ["test", "site"]
+    take(away)
+    walked += len(run(away, "redis"))
+    copy(away)
+    for bucket in BUCKETS:
+        listed_there = listed(away, "redis", whole=True, bucket=bucket)
+        assert (listed_there.problems, len(listed_there.drills)) == ((), walked)
+
+
 def test_files_that_are_missing_are_told_again(
     here: Settings, away: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,12 +177,12 @@ def test_files_that_are_missing_are_told_again(
     monkeypatch.setattr(site_phases, "files", lambda *_: tuple(problems))
     monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, ()))
 
-    def run(lost: Any = None) -> site.SiteReport:
+    def recovered(lost: Any = None) -> site.SiteReport:
         return site.recover(away, lost, execute=True, start=lambda settings: settings)
 
     for lost in (("files",), None):
-        assert [each.what for each in run(lost).problems] == [problems[0].what]
+        assert [each.what for each in recovered(lost).problems] == [problems[0].what]
         assert _state(away).done == ("servers",)
     problems.clear()
-    assert run().problems == ()
+    assert recovered().problems == ()
     assert site_state.read(away) is None
