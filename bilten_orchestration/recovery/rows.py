@@ -5,7 +5,8 @@ What a kill leaves, and what the next call makes of it:
     1  restore beside, twice replayed     files and a server in the scratch place: ended and removed
     2  comparison in production           temporary tables: gone with the connection
     3  the journal's entry in the repository, before the first change: without an end; the next call finds no
-       row in system.recoveries, says that nothing was changed, and writes the end
+       row in system.recoveries, says that nothing was changed, and writes the end. It is in the bucket that
+       was restored from, so the next call looks into both
     4  rows, tombstones, audit, system.recoveries: one transaction, all or nothing
     5  behind the commit                  the entry without an end; the next call finds the row, says that it
                                           was done, writes the end, and goes on with 6
@@ -23,9 +24,9 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from bilten_orchestration.backups import scratch
-from bilten_orchestration.backups.repository.opened import Bucket, Opened
+from bilten_orchestration.backups.repository.opened import BUCKETS, Bucket, Opened
 from bilten_orchestration.backups.wal.past import Past
-from bilten_orchestration.errors import Problem, Refused, UsageError
+from bilten_orchestration.errors import BiltenError, Problem, Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.recovery import beside, candidates, copying, journal
 from bilten_orchestration.recovery.candidates import Candidate
@@ -39,6 +40,8 @@ from bilten_orchestration.stores.postgres import Connection
 
 PLACE = "recover"
 LOCK = "recover"
+# for the journal: writers of production wait meanwhile, and a bucket that is away is no reason to wait long
+_PATIENCE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ class Killed:
 class RowsReport:
     """`transaction` is the one whose changes are taken back; `left_out` tables that it wrote and that are the
     platform's own records. `recovery` is None where nothing was copied back: a preview, or nothing to do.
-    `seconds` by phase."""
+    `unread` are entries of the journal, or a whole bucket of it, that could not be read: a recovery that was
+    killed may be among them. `seconds` by phase."""
 
     transaction: int
     committed_at: datetime
@@ -70,6 +74,7 @@ class RowsReport:
     settled: SettledReport | None
     seconds: dict[str, float]
     problems: tuple[Problem, ...]
+    unread: tuple[Problem, ...] = ()
 
     @property
     def written(self) -> int:
@@ -119,14 +124,18 @@ def recover(
         opened = stack.enter_context(Opened.of(settings, new=False, bucket=bucket, progress=progress))
         chosen, candidate = _choose(locks, table, transaction, before)
         candidates.refuse_unless_committed(locks, chosen)
-        killed = _killed(locks, opened, progress, write=execute)
+        killed, unread = _killed(settings, locks, progress, write=execute)
         start = backup or _newest_before(opened, candidate)
         clock.lap("find")
         found = beside.changes(settings, chosen, place, backup=start, bucket=bucket, progress=progress)
         _refuse_other_table(table, found)
         clock.lap("restore beside")
+        # rows are locked while its entry is written
+        written = stack.enter_context(
+            Opened.of(settings, new=False, bucket=bucket, patience_seconds=_PATIENCE_SECONDS)
+        )
         recovery, changes, problems = copying.copy_back(
-            settings, opened, found, table, changed_since, by, progress, execute=execute
+            settings, written, found, table, changed_since, by, progress, execute=execute
         )
         clock.lap("compare and copy back" if execute else "compare")
     settled = None
@@ -148,6 +157,7 @@ def recover(
         settled,
         clock.laps,
         tuple(problems),
+        unread,
     )
 
 
@@ -220,19 +230,42 @@ def _refuse_other_table(table: str, found: beside.Beside) -> None:
         )
 
 
-def _killed(connection: Connection, opened: Opened, progress: Progress, *, write: bool) -> tuple[Killed, ...]:
-    found = []
-    for entry in journal.read(opened):
-        if entry.ended is not None or entry.body.get("what") != "rows":
-            continue
-        row = connection.execute("select 1 from system.recoveries where id = %s", (entry.id,)).fetchone()
-        done = row is not None
-        killed = Killed(entry.id, str(entry.body["at"]), int(entry.body["transaction"]), done)
-        progress(
-            f"a recovery begun {killed.at} was killed: "
-            + ("its rows had been copied back" if done else "it had changed nothing")
-        )
-        if write:
-            journal.end(opened, entry.name, "done" if done else "nothing", found_by="the next run")
-        found.append(killed)
-    return tuple(found)
+def _killed(
+    settings: Settings, connection: Connection, progress: Progress, *, write: bool
+) -> tuple[tuple[Killed, ...], tuple[Problem, ...]]:
+    """What was begun and has no end, which is written; and what of the journal could not be read."""
+    found: dict[UUID, Killed] = {}
+    ended: set[UUID] = set()
+    unread: list[Problem] = []
+    with ExitStack() as stack:
+        buckets = [
+            stack.enter_context(
+                Opened.of(settings, new=False, bucket=bucket, patience_seconds=_PATIENCE_SECONDS)
+            )
+            for bucket in BUCKETS
+        ]
+        open_entries: list[tuple[Opened, journal.Entry]] = []
+        for opened in buckets:
+            try:
+                entries = journal.read(opened, unread)
+            except BiltenError as error:
+                unread += error.problems
+                continue
+            ended |= {entry.id for entry in entries if entry.ended is not None}
+            open_entries += [(opened, entry) for entry in entries if entry.body.get("what") == "rows"]
+        for opened, entry in open_entries:
+            if entry.id in ended or entry.id in found:
+                continue  # in the other bucket: the copy of an end follows
+            row = connection.execute("select 1 from system.recoveries where id = %s", (entry.id,)).fetchone()
+            done = row is not None
+            killed = Killed(entry.id, str(entry.body["at"]), int(entry.body["transaction"]), done)
+            progress(
+                f"a recovery begun {killed.at} was killed: "
+                + ("its rows had been copied back" if done else "it had changed nothing")
+            )
+            if write:
+                journal.end(opened, entry.name, "done" if done else "nothing", found_by="the next run")
+            found[entry.id] = killed
+    for problem in unread:
+        progress(f"the journal is not read whole: {problem.what}")
+    return tuple(found.values()), tuple(unread)

@@ -263,7 +263,11 @@ class _Course:
         try:
             with ExitStack() as stack:
                 opened = stack.enter_context(Opened.of(self.settings, new=False, patience_seconds=2))
-                for entry in journal.read(opened):
+                unread: list[Problem] = []
+                entries = journal.read(opened, unread)
+                for problem in unread:
+                    self._progress(f"the journal is not read whole: {problem.what}")
+                for entry in entries:
                     if str(entry.id) == self.state.id:
                         return entry.name
                 return journal.begin(

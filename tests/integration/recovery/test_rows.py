@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import stat
 from datetime import datetime
+from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from bilten_orchestration.backups.repository import opened as repository_opened
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Refused, UsageError
 from bilten_orchestration.recovery import beside, journal
@@ -194,6 +197,26 @@ def _looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, str]]:
     return found
 
 
+def _patience_of_the_journal(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """How long its writing waits for a bucket that does not answer."""
+    found: list[float | None] = []
+    given: dict[int, float | None] = {}
+    connect, begin = repository_opened.connect, journal.begin
+
+    def connecting(*arguments: Any, patience_seconds: float | None = None, **named: Any) -> Any:
+        client = connect(*arguments, patience_seconds=patience_seconds, **named)
+        given[id(client)] = patience_seconds
+        return client
+
+    def beginning(opened: Opened, *arguments: Any) -> str:
+        found.append(given[id(opened.repository._client)])
+        return begin(opened, *arguments)
+
+    monkeypatch.setattr(repository_opened, "connect", connecting)
+    monkeypatch.setattr(journal, "begin", beginning)
+    return found
+
+
 def test_a_row_that_was_replaced_and_one_whose_place_is_taken(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +242,15 @@ def test_a_row_that_was_replaced_and_one_whose_place_is_taken(
     bad, _ = platform.execute(gone)
     platform.execute(prefers("red"))
     platform.shipped()
+    # the journal of both buckets is read, past what cannot be
+    with Opened.of(platform.settings, new=False) as opened:
+        opened.repository.write_small("journal/recover/20200101T000000000000Z-gone.json", b"{}")
+    with Opened.of(platform.settings, new=False, bucket="copy") as opened:
+        body = {"what": "rows", "at": "2026-11-21T03:00:00+00:00", "transaction": bad}
+        journal.begin(opened, killed := uuid4(), body)
     preview = _run(platform, "users.user_preferences", bad, execute=False)
+    assert [(each.id, each.done) for each in preview.killed] == [(killed, False)]
+    assert ["was altered" in each.what for each in preview.unread] == [True]
     [problem] = preview.problems
     assert (
         problem.what == "1 rows of users.user_preferences would come back with what others have taken since"
@@ -228,9 +259,16 @@ def test_a_row_that_was_replaced_and_one_whose_place_is_taken(
     with pytest.raises(Refused, match="what others have taken"):
         _run(platform, "users.user_preferences", bad)
     platform.execute(gone)
+    waits = _patience_of_the_journal(monkeypatch)
     _run(platform, "users.user_preferences", bad)
+    assert waits == [5]  # rows are locked meanwhile
     assert platform.content() == content
     platform.execute(gone)
+    with Opened.of(platform.settings, new=False) as opened:
+        opened.repository.remove("journal/recover/20200101T000000000000Z-gone.json")
+    with Opened.of(platform.settings, new=False, bucket="copy") as opened:
+        ended = {each.id: each.ended and each.ended["outcome"] for each in journal.read(opened)}
+    assert ended[killed] == "nothing"
 
 
 @pytest.mark.faults
