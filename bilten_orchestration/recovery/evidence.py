@@ -178,7 +178,7 @@ class _Dump:
         told.append(f"--start={positions.text(self._begin)}")
         if until is not None:
             told.append(f"--end={until}")
-        with self._lines(told) as lines:
+        with self._lines(told, to_the_end=until is not None) as lines:
             for line in lines:
                 found = _RECORD.match(line)
                 if found is None:
@@ -193,8 +193,9 @@ class _Dump:
                 yield found
 
     @contextmanager
-    def _lines(self, told: list[str]) -> Iterator[Iterator[str]]:
-        """It ends with 1 at the end of the stored WAL: whether enough was read is for the caller to prove."""
+    def _lines(self, told: list[str], *, to_the_end: bool) -> Iterator[Iterator[str]]:
+        """Without an end it ends with 1 at the end of the stored WAL; with one that was read `to_the_end` it
+        must not: what it did not read may hold writes. Raises Mismatch then."""
         with subprocess.Popen(
             [self._program, *told],
             env={"LC_ALL": "C", "TZ": "UTC"},
@@ -206,6 +207,15 @@ class _Dump:
             assert process.stderr is not None  # noqa: S101
             try:
                 yield (line.rstrip("\n") for line in process.stdout)
+                # read to its end: else it is killed below
+                code = process.wait() if to_the_end else 0
             finally:
                 process.kill()
                 self.said = process.stderr.read().strip()[-300:]
+        if code:
+            raise Mismatch(
+                f"{PROGRAM} does not read the WAL up to the commit of the transaction",
+                expected="exit code 0",
+                found=f"exit code {code}: {self.said}",
+                next="bilten wal audit --deep; the other bucket may have it whole: --bucket",
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -13,16 +14,17 @@ import pytest
 from bilten_orchestration.backups.copies.copy import copy
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.repository import keys
+from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.manifest import Manifest
 from bilten_orchestration.backups.repository.opened import BUCKETS, Opened
 from bilten_orchestration.drills.listing import listed
 from bilten_orchestration.drills.run import run
 from bilten_orchestration.errors import Mismatch, Problem, Refused, UsageError
-from bilten_orchestration.recovery import journal, site, site_phases, site_state
+from bilten_orchestration.recovery import journal, site, site_files, site_phases, site_state
 from bilten_orchestration.recovery.settled import SettledReport
 from bilten_orchestration.recovery.site_plan import data_directory
 from bilten_orchestration.settings import Settings
-from bilten_orchestration.stores import object_store
+from bilten_orchestration.stores import object_store, postgres
 
 
 class Servers(Exception):
@@ -168,6 +170,38 @@ def test_the_series_of_drills_goes_on(
     for bucket in BUCKETS:
         listed_there = listed(away, "redis", whole=True, bucket=bucket)
         assert (listed_there.problems, len(listed_there.drills)) == ((), walked)
+
+
+def test_a_damaged_copy_of_a_file_never_lies_under_its_key(
+    here: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, contents = here.object_store.bucket_assets, {"good": b"a poster", "bad": b"a logo", "none": b""}
+    keys.ensure(here.home / "backup-keys.json")
+    with (
+        Opened.of(here, new=False, bucket="copy") as opened,
+        postgres.connect(here.postgres) as connection,
+    ):
+        for key, body in contents.items():
+            digest = hashlib.sha256(body).hexdigest()
+            stored = body if key != "bad" else b"A logo"
+            opened.repository.write_small(f"assets/{digest[:2]}/{digest}", stored)
+            connection.execute(
+                "insert into assets.files (owner_type, owner_id, bucket, object_key, sha256, size)"
+                " values ('event', gen_random_uuid(), %s, %s, %s, %s)",
+                (bucket, key, digest, len(body)),
+            )
+
+    def killed(*_: Any) -> None:
+        raise AssertionError("what is not put is not removed")
+
+    monkeypatch.setattr(Repository, "remove", killed)
+    report = site_files.copy_back(here, lambda _: None)
+    assert (report.copied, report.present, report.missing) == (2, 0, 1)
+    assert [f"{bucket}/bad does not come back" in each.what for each in report.problems] == [True]
+    client = object_store.connect(here.object_store)
+    lying = {each["Key"] for each in client.list_objects_v2(Bucket=bucket).get("Contents", [])}
+    client.close()
+    assert lying == {"good", "none"}
 
 
 def test_files_that_are_missing_are_told_again(

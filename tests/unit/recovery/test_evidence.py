@@ -28,11 +28,15 @@ RECORDS = {
     ],
     "754": [(754, "1744B00", "INSERT+INIT off: 21, flags: 0x08, blkref #0: rel 1663/5/16392 blk 0")],
 }
+END = """case "$*" in *--end=*) exit 0;; esac
+echo "invalid record length" >&2
+exit 1
+"""
 RMGR = {"753": "Heap", "754": "Heap"}
 
 
 def _program(directory: Path, records: dict[str, list[tuple[int, str, str]]]) -> Path:
-    """Answers to --rmgr and --xid as the real one does, and ends with 1 as at the end of WAL."""
+    """Answers to --rmgr and --xid as the real one does; without --end it ends with 1: the end of WAL."""
     cases = ""
     for name, lines in records.items():
         body = "\n".join(
@@ -41,7 +45,7 @@ def _program(directory: Path, records: dict[str, list[tuple[int, str, str]]]) ->
         )
         cases += f"--rmgr={name}|--xid={name}) cat <<'END'\n{body}\nEND\n;;\n"
     program = directory / "pg_waldump"
-    program.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\necho "invalid record length" >&2\nexit 1\n')
+    program.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\n{END}')
     program.chmod(0o755)
     return directory
 
@@ -103,6 +107,14 @@ def test_one_of_a_timeline_that_began_in_this_wal(tmp_path: Path, wal: Path) -> 
     first, rest = program.read_text().split("\n", 1)
     program.write_text(f'{first}\ncase "$*" in *--timeline=1*) exit 1;; esac\n{rest}')
     assert evidence.read(tmp_path, wal, 753, 16 << 20).timeline == 2
+
+
+def test_wal_that_is_not_read_up_to_the_commit(tmp_path: Path, wal: Path) -> None:
+    program = _program(tmp_path, RECORDS) / "pg_waldump"
+    program.write_text(program.read_text().replace("*--end=*) exit 0", "*nowhere*) exit 0"))
+    with pytest.raises(Mismatch, match="does not read the WAL up to the commit") as told:
+        evidence.read(tmp_path, wal, 753, 16 << 20)
+    assert "invalid record length" in told.value.problems[0].found
 
 
 def test_lines_that_are_not_known(tmp_path: Path, wal: Path) -> None:
