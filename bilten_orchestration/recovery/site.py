@@ -4,8 +4,9 @@ Before the first of them the repository's own records go back into the first buc
 that is restored from (site_records.py). Phases, in this order; one that came to its good end is in
 recover-site.json (site_state.py), and the next call goes on behind it. What a kill in each of them leaves:
 
-    postgres     <directory>.restoring, removed by the next call; <directory> itself is a whole one. Where it
-                 is moved away before the next phase is done, it is restored again
+    postgres     objects of WAL from the spool of this machine (site_spool.py), whole ones, which the next
+                 call finds; <directory>.restoring, removed by the next call; <directory> itself is a whole
+                 one. Where it is moved away before the next phase is done, it is restored again
     epoch        a server on a private socket, ended by the next call. It was proven to hold the last record
                  that is stored before the restore's id, which is chosen before, is written, once: the sync
                  knows by it that marks belong to another past, and sweeps ClickHouse down to it. Dagster's

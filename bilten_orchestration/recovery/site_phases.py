@@ -16,7 +16,7 @@ from bilten_orchestration.backups.repository.opened import Bucket
 from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.local.privileges import passable_directory
 from bilten_orchestration.progress import Progress
-from bilten_orchestration.recovery import dagster_runs, site_state
+from bilten_orchestration.recovery import dagster_runs, site_spool, site_state
 from bilten_orchestration.recovery.dagster_runs import Unserved
 from bilten_orchestration.recovery.site_plan import data_directory
 from bilten_orchestration.recovery.site_state import SiteState
@@ -59,6 +59,7 @@ def postgres(settings: Settings, state: SiteState, progress: Progress) -> SiteSt
             )
         backup = found.backup_id
     else:
+        site_spool.ship(settings, bucket_of(state), progress)
         until = state.until
         target = Target("latest", backup=named) if until is None else Target("moment", until, named)
         backup = restore(settings, target, directory, bucket=bucket_of(state), progress=progress).backup_id
@@ -83,7 +84,8 @@ def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[Sit
     try:
         with running.connect() as connection:
             # with its row an earlier call has proven it, and may have begun to tidy
-            if not connection.execute("select from system.restores where id = %s", (state.id,)).fetchone():
+            proven = connection.execute("select 1 from system.restores where id = %s", (state.id,)).fetchone()
+            if proven is None:
                 state = site_state.reached(settings, state, _reached(running, progress))
             connection.execute(
                 "insert into system.restores (id, reason) values (%s, %s) on conflict (id) do nothing",

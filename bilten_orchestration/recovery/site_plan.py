@@ -25,6 +25,8 @@ from bilten_orchestration.errors import BiltenError, Problem, Refused
 from bilten_orchestration.local.layout import for_servers
 from bilten_orchestration.local.privileges import server_user
 from bilten_orchestration.progress import Progress, silent
+from bilten_orchestration.recovery import site_spool
+from bilten_orchestration.recovery.site_spool import Beyond
 from bilten_orchestration.settings import Settings
 
 Lost = Literal["postgres", "clickhouse", "redis", "files"]
@@ -36,7 +38,8 @@ _ROOM = 1.05
 class StorePlan:
     """`backup_id` is what it starts from, `reaches` until when it comes back (UTC), `rpo_seconds` what is
     lost by that, counted from now. `needed_bytes` of room in `directory`; files of the application go to
-    their bucket. `keys` are what it is encrypted under."""
+    their bucket. `keys` are what it is encrypted under; `spool` is WAL that only this machine has, behind
+    what `reaches` tells."""
 
     store: Lost
     backup_id: str | None
@@ -46,6 +49,7 @@ class StorePlan:
     needed_bytes: int
     directory: Path | None
     keys: tuple[str, ...]
+    spool: Beyond | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ def plan(
                 if store == "files":
                     found = _files(opened)
                 elif store == "postgres":
-                    found = _postgres(opened, data, now, named.get(store), until, warnings)
+                    found = _postgres(settings, opened, data, now, named.get(store), until, warnings)
                 else:
                     found = _of(opened, store, data, now, named.get(store), warnings)
             except BiltenError as error:
@@ -115,7 +119,8 @@ def plan(
             if found.directory is not None and found.store not in (*begun, *outside):
                 problems += _in_the_way(found.directory)
     problems += _room(data, stores)
-    steps = tuple(_step(each, bucket) for each in stores)
+    spooled = [_shipped(each.spool, bucket) for each in stores if each.spool is not None]
+    steps = (*spooled, *(_step(each, bucket) for each in stores))
     epoch = "a new epoch of PostgreSQL; Dagster's runs that it calls unfinished canceled: nobody serves them"
     last = (
         *([epoch] if "postgres" in lost else []),
@@ -126,6 +131,7 @@ def plan(
 
 
 def _postgres(
+    settings: Settings,
     opened: Opened,
     data: Path,
     now: datetime,
@@ -135,6 +141,7 @@ def _postgres(
 ) -> StorePlan:
     past = Past.read(opened, named)
     warnings += past.problems
+    spool = site_spool.look(settings, past)
     target = Target("latest", backup=named) if until is None else Target("moment", until, named)
     try:
         chosen = targets.choose(past, target)
@@ -152,6 +159,7 @@ def _postgres(
         int(sum(each.raw_bytes for each in chain) * _ROOM) + len(pieces) * past.segment_bytes,
         data / "postgres",
         tuple(dict.fromkeys((*(each.key_id for each in chain), *(piece.key_id for piece in pieces)))),
+        spool,
     )
 
 
@@ -269,6 +277,13 @@ def _room(data: Path, stores: Sequence[StorePlan]) -> list[Problem]:
             next="set BILTEN_HOME to a directory on another file system",
         )
     ]
+
+
+def _shipped(spool: Beyond, bucket: Bucket) -> str:
+    return (
+        f"{spool.segments} segments of WAL that only this machine has, up to {spool.until_lsn}, from"
+        f" {spool.directory} into the {'second' if bucket == 'copy' else 'first'} bucket"
+    )
 
 
 def _step(each: StorePlan, bucket: Bucket) -> str:

@@ -22,6 +22,7 @@ from bilten_orchestration.backups.wal import heartbeat, positions
 from bilten_orchestration.errors import Mismatch
 
 WAL = "bilten_wal"
+_CUT_OFF_BYTES = 1 << 20
 _EXPECTED, _GET, _STORED = "expected", "get", "stored.json"
 # RestoreArchivedFile (xlogarchive.c): above 125 is no answer but a failure, which ends recovery
 _SCRIPT = f"""\
@@ -58,13 +59,15 @@ class Reached:
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What a restored directory is of: a backup, with WAL up to a position, or to a moment. `beat_at` is the
-    heartbeat in `file` that replay must have come to, None where another target decides."""
+    heartbeat in `file` that replay must have come to, `begin_lsn` the position that it must have passed, None
+    where another target decides."""
 
     backup_id: str
     moment: str | None
     beat_at: datetime | None
     file: str | None
     end_lsn: str
+    begin_lsn: str | None
 
     @classmethod
     def of(cls, target: Target, chosen: Chosen) -> Stored:
@@ -75,6 +78,7 @@ class Stored:
             chosen.start.run.last_beat_at if latest else None,
             chosen.pieces[-1].file if latest and chosen.pieces else None,
             positions.text(chosen.start.end),
+            _passed(chosen) if latest else None,
         )
 
     @classmethod
@@ -136,8 +140,27 @@ def configure(directory: Path, target: Target, chosen: Chosen, bin_directory: Pa
     (directory / "recovery.signal").touch(0o600)
 
 
+def _passed(chosen: Chosen) -> str | None:
+    """Where the last segment begins, or the one before where only a little of the last is stored: one record
+    that is cut off may begin in the one and end in the other. Not every piece tells of a heartbeat."""
+    last = [piece for piece in chosen.pieces if piece.whole or piece.end_offset > _CUT_OFF_BYTES]
+    return positions.text(last[-1].begin) if last else None
+
+
+def _left_at(directory: Path) -> int | None:
+    """Where the server ended replay and took over, by the history of the timeline that it made then: also
+    after it was started again."""
+    histories = sorted((directory / "pg_wal").glob("*.history"))
+    if not histories:
+        return None
+    newest = histories[-1]
+    switches = positions.read_history(positions.timeline_of(newest.name), newest.read_text())
+    return switches[-1].at if switches else None
+
+
 def reached(running: Running) -> Reached:
-    """Where recovery came to. Raises Mismatch when `latest` did not replay all that is stored."""
+    """Where recovery came to. Raises Mismatch when `latest` did not replay all that is stored: neither the
+    newest heartbeat that pieces of WAL tell of, nor the beginning of the last of them."""
     stored = Stored.read(running.directory)
     with running.connect() as connection:
         row = connection.execute(
@@ -146,6 +169,14 @@ def reached(running: Running) -> Reached:
         ).fetchone()
         assert row is not None  # noqa: S101
         at, replayed, timeline, beats = row
+        left_at = _left_at(running.directory)
+        if stored.begin_lsn is not None and (left_at is None or left_at < positions.lsn(stored.begin_lsn)):
+            raise Mismatch(
+                "recovery ended before the last record that is stored",
+                expected=f"a position behind {stored.begin_lsn}, in {stored.file}",
+                found="none" if left_at is None else positions.text(left_at),
+                next="bilten wal audit --deep",
+            )
         if (newest := stored.beat_at) is not None and beats:
             found = connection.execute(
                 "select beat_at from system.heartbeats where source = %s", (heartbeat.SOURCE,)

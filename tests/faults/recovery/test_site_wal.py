@@ -125,6 +125,37 @@ def test_a_gap_is_in_the_plan_and_ends_nothing_in_silence(traded: Source, away: 
     assert 20_000 <= _rows(away) < 50_000
 
 
+def test_wal_that_only_this_machine_has_comes_back_too(traded: Source, away: Settings) -> None:
+    whole = _segments(traded)[-1]
+    behind = [piece for piece in traded.pieces() if piece.is_segment and piece.begin >= whole.begin]
+    with Opened.of(traded.settings) as opened:
+        [(identifier, size)] = servers(opened.repository)
+        archive = Archive(opened.repository, opened.cipher, identifier, size)
+        spool = away.home / "wal-spool" / identifier / "000001"
+        spool.mkdir(parents=True)
+        for piece in behind:
+            name = piece.file if piece.whole else f"{piece.file}.partial"
+            (spool / name).write_bytes(archive.contents(piece).ljust(size, b"\0"))
+            opened.repository.remove(piece.name)
+    received = sorted(path.name for path in spool.iterdir())
+    planned = site.recover(away, ("postgres",), bucket="first", start=lambda settings: settings)
+    assert planned.problems == ()
+    [store] = planned.plan.stores
+    assert store.spool is not None
+    assert store.spool.segments == len(behind)
+    assert "WAL that only this machine has" in planned.plan.steps[0]
+    assert {piece.name for piece in traded.pieces()}.isdisjoint(piece.name for piece in behind)
+    with pytest.raises(Servers):
+        _recover(away)
+    assert _rows(away) == 50_000
+    assert {(piece.file, piece.end_offset) for piece in behind} <= {
+        (piece.file, piece.end_offset) for piece in traded.pieces()
+    }
+    # it is the stream's, for the first bucket; links are gone
+    assert sorted(path.name for path in spool.iterdir()) == received
+    assert [path.name for path in (away.home / "wal-spool").iterdir()] == [identifier]
+
+
 def test_a_replay_that_ends_early_is_no_recovery(traded: Source, away: Settings) -> None:
     with _exchanged(traded, _segments(traded)[-2], damaged=True):
         for _ in range(2):
