@@ -65,11 +65,15 @@ def site(
     named, or a store left out.
     """
     with output.errors("recover site", as_json=as_json):
+        from bilten_orchestration.backups.postgres.targets import Target
         from bilten_orchestration.local import endpoints
         from bilten_orchestration.recovery import site as engine
         from bilten_orchestration.recovery.site_plan import LOST
         from bilten_orchestration.settings.loading import load_settings
 
+        named = dict(map(_named, backup or ()))
+        if target_time is not None:
+            _ = Target("moment", target_time).moment
         given = load_settings(embedded=False)
         own = endpoints.embedded(given)
         wanted = {each.value for each in store} if store else None
@@ -79,7 +83,7 @@ def site(
             load_settings(),
             None if wanted is None else [each for each in LOST if each in wanted],
             bucket=None if bucket is None else bucket.value,
-            named=dict(map(_named, backup or ())),
+            named=named,
             until=target_time,
             execute=execute,
             make_way=_object_store_alone if "object_store" in own else lambda: None,
