@@ -173,7 +173,11 @@ class _Course:
         except BiltenError:
             if not set(self.state.done) - {"servers"}:
                 # nothing was brought back: the next call begins anew, from whatever it names
-                self._end(entry, "nothing")
+                try:
+                    self._end(entry, "nothing")
+                except BiltenError as error:
+                    # what ended this is told; the entry of one that brought nothing back stays without an end
+                    self._progress(f"the journal's entry is not ended: {error.problems[0].what}")
                 site_state.forget(self.settings)
             raise
 
