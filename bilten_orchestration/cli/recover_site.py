@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bilten_orchestration.local.layout import Layout
     from bilten_orchestration.local.supervision import Supervisor
-    from bilten_orchestration.recovery import site_plan
+    from bilten_orchestration.recovery import site_sources
     from bilten_orchestration.recovery.site import SiteReport
     from bilten_orchestration.settings import Settings
 
@@ -68,7 +68,7 @@ def site(
         from bilten_orchestration.backups.postgres.targets import Target
         from bilten_orchestration.local import endpoints
         from bilten_orchestration.recovery import site as engine
-        from bilten_orchestration.recovery.site_plan import LOST
+        from bilten_orchestration.recovery.site_sources import LOST
         from bilten_orchestration.settings.loading import load_settings
 
         named = dict(map(_named, backup or ()))
@@ -101,10 +101,10 @@ def site(
         )
 
 
-def _named(text: str) -> tuple[site_plan.Lost, str]:
+def _named(text: str) -> tuple[site_sources.Lost, str]:
     """Raises UsageError for what is not STORE=ID."""
     from bilten_orchestration.errors import UsageError
-    from bilten_orchestration.recovery.site_plan import LOST
+    from bilten_orchestration.recovery.site_sources import LOST
 
     name, _, backup = text.partition("=")
     for store in LOST:

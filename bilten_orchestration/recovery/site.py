@@ -43,7 +43,8 @@ from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.recovery import journal, site_phases, site_records, site_state
 from bilten_orchestration.recovery.dagster_runs import Unserved
 from bilten_orchestration.recovery.settled import SettledReport, settle
-from bilten_orchestration.recovery.site_plan import LOST, Lost, SitePlan, plan
+from bilten_orchestration.recovery.site_plan import SitePlan, plan
+from bilten_orchestration.recovery.site_sources import LOST, Lost
 from bilten_orchestration.recovery.site_state import SiteState
 from bilten_orchestration.settings import Settings
 

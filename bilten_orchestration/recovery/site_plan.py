@@ -1,55 +1,28 @@
 """What lost stores would be brought back from, and what stands in the way. Reads only.
 
-Per store: the newest backup of the bucket (of PostgreSQL with the WAL behind it), until when it reaches, how
-much is lost by that, the room it needs and has, and the keys. What is chosen for PostgreSQL is chosen by
-what will restore it (backups/postgres/targets.py), so that nothing is promised that is refused then.
+Per store what site_sources.py chooses, the room it needs and has, and the keys.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
-from bilten_orchestration.backups.copies.files import ROOT as FILES
 from bilten_orchestration.backups.postgres import targets
 from bilten_orchestration.backups.postgres.targets import Target
-from bilten_orchestration.backups.repository import catalogue
-from bilten_orchestration.backups.repository.opened import Bucket, Opened, key_file
-from bilten_orchestration.backups.wal.past import Past
-from bilten_orchestration.errors import BiltenError, Problem, Refused
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
+from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.local.layout import for_servers
 from bilten_orchestration.local.privileges import server_user
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.recovery import site_spool
+from bilten_orchestration.recovery import site_sources
+from bilten_orchestration.recovery.site_sources import LOST, Lost, StorePlan
 from bilten_orchestration.recovery.site_spool import Beyond
 from bilten_orchestration.settings import Settings
-
-Lost = Literal["postgres", "clickhouse", "redis", "files"]
-LOST: tuple[Lost, ...] = ("postgres", "redis", "clickhouse", "files")
-_ROOM = 1.05
-
-
-@dataclass(frozen=True, slots=True)
-class StorePlan:
-    """`backup_id` is what it starts from, `reaches` until when it comes back (UTC), `rpo_seconds` what is
-    lost by that, counted from now. `needed_bytes` of room in `directory`; files of the application go to
-    their bucket. `keys` are what it is encrypted under; `spool` is WAL that only this machine has, behind
-    what `reaches` tells."""
-
-    store: Lost
-    backup_id: str | None
-    reaches: datetime | None
-    rpo_seconds: float | None
-    stored_bytes: int
-    needed_bytes: int
-    directory: Path | None
-    keys: tuple[str, ...]
-    spool: Beyond | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +73,13 @@ def plan(
                 continue
             try:
                 if store == "files":
-                    found = _files(opened)
+                    found = site_sources.files(opened)
                 elif store == "postgres":
-                    found = _postgres(settings, opened, data, now, named.get(store), until, warnings)
+                    found = site_sources.postgres(
+                        settings, opened, data, now, named.get(store), until, warnings
+                    )
                 else:
-                    found = _of(opened, store, data, now, named.get(store), warnings)
+                    found = site_sources.newest(opened, store, data, now, named.get(store), warnings)
             except BiltenError as error:
                 problems += error.problems
                 continue
@@ -128,102 +103,6 @@ def plan(
         "every row of every synced table compared between PostgreSQL and ClickHouse",
     )
     return SitePlan(bucket, tuple(stores), (*steps, *last), tuple(dict.fromkeys(problems)), tuple(warnings))
-
-
-def _postgres(
-    settings: Settings,
-    opened: Opened,
-    data: Path,
-    now: datetime,
-    named: str | None,
-    until: str | None,
-    warnings: list[Problem],
-) -> StorePlan:
-    past = Past.read(opened, named)
-    warnings += past.problems
-    spool = site_spool.look(settings, past)
-    target = Target("latest", backup=named) if until is None else Target("moment", until, named)
-    try:
-        chosen = targets.choose(past, target)
-    except Refused as error:
-        raise Refused([_or_earlier(past, error.problems[0]), *error.problems[1:]]) from None
-    start, pieces = chosen.start, chosen.pieces
-    chain = past.chain(start.backup.manifest)
-    at = start.until if until is None else target.moment
-    return StorePlan(
-        "postgres",
-        start.backup.manifest.id,
-        at,
-        max(0.0, (now - at).total_seconds()),
-        sum(each.stored_bytes for each in chain) + sum(piece.bytes for piece in pieces),
-        int(sum(each.raw_bytes for each in chain) * _ROOM) + len(pieces) * past.segment_bytes,
-        data / "postgres",
-        tuple(dict.fromkeys((*(each.key_id for each in chain), *(piece.key_id for piece in pieces)))),
-        spool,
-    )
-
-
-def _or_earlier(past: Past, problem: Problem) -> Problem:
-    """What can be asked for instead."""
-    # behind the end of a backup a heartbeat must lie, or replay would not know that it has come to a moment
-    moments = [span.to for span in past.spans(past.timeline) if span.to > span.begin]
-    if not moments:
-        return problem
-    # exact: what is typed as it is shown here must not be refused again
-    shown = max(moments).astimezone(UTC).isoformat().replace("+00:00", "Z")
-    return replace(problem, next=f"{problem.next}; the newest that can be reached: --target-time {shown}")
-
-
-def _of(
-    opened: Opened,
-    store: Literal["redis", "clickhouse"],
-    data: Path,
-    now: datetime,
-    named: str | None,
-    warnings: list[Problem],
-) -> StorePlan:
-    found = catalogue.read(opened.repository, opened.ring, store)
-    warnings += found.problems
-    living = [each.manifest for each in found.backups if each.state != "expired"]
-    fitting = [each for each in living if named in (None, each.id)]
-    if not fitting:
-        raise _none(opened, store, named, [each.id for each in living[-3:]])
-    backup = fitting[-1]
-    by_id = {each.manifest.id: each.manifest for each in found.backups}
-    chain = [backup, *([by_id[backup.parent]] if backup.parent in by_id else [])]
-    at = backup.consistent_at or backup.started_at
-    return StorePlan(
-        store,
-        backup.id,
-        at,
-        max(0.0, (now - at).total_seconds()),
-        sum(each.stored_bytes for each in chain),
-        # Redis writes the snapshot and the append-only file beside it
-        int(sum(each.raw_bytes for each in chain) * (2 if store == "redis" else 1) * _ROOM),
-        data / store,
-        tuple(dict.fromkeys(each.key_id for each in chain)),
-    )
-
-
-def _files(opened: Opened) -> StorePlan:
-    size = sum(each.bytes for each in opened.repository.list(f"{FILES}/"))
-    return StorePlan("files", None, None, None, size, 0, None, ())
-
-
-def _none(opened: Opened, store: str, named: str | None, newest: Sequence[str]) -> BiltenError:
-    if named is not None:
-        return BiltenError(
-            f"{opened.repository.bucket} holds no {named} that {store} can be brought back from",
-            expected=f"one of its backups, the newest: {', '.join(newest) or 'none'}",
-            found=named,
-            next="bilten backup list; or the other bucket: --bucket",
-        )
-    return BiltenError(
-        f"{opened.repository.bucket} holds no backup of {store} that can be restored",
-        expected="one or more",
-        found="none",
-        next="name the stores that can be: --store; or the other bucket: --bucket",
-    )
 
 
 def _by_hand(each: StorePlan, bucket: Bucket) -> Problem | None:
@@ -297,8 +176,3 @@ def _step(each: StorePlan, bucket: Bucket) -> str:
             return f"ClickHouse from {each.backup_id} into the empty server, {where}"
         case "files":
             return f"files of the application into their buckets, {where}"
-
-
-def keys_lie_in(settings: Settings) -> Path:
-    """Without it nothing comes back."""
-    return key_file(settings)
