@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -10,9 +12,10 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.repository import opened as repository_opened
 from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.errors import Refused, UsageError
+from bilten_orchestration.errors import Mismatch, Refused, UsageError
 from bilten_orchestration.recovery import beside, journal
 from bilten_orchestration.recovery.comparison import ChangedSince
 from bilten_orchestration.recovery.evidence import Evidence
@@ -302,6 +305,49 @@ def test_what_is_set_once_goes_back(platform: Platform) -> None:
         connection.execute("set bilten.recovery = 'on'")
         with pytest.raises(psycopg.errors.RestrictViolation, match="is set once"):
             connection.execute("update payments.payments set captured_at = now()")
+
+
+@pytest.mark.faults
+def test_one_that_was_at_work_while_the_backup_began(platform: Platform) -> None:
+    content = platform.content()
+    began, over = threading.Event(), threading.Event()
+    transactions: list[int] = []
+
+    def work() -> None:
+        with postgres.connect(platform.settings.postgres) as connection:
+            row = connection.execute("select pg_current_xact_id()::text").fetchone()
+            assert row is not None
+            transactions.append(int(row[0]))
+            connection.execute("update payments.payments set payment_method = 'cash'")
+            # on both sides of the position at which replay of the backup begins
+            while not over.is_set():
+                connection.execute("update events.events set title = 'damaged ' || clock_timestamp()")
+                began.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            assert began.wait(60), working.result(0)
+            within = take(platform.settings, "full").manifest.id
+        finally:
+            over.set()
+        working.result(60)
+    platform.shipped()
+    damaged = platform.content()
+    with pytest.raises(Mismatch, match="may have begun before the WAL"):
+        recover(
+            platform.settings,
+            "events.events",
+            transaction=transactions[0],
+            backup=within,
+            execute=True,
+            rebuild=False,
+            by="test",
+        )
+    assert platform.content() == damaged
+    report = _run(platform, "events.events", transactions[0])
+    assert {each.table for each in report.tables} == {"events.events", "payments.payments"}
+    assert platform.content() == content
 
 
 def test_refused_before_anything_is_written(platform: Platform) -> None:
