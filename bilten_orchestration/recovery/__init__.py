@@ -11,6 +11,7 @@
     copying.py       the comparison, the journal's entry and the writing, in their order
     writing.py       rows copied back, in one transaction
     journal.py       what is going to be done, in the repository, before it is done; and how it ended
+    unended.py       recoveries that were killed: what became of them
     settled.py       the other stores follow, and are proven equal
     site.py          everything from the second bucket: phases in their order
     site_plan.py, site_phases.py, site_state.py, site_files.py   the plan, each phase, how far it came, files

@@ -24,14 +24,15 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from bilten_orchestration.backups import scratch
-from bilten_orchestration.backups.repository.opened import BUCKETS, Bucket, Opened
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.wal.past import Past
-from bilten_orchestration.errors import BiltenError, Problem, Refused, UsageError
+from bilten_orchestration.errors import Problem, Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.recovery import beside, candidates, copying, journal
+from bilten_orchestration.recovery import beside, candidates, copying, unended
 from bilten_orchestration.recovery.candidates import Candidate
 from bilten_orchestration.recovery.comparison import ChangedSince, TableChanges
 from bilten_orchestration.recovery.settled import SettledReport, settle
+from bilten_orchestration.recovery.unended import Killed
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
@@ -40,18 +41,6 @@ from bilten_orchestration.stores.postgres import Connection
 
 PLACE = "recover"
 LOCK = "recover"
-# for the journal: writers of production wait meanwhile, and a bucket that is away is no reason to wait long
-_PATIENCE_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Killed:
-    """A recovery that was begun by a call that did not end: `done` says whether rows were copied back."""
-
-    id: UUID
-    at: str
-    transaction: int
-    done: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +113,7 @@ def recover(
         opened = stack.enter_context(Opened.of(settings, new=False, bucket=bucket, progress=progress))
         chosen, candidate = _choose(locks, table, transaction, before)
         candidates.refuse_unless_committed(locks, chosen)
-        killed, unread = _killed(settings, locks, progress, write=execute)
+        killed, unread = unended.settled(settings, locks, progress, write=execute)
         start = backup or _newest_before(opened, candidate)
         clock.lap("find")
         found = beside.changes(settings, chosen, place, backup=start, bucket=bucket, progress=progress)
@@ -132,7 +121,7 @@ def recover(
         clock.lap("restore beside")
         # rows are locked while its entry is written
         written = stack.enter_context(
-            Opened.of(settings, new=False, bucket=bucket, patience_seconds=_PATIENCE_SECONDS)
+            Opened.of(settings, new=False, bucket=bucket, patience_seconds=unended.PATIENCE_SECONDS)
         )
         recovery, changes, problems = copying.copy_back(
             settings, written, found, table, changed_since, by, progress, execute=execute
@@ -228,44 +217,3 @@ def _refuse_other_table(table: str, found: beside.Beside) -> None:
             found=", ".join(touched) or "writes of no table of the application",
             next=f"bilten recover rows --table {table} --since TIME shows those that did",
         )
-
-
-def _killed(
-    settings: Settings, connection: Connection, progress: Progress, *, write: bool
-) -> tuple[tuple[Killed, ...], tuple[Problem, ...]]:
-    """What was begun and has no end, which is written; and what of the journal could not be read."""
-    found: dict[UUID, Killed] = {}
-    ended: set[UUID] = set()
-    unread: list[Problem] = []
-    with ExitStack() as stack:
-        buckets = [
-            stack.enter_context(
-                Opened.of(settings, new=False, bucket=bucket, patience_seconds=_PATIENCE_SECONDS)
-            )
-            for bucket in BUCKETS
-        ]
-        open_entries: list[tuple[Opened, journal.Entry]] = []
-        for opened in buckets:
-            try:
-                entries = journal.read(opened, unread)
-            except BiltenError as error:
-                unread += error.problems
-                continue
-            ended |= {entry.id for entry in entries if entry.ended is not None}
-            open_entries += [(opened, entry) for entry in entries if entry.body.get("what") == "rows"]
-        for opened, entry in open_entries:
-            if entry.id in ended or entry.id in found:
-                continue  # in the other bucket: the copy of an end follows
-            row = connection.execute("select 1 from system.recoveries where id = %s", (entry.id,)).fetchone()
-            done = row is not None
-            killed = Killed(entry.id, str(entry.body["at"]), int(entry.body["transaction"]), done)
-            progress(
-                f"a recovery begun {killed.at} was killed: "
-                + ("its rows had been copied back" if done else "it had changed nothing")
-            )
-            if write:
-                journal.end(opened, entry.name, "done" if done else "nothing", found_by="the next run")
-            found[entry.id] = killed
-    for problem in unread:
-        progress(f"the journal is not read whole: {problem.what}")
-    return tuple(found.values()), tuple(unread)
