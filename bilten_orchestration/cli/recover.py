@@ -157,6 +157,8 @@ def _show_rows(report: RowsReport) -> None:
     for killed in report.killed:
         done = "its rows had been copied back" if killed.done else "it had changed nothing"
         print(f"a recovery begun {killed.at[:19]} was killed: {done}")
+    for problem in report.unread:
+        wrapped(f"warning: the journal is not read whole: {problem.what}")
     print(f"{'':<34}{'insert':>9}{'update':>9}{'delete':>9}{'right':>9}{'changed':>9}")
     print(f"{'':<34}{'':>9}{'':>9}{'':>9}{'already':>9}{'since':>9}")
     for table in report.tables:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bilten_orchestration.local.layout import Layout
     from bilten_orchestration.local.supervision import Supervisor
+    from bilten_orchestration.recovery import site_sources
     from bilten_orchestration.recovery.site import SiteReport
     from bilten_orchestration.settings import Settings
 
@@ -36,8 +37,21 @@ def site(
         list[Lost] | None, typer.Option("--store", help="Only this one is lost; may be repeated.")
     ] = None,
     bucket: Annotated[
-        BucketChoice, typer.Option("--bucket", help="Where from; the first one, where it is alive.")
-    ] = BucketChoice.copy,
+        BucketChoice | None,
+        typer.Option("--bucket", help="Where from: the copy (the default), or the first, where it is alive."),
+    ] = None,
+    backup: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backup", help="Start a store from this one; else from the newest.", metavar="STORE=ID"
+        ),
+    ] = None,
+    target_time: Annotated[
+        str | None,
+        typer.Option(
+            "--target-time", help="PostgreSQL as of then; else to the end of its WAL.", metavar="TIME"
+        ),
+    ] = None,
     execute: Annotated[bool, typer.Option("--execute", help="Do it; without it the plan is shown.")] = False,
     rebuild: Rebuild = True,
     as_json: output.Json = False,
@@ -47,23 +61,30 @@ def site(
     The plan shows what each store comes back from, until when it reaches, and what stands in the way. With
     --execute the directories of the embedded servers are filled (they must be empty, the servers stopped),
     the servers started, and the stores brought together until they are proven equal. A run that was killed
-    is gone on with by the same command.
+    is gone on with by the same command; for what it has not brought back yet another bucket or backup may be
+    named, or a store left out.
     """
     with output.errors("recover site", as_json=as_json):
+        from bilten_orchestration.backups.postgres.targets import Target
         from bilten_orchestration.local import endpoints
         from bilten_orchestration.recovery import site as engine
-        from bilten_orchestration.recovery.site_plan import LOST
+        from bilten_orchestration.recovery.site_sources import LOST
         from bilten_orchestration.settings.loading import load_settings
 
+        named = dict(map(_named, backup or ()))
+        if target_time is not None:
+            _ = Target("moment", target_time).moment
         given = load_settings(embedded=False)
         own = endpoints.embedded(given)
-        wanted = {each.value for each in store} if store else set(LOST)
+        wanted = {each.value for each in store} if store else None
         if "object_store" in own and not _answers():
             _object_store_alone()
         report = engine.recover(
             load_settings(),
-            [each for each in LOST if each in wanted],
-            bucket=bucket.value,
+            None if wanted is None else [each for each in LOST if each in wanted],
+            bucket=None if bucket is None else bucket.value,
+            named=named,
+            until=target_time,
             execute=execute,
             make_way=_object_store_alone if "object_store" in own else lambda: None,
             start=_start,
@@ -78,6 +99,23 @@ def site(
             problems=report.problems,
             human=lambda: _show_site(report),
         )
+
+
+def _named(text: str) -> tuple[site_sources.Lost, str]:
+    """Raises UsageError for what is not STORE=ID."""
+    from bilten_orchestration.errors import UsageError
+    from bilten_orchestration.recovery.site_sources import LOST
+
+    name, _, backup = text.partition("=")
+    for store in LOST:
+        if store == name and backup:
+            return store, backup
+    raise UsageError(
+        f"--backup {text} does not say of which store",
+        expected="STORE=ID, of postgres, redis or clickhouse",
+        found=text,
+        next="bilten backup list",
+    )
 
 
 def _answers() -> bool:
@@ -125,6 +163,8 @@ def _show_site(report: SiteReport) -> None:
                 f"{'':<12}{each.rpo_seconds / 60:,.1f} min lost, {each.stored_bytes >> 20:,} MiB stored,"
                 f" {each.needed_bytes >> 20:,} MiB of room"
             )
+    for warning in report.plan.warnings:
+        wrapped(f"warning: {warning.what}")
     if not report.executed:
         for number, step in enumerate(report.plan.steps, start=1):
             wrapped(f"{number}. {step}")
@@ -132,6 +172,8 @@ def _show_site(report: SiteReport) -> None:
             print("--execute does it")
         return
     print(f"recovery {report.recovery}")
+    if report.reached_at is not None:
+        print(f"PostgreSQL came back up to the commit of {report.reached_at:%F %T} UTC")
     if report.canceled:
         print(f"{len(report.canceled)} runs of Dagster, which nobody serves any more, canceled")
     if report.resumed:

@@ -133,7 +133,14 @@ def restored_postgres(
     moment = as_of.replace(tzinfo=UTC)
     progress(f"PostgreSQL as of {moment:%F %T} UTC, the newest batch of the live ClickHouse")
     shipped.wait_for_moment(settings, moment, progress)
-    report = restore(settings, Target("moment", moment.isoformat()), directory, start=True, progress=progress)
+    report = restore(
+        settings,
+        Target("moment", moment.isoformat()),
+        directory,
+        start=True,
+        options=private.bounded(settings.drills.shared_buffers_megabytes),
+        progress=progress,
+    )
     try:
         assert report.dsn is not None  # noqa: S101
         socket = dict(part.split("=", 1) for part in report.dsn.split())["host"]

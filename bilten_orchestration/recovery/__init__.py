@@ -11,9 +11,13 @@
     copying.py       the comparison, the journal's entry and the writing, in their order
     writing.py       rows copied back, in one transaction
     journal.py       what is going to be done, in the repository, before it is done; and how it ended
+    unended.py       recoveries that were killed: what became of them
     settled.py       the other stores follow, and are proven equal
     site.py          everything from the second bucket: phases in their order
     site_plan.py, site_phases.py, site_state.py, site_files.py   the plan, each phase, how far it came, files
+    site_sources.py  what each store is brought back from
+    site_records.py  what drills proved and the journal, back in the first bucket
+    site_spool.py    WAL that only this machine has, shipped first
     dagster_runs.py  runs of a restored storage that nobody serves
 
 No module here imports Dagster, but dagster_runs.py within its functions.

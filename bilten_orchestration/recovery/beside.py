@@ -71,7 +71,9 @@ def changes(
     progress(f"committed {found.committed_at:%F %T.%f} UTC at {found.commit_lsn}")
 
     files = place / "rows"
-    files.mkdir()
+    files.mkdir(
+        0o700
+    )  # whole rows of production lie there, and the place itself is open to the server's user
     _tell(directory, recovery_target_action="pause")
     running = _start(settings, directory, bin_directory, progress, paused=True)
     try:
@@ -110,7 +112,10 @@ def _start(
 ) -> Running:
     progress("replaying up to just before its commit" if paused else "replaying its commit")
     owner = private.owner_of(directory)
-    return private.start(directory, bin_directory, settings.postgres, owner, progress, paused=paused)
+    options = private.bounded(settings.drills.shared_buffers_megabytes)
+    return private.start(
+        directory, bin_directory, settings.postgres, owner, progress, options=options, paused=paused
+    )
 
 
 def _tell(directory: Path, **told: str) -> None:

@@ -76,7 +76,7 @@ def copy_back(
         }
         progress(f"copying back {sum(change.written for change in changes):,} rows")
         try:
-            writing.apply(connection, staged, recovery, found.evidence.transaction, counts)
+            writing.apply(connection, staged, keys, recovery, found.evidence.transaction, counts)
         except BaseException:
             connection.execute("rollback")
             journal.end(opened, name, "nothing", because="it was refused")

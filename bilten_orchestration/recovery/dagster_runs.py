@@ -17,6 +17,7 @@ status, and gets both by the next call. A run that has ended is never touched.
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
+
+# of this process: where Dagster reads the address of its storage, with the password
+_URL = "RECOVERED_DAGSTER_STORAGE_URL"
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, RunRecord
@@ -120,18 +124,17 @@ def _opened(settings: Settings) -> Iterator[DagsterInstance | None]:
     from dagster import DagsterInstance
 
     with tempfile.TemporaryDirectory(prefix="bilten-dagster-") as home:
-        file = Path(home) / "dagster.yaml"
-        file.touch(0o600)
-        file.write_text(
-            json.dumps(
-                {
-                    "storage": {"postgres": {"postgres_url": storage_url(settings)}},
-                    "telemetry": {"enabled": False},
-                }
-            )
+        # the password in it is named, not written: a kill leaves the directory
+        storage = {"postgres": {"postgres_url": {"env": _URL}}}
+        (Path(home) / "dagster.yaml").write_text(
+            json.dumps({"storage": storage, "telemetry": {"enabled": False}})
         )
-        with DagsterInstance.from_config(home) as instance:
-            yield instance
+        os.environ[_URL] = storage_url(settings)
+        try:
+            with DagsterInstance.from_config(home) as instance:
+                yield instance
+        finally:
+            del os.environ[_URL]
 
 
 def _is_there(settings: Settings) -> bool:

@@ -4,6 +4,11 @@ By pg_waldump, over the segments that a restore has fetched.
 
 Asked are records of the transaction and of its subtransactions, and multixacts that they are members of: a
 row that was locked by somebody else and deleted by the transaction names a multixact as its deleter.
+
+What it wrote before the WAL that was fetched is not found there. That it wrote nothing earlier is known by
+the first list of running transactions in it (RUNNING_XACTS): one that is not in there began behind it. The
+list is written behind the position at which replay begins (a checkpoint's redo), so the transaction may have
+records on both sides of it. Of a timeline that begins within this WAL nothing can have begun before.
 """
 
 from __future__ import annotations
@@ -81,11 +86,11 @@ def read(bin_directory: Path, wal: Path, transaction: int, segment_bytes: int) -
     xid = transaction % _XIDS
     segments = sorted(path.name for path in wal.iterdir() if positions.is_segment(path.name))
     said = ""
-    for timeline, names in groupby(segments, positions.timeline_of):
+    for number, (timeline, names) in enumerate(groupby(segments, positions.timeline_of)):
         dump = _Dump(program, wal, timeline, list(names), segment_bytes)
         commit = dump.commit(xid)
         if commit is not None:
-            return _of(dump, transaction, *commit)
+            return _of(dump, transaction, *commit, cut=number == 0)
         said = dump.said
     raise Refused(
         f"the commit of transaction {transaction} is not in the WAL that is stored",
@@ -95,18 +100,19 @@ def read(bin_directory: Path, wal: Path, transaction: int, segment_bytes: int) -
     )
 
 
-def _of(dump: _Dump, transaction: int, lsn: str, at: datetime, subxacts: Sequence[int]) -> Evidence:
+def _of(
+    dump: _Dump, transaction: int, lsn: str, at: datetime, subxacts: Sequence[int], *, cut: bool
+) -> Evidence:
+    """`cut`: the timeline began before this WAL."""
     xids = (transaction % _XIDS, *subxacts)
     ours = set(xids)
     files: set[File] = set()
-    first: int | None = None
     for record in dump.written_by(xids, lsn):
-        position = positions.lsn(record["lsn"])
-        first = position if first is None else min(first, position)
         if record["rmgr"] in ("Heap", "Heap2") and record["desc"].split("+")[0].split()[0] in _WRITES:
             files |= {File(*map(int, each)) for each in _RELATION.findall(record["desc"])}
     multis: set[int] = set()
     locked: set[tuple[int, int]] = set()
+    listed = not cut
     for record in dump.records("MultiXact", "Standby", until=lsn):
         desc = record["desc"]
         if (made := _MULTI.match(desc)) is not None:
@@ -114,17 +120,24 @@ def _of(dump: _Dump, transaction: int, lsn: str, at: datetime, subxacts: Sequenc
                 multis.add(int(made[1]))
         elif desc.startswith("LOCK"):
             locked |= {(int(db), int(rel)) for by, db, rel in _LOCKED.findall(desc) if int(by) in ours}
-        elif (running := _RUNNING.search(desc)) is not None:
-            before = first is None or positions.lsn(record["lsn"]) < first
-            if before and ours & set(map(int, running[1].split())):
-                raise Mismatch(
-                    f"transaction {transaction} began before the WAL that was fetched",
-                    expected="all that it wrote behind the beginning of the backup that is restored",
-                    found=f"it ran already at {record['lsn']}",
-                    next="name an older backup: --backup ID (bilten backup list)",
-                )
+        elif desc.startswith("RUNNING_XACTS") and not listed:
+            listed = True
+            running = _RUNNING.search(desc)
+            if running is not None and ours & set(map(int, running[1].split())):
+                raise _began_before(transaction, f"it ran already at {record['lsn']}")
+    if not listed:
+        raise _began_before(transaction, f"no list of running transactions before its commit at {lsn}")
     return Evidence(
         transaction, lsn, at, dump.timeline, xids, tuple(sorted(multis)), frozenset(files), frozenset(locked)
+    )
+
+
+def _began_before(transaction: int, found: str) -> Mismatch:
+    return Mismatch(
+        f"transaction {transaction} may have begun before the WAL that was fetched",
+        expected="all that it wrote behind the beginning of the backup that is restored",
+        found=found,
+        next="name an older backup: --backup ID (bilten backup list)",
     )
 
 
@@ -165,7 +178,7 @@ class _Dump:
         told.append(f"--start={positions.text(self._begin)}")
         if until is not None:
             told.append(f"--end={until}")
-        with self._lines(told) as lines:
+        with self._lines(told, to_the_end=until is not None) as lines:
             for line in lines:
                 found = _RECORD.match(line)
                 if found is None:
@@ -180,8 +193,9 @@ class _Dump:
                 yield found
 
     @contextmanager
-    def _lines(self, told: list[str]) -> Iterator[Iterator[str]]:
-        """It ends with 1 at the end of the stored WAL: whether enough was read is for the caller to prove."""
+    def _lines(self, told: list[str], *, to_the_end: bool) -> Iterator[Iterator[str]]:
+        """Without an end it ends with 1 at the end of the stored WAL; with one that was read `to_the_end` it
+        must not: what it did not read may hold writes. Raises Mismatch then."""
         with subprocess.Popen(
             [self._program, *told],
             env={"LC_ALL": "C", "TZ": "UTC"},
@@ -193,6 +207,15 @@ class _Dump:
             assert process.stderr is not None  # noqa: S101
             try:
                 yield (line.rstrip("\n") for line in process.stdout)
+                # read to its end: else it is killed below
+                code = process.wait() if to_the_end else 0
             finally:
                 process.kill()
                 self.said = process.stderr.read().strip()[-300:]
+        if code:
+            raise Mismatch(
+                f"{PROGRAM} does not read the WAL up to the commit of the transaction",
+                expected="exit code 0",
+                found=f"exit code {code}: {self.said}",
+                next="bilten wal audit --deep; the other bucket may have it whole: --bucket",
+            )

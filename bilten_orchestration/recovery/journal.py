@@ -5,6 +5,9 @@
 
 Nothing here is overwritten. One without an end was begun by somebody who was killed: whether it was done is
 known to the database (system.recoveries), and the next run says it and writes the end.
+
+An entry lies in the bucket that rows were restored from, for the other one may be away; so whoever looks for
+one that was not ended reads both.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from uuid import UUID
 
 from bilten_orchestration.backups.repository.manifest import seal, unseal
 from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.errors import Mismatch, Problem
 
 ROOT = "journal/recover"
 _ENDED = ".ended.json"
@@ -49,20 +53,27 @@ def end(opened: Opened, name: str, outcome: str, **details: Any) -> None:
         opened.repository.write_small(place, seal("ended", body, opened.ring, opened.ring.current))
 
 
-def read(opened: Opened) -> tuple[Entry, ...]:
-    """All of them, oldest first. Raises Mismatch for one that was altered."""
+def read(opened: Opened, problems: list[Problem] | None = None) -> tuple[Entry, ...]:
+    """All of them, oldest first. One that was altered, or is under a lost key, is added to `problems`;
+    without it that raises Mismatch."""
     names = [each.name for each in opened.repository.list(f"{ROOT}/")]
     there = set(names)
     found = []
     for name in names:
         if name.endswith(_ENDED):
             continue
-        body = unseal(opened.repository.read_small(name), name, opened.ring, "recover")
         place = name.removesuffix(".json") + _ENDED
-        ended = (
-            unseal(opened.repository.read_small(place), place, opened.ring, "ended")
-            if place in there
-            else None
-        )
+        try:
+            body = unseal(opened.repository.read_small(name), name, opened.ring, "recover")
+            ended = (
+                unseal(opened.repository.read_small(place), place, opened.ring, "ended")
+                if place in there
+                else None
+            )
+        except Mismatch as error:
+            if problems is None:
+                raise
+            problems += error.problems
+            continue
         found.append(Entry(UUID(body["id"]), name, body, ended))
     return tuple(found)

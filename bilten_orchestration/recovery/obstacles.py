@@ -1,5 +1,6 @@
-"""What keeps rows from being copied back, all of it at once: rows that were changed again since, and foreign
-keys that would not hold. Read within the transaction that compares (comparison.py)."""
+"""What keeps rows from being copied back, all of it at once: rows that were changed again since, foreign keys
+that would not hold, and unique values that somebody took meanwhile. Read within the transaction that compares
+(comparison.py)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from psycopg import sql
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.recovery import tables
 from bilten_orchestration.recovery.comparison import ChangedSince, Staged, TableChanges
 from bilten_orchestration.recovery.tables import ForeignKey
 from bilten_orchestration.stores.postgres import Connection
@@ -38,7 +40,42 @@ def problems(
     by_name = {each.table.name: each for each in staged}
     for key in keys:
         found += _orphans(connection, key, by_name) + _cascades(connection, key, by_name)
+    for each in staged:
+        for name, columns in tables.unique(connection, each.table):
+            found += _taken(connection, each, name, columns)
     return found
+
+
+def _taken(connection: Connection, staged: Staged, name: str, columns: Sequence[str]) -> list[Problem]:
+    """Rows that would come back with a value that another row has now, which stays."""
+    table = staged.table
+    row = connection.execute(
+        sql.SQL(
+            "select count(*) from {plan} p join {before} b on {b_is_p} join {now} l on {match}"
+            " where p.action in ('insert', 'update', 'merge') and not ({l_is_p})"
+            " and not exists (select from {plan} q where {q_is_l} and q.action <> 'none')"
+        ).format(
+            plan=staged.plan,
+            before=staged.before,
+            b_is_p=table.joined("b", "p"),
+            now=table.name_sql,
+            match=_pairs("b", columns, "l", columns),
+            l_is_p=table.joined("l", "p"),
+            q_is_l=table.joined("q", "l"),
+        )
+    ).fetchone()
+    assert row is not None  # noqa: S101
+    if not row[0]:
+        return []
+    return [
+        Problem(
+            f"{row[0]} rows of {table.name} would come back with what others have taken since",
+            expected=f"values of ({', '.join(columns)}) that no other row has: {name}",
+            found="rows that were made or changed since by others",
+            next="change or delete these rows first, as the application does; or take back the transaction"
+            f" that made them: bilten recover rows --table {table.name} --since TIME",
+        )
+    ]
 
 
 def _orphans(connection: Connection, key: ForeignKey, by_name: Mapping[str, Staged]) -> list[Problem]:

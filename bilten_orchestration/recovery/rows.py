@@ -5,7 +5,8 @@ What a kill leaves, and what the next call makes of it:
     1  restore beside, twice replayed     files and a server in the scratch place: ended and removed
     2  comparison in production           temporary tables: gone with the connection
     3  the journal's entry in the repository, before the first change: without an end; the next call finds no
-       row in system.recoveries, says that nothing was changed, and writes the end
+       row in system.recoveries, says that nothing was changed, and writes the end. It is in the bucket that
+       was restored from, so the next call looks into both
     4  rows, tombstones, audit, system.recoveries: one transaction, all or nothing
     5  behind the commit                  the entry without an end; the next call finds the row, says that it
                                           was done, writes the end, and goes on with 6
@@ -27,10 +28,11 @@ from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.backups.wal.past import Past
 from bilten_orchestration.errors import Problem, Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.recovery import beside, candidates, copying, journal
+from bilten_orchestration.recovery import beside, candidates, copying, unended
 from bilten_orchestration.recovery.candidates import Candidate
 from bilten_orchestration.recovery.comparison import ChangedSince, TableChanges
 from bilten_orchestration.recovery.settled import SettledReport, settle
+from bilten_orchestration.recovery.unended import Killed
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
@@ -42,20 +44,11 @@ LOCK = "recover"
 
 
 @dataclass(frozen=True, slots=True)
-class Killed:
-    """A recovery that was begun by a call that did not end: `done` says whether rows were copied back."""
-
-    id: UUID
-    at: str
-    transaction: int
-    done: bool
-
-
-@dataclass(frozen=True, slots=True)
 class RowsReport:
     """`transaction` is the one whose changes are taken back; `left_out` tables that it wrote and that are the
     platform's own records. `recovery` is None where nothing was copied back: a preview, or nothing to do.
-    `seconds` by phase."""
+    `unread` are entries of the journal, or a whole bucket of it, that could not be read: a recovery that was
+    killed may be among them. `seconds` by phase."""
 
     transaction: int
     committed_at: datetime
@@ -70,6 +63,7 @@ class RowsReport:
     settled: SettledReport | None
     seconds: dict[str, float]
     problems: tuple[Problem, ...]
+    unread: tuple[Problem, ...] = ()
 
     @property
     def written(self) -> int:
@@ -119,14 +113,18 @@ def recover(
         opened = stack.enter_context(Opened.of(settings, new=False, bucket=bucket, progress=progress))
         chosen, candidate = _choose(locks, table, transaction, before)
         candidates.refuse_unless_committed(locks, chosen)
-        killed = _killed(locks, opened, progress, write=execute)
+        killed, unread = unended.settled(settings, locks, progress, write=execute)
         start = backup or _newest_before(opened, candidate)
         clock.lap("find")
         found = beside.changes(settings, chosen, place, backup=start, bucket=bucket, progress=progress)
         _refuse_other_table(table, found)
         clock.lap("restore beside")
+        # rows are locked while its entry is written
+        written = stack.enter_context(
+            Opened.of(settings, new=False, bucket=bucket, patience_seconds=unended.PATIENCE_SECONDS)
+        )
         recovery, changes, problems = copying.copy_back(
-            settings, opened, found, table, changed_since, by, progress, execute=execute
+            settings, written, found, table, changed_since, by, progress, execute=execute
         )
         clock.lap("compare and copy back" if execute else "compare")
     settled = None
@@ -148,6 +146,7 @@ def recover(
         settled,
         clock.laps,
         tuple(problems),
+        unread,
     )
 
 
@@ -218,21 +217,3 @@ def _refuse_other_table(table: str, found: beside.Beside) -> None:
             found=", ".join(touched) or "writes of no table of the application",
             next=f"bilten recover rows --table {table} --since TIME shows those that did",
         )
-
-
-def _killed(connection: Connection, opened: Opened, progress: Progress, *, write: bool) -> tuple[Killed, ...]:
-    found = []
-    for entry in journal.read(opened):
-        if entry.ended is not None or entry.body.get("what") != "rows":
-            continue
-        row = connection.execute("select 1 from system.recoveries where id = %s", (entry.id,)).fetchone()
-        done = row is not None
-        killed = Killed(entry.id, str(entry.body["at"]), int(entry.body["transaction"]), done)
-        progress(
-            f"a recovery begun {killed.at} was killed: "
-            + ("its rows had been copied back" if done else "it had changed nothing")
-        )
-        if write:
-            journal.end(opened, entry.name, "done" if done else "nothing", found_by="the next run")
-        found.append(killed)
-    return tuple(found)

@@ -1,14 +1,16 @@
 """The application's files, from the second bucket back to where assets.files says that they lie.
 
-A copy is named by its content. An object that is there under its key stays, and is told when it is
-not of the size of its row; one that is missing is put, and counted as copied when the store has taken exactly
-those bytes.
+A copy is named by its content, and hashed while it is read: where that is not its name the upload is given
+up, and nothing lies under its key. An object that is there under its key stays, and is told when it is not of
+the size of its row.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 
+from bilten_orchestration.backups.copies.checked_copy import copy_object
 from bilten_orchestration.backups.copies.files import ROOT
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.opened import Opened
@@ -57,17 +59,12 @@ def copy_back(settings: Settings, progress: Progress) -> FilesBack:
                     if there.bytes != size:
                         problems += _other(bucket, key, size, there.bytes) if len(problems) < _NAMED else ()
                     continue
+                copy = f"{ROOT}/{digest[:2]}/{digest}"
                 try:
-                    stored = target.write(key, second.read(f"{ROOT}/{digest[:2]}/{digest}"))
-                    wrong: tuple[Problem, ...] = (
-                        () if stored.sha256 == digest else (_damaged(bucket, key, digest, stored.sha256),)
-                    )
+                    copy_object(second, copy, target, key, size, digest, threading.Event())
                 except Mismatch as error:
-                    wrong = error.problems
-                if wrong:
-                    target.remove(key)
                     missing += 1
-                    problems += wrong if len(problems) < _NAMED else ()
+                    problems += _lost(bucket, key, error) if len(problems) < _NAMED else ()
                     continue
                 copied += 1
                 if copied % 500 == 0:
@@ -88,10 +85,14 @@ def _other(bucket: str, key: str, expected: int, found: int) -> tuple[Problem, .
     )
 
 
-def _damaged(bucket: str, key: str, expected: str, found: str) -> Problem:
-    return Problem(
-        f"the copy of {bucket}/{key} is damaged",
-        expected=f"SHA-256 {expected}",
-        found=found,
-        next="its bytes are lost here: look for the file where it came from",
+def _lost(bucket: str, key: str, error: Mismatch) -> tuple[Problem, ...]:
+    (problem,) = error.problems
+    return (
+        Problem(
+            f"{bucket}/{key} does not come back: {problem.what}",
+            expected=problem.expected,
+            found=problem.found,
+            next="its bytes are lost here: put the file back from where it came, or delete its row; then this"
+            " command again (or with --store for the others)",
+        ),
     )

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.backups.postgres import private, programs
+from bilten_orchestration.backups.postgres import private, programs, recovery
 from bilten_orchestration.backups.repository.opened import Bucket
-from bilten_orchestration.errors import Problem, Refused
+from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.local.privileges import passable_directory
 from bilten_orchestration.progress import Progress
-from bilten_orchestration.recovery import dagster_runs, site_state
+from bilten_orchestration.recovery import dagster_runs, site_spool, site_state
 from bilten_orchestration.recovery.dagster_runs import Unserved
 from bilten_orchestration.recovery.site_plan import data_directory
 from bilten_orchestration.recovery.site_state import SiteState
@@ -26,27 +27,52 @@ if TYPE_CHECKING:
 
 _WRITTEN = "# written by `bilten restore`"
 _MARK = "bilten_recover_site"
-_CLICKHOUSE_BEGUN = "clickhouse begun"
-_OURS = ("bilten_wal", "bilten_hba.conf", private.LOG, private.RECORD)
+_OURS = (recovery.WAL, "bilten_hba.conf", private.LOG, private.RECORD)
 
 
 def bucket_of(state: SiteState) -> Bucket:
     return "first" if state.bucket == "first" else "copy"
 
 
-def postgres(settings: Settings, state: SiteState, progress: Progress) -> None:
+def is_gone(settings: Settings, store: str) -> bool:
+    """Whether there is nothing in its directory."""
+    directory = data_directory(settings) / store
+    return not directory.exists() or not any(directory.iterdir())
+
+
+def postgres(settings: Settings, state: SiteState, progress: Progress) -> SiteState:
+    """The state, in which it is written what it came back from."""
     from bilten_orchestration.backups.postgres.restore import restore
     from bilten_orchestration.backups.postgres.targets import Target
 
     directory = _data(settings) / "postgres"
-    if (directory / "bilten_wal").exists():
-        return  # whole, and killed before that was written down
-    restore(settings, Target("latest"), directory, bucket=bucket_of(state), progress=progress)
+    named = state.named.get("postgres")
+    if (directory / recovery.WAL).exists():
+        # whole, and killed before that was written down
+        found = recovery.Stored.read(directory)
+        if named not in (None, found.backup_id) or state.until != found.moment:
+            raise Refused(
+                f"{directory} was restored already",
+                expected=f"from {named or 'the newest backup'}, up to {state.until or 'the end of WAL'}",
+                found=f"from {found.backup_id}, up to {found.moment or 'the end of WAL'}",
+                next=f"mv {directory} {directory}.other, and this command again; or without these options",
+            )
+        backup = found.backup_id
+    else:
+        site_spool.ship(settings, bucket_of(state), progress)
+        until = state.until
+        target = Target("latest", backup=named) if until is None else Target("moment", until, named)
+        backup = restore(settings, target, directory, bucket=bucket_of(state), progress=progress).backup_id
+    return site_state.chosen(settings, state, {"postgres": backup})
 
 
-def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[Unserved, ...]:
-    """The restore's id, and the end of Dagster's runs that nobody serves: those are returned. Nobody else
-    reaches the server yet, so all that it calls unfinished are such."""
+def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[SiteState, tuple[Unserved, ...]]:
+    """The proof that all of the stored WAL was replayed, then the restore's id, and the end of Dagster's
+    runs that nobody serves: those are returned. Nobody else reaches the server yet, so all that it calls
+    unfinished are such.
+
+    Raises Mismatch when replay ended early: ClickHouse must not be swept down to that.
+    """
     directory = _data(settings) / "postgres"
     if (directory / private.RECORD).exists():
         private.stop(directory)  # left by a call that was killed
@@ -57,6 +83,10 @@ def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[Uns
     why = f"bilten recover site, from {state.backups['postgres']}"
     try:
         with running.connect() as connection:
+            # with its row an earlier call has proven it, and may have begun to tidy
+            proven = connection.execute("select 1 from system.restores where id = %s", (state.id,)).fetchone()
+            if proven is None:
+                state = site_state.reached(settings, state, _reached(running, progress))
             connection.execute(
                 "insert into system.restores (id, reason) values (%s, %s) on conflict (id) do nothing",
                 (state.id, why),
@@ -66,19 +96,40 @@ def epoch(settings: Settings, state: SiteState, progress: Progress) -> tuple[Uns
     finally:
         private.stop(directory)
     _tidy(directory)
-    return canceled
+    return state, canceled
+
+
+def _reached(running: private.Running, progress: Progress) -> datetime | None:
+    try:
+        at = recovery.reached(running).at
+    except Mismatch as error:
+        (problem,) = error.problems
+        lost = running.directory
+        raise Mismatch(
+            problem.what,
+            expected=problem.expected,
+            found=problem.found,
+            next=f"bilten wal audit --deep shows what is damaged; mv {lost} {lost}.short, then this command"
+            " again with the other --bucket, or with a moment before that by --target-time",
+        ) from None
+    if at is not None:
+        progress(f"replayed up to the commit of {at:%F %T} UTC")
+    return at
 
 
 def redis(settings: Settings, state: SiteState, progress: Progress) -> None:
     from bilten_orchestration.backups.redis.restore import restore
 
     directory = _data(settings) / "redis"
-    if (mark := directory / _MARK).exists() and mark.read_text() == state.id:
-        return  # whole, and killed before that was written down
+    backup = state.backups["redis"]
+    if (mark := directory / _MARK).exists() and (told := mark.read_text().split())[:1] == [state.id]:
+        if told[1:] == [backup]:
+            return  # whole, and killed before that was written down
+        shutil.rmtree(directory)  # ours, no server was started on it, and another backup was named since
     growing = directory.with_name("redis.recovered")
     shutil.rmtree(growing, ignore_errors=True)
-    restore(settings, state.backups["redis"], growing, bucket=bucket_of(state), progress=progress)
-    (growing / _MARK).write_text(state.id)
+    restore(settings, backup, growing, bucket=bucket_of(state), progress=progress)
+    (growing / _MARK).write_text(f"{state.id} {backup}")
     try:
         growing.rename(directory)
     except OSError:
@@ -98,9 +149,9 @@ def clickhouse(settings: Settings, state: SiteState, progress: Progress) -> Site
 
     client = stores.connect(settings.clickhouse)
     try:
-        if _CLICKHOUSE_BEGUN not in state.done:
+        if site_state.CLICKHOUSE_BEGUN not in state.done:
             _refuse_tables(client, server.DATABASES)
-            state = site_state.advance(settings, state, _CLICKHOUSE_BEGUN)
+            state = site_state.advance(settings, state, site_state.CLICKHOUSE_BEGUN)
         for database in server.DATABASES:
             client.command(f"drop database if exists `{database}` sync")
     finally:

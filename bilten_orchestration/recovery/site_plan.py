@@ -1,58 +1,40 @@
 """What lost stores would be brought back from, and what stands in the way. Reads only.
 
-Per store: the newest backup of the bucket (of PostgreSQL with the WAL behind it), until when it reaches, how
-much is lost by that, the room it needs and has, and the keys.
+Per store what site_sources.py chooses, the room it needs and has, and the keys.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
 
-from bilten_orchestration.backups.copies.files import ROOT as FILES
-from bilten_orchestration.backups.repository import catalogue
-from bilten_orchestration.backups.repository.manifest import Manifest
-from bilten_orchestration.backups.repository.opened import Bucket, Opened, key_file
-from bilten_orchestration.backups.wal.past import Past
+from bilten_orchestration.backups.postgres import targets
+from bilten_orchestration.backups.postgres.targets import Target
+from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.local.layout import for_servers
 from bilten_orchestration.local.privileges import server_user
 from bilten_orchestration.progress import Progress, silent
+from bilten_orchestration.recovery import site_sources
+from bilten_orchestration.recovery.site_sources import LOST, Lost, StorePlan
+from bilten_orchestration.recovery.site_spool import Beyond
 from bilten_orchestration.settings import Settings
-
-Lost = Literal["postgres", "clickhouse", "redis", "files"]
-LOST: tuple[Lost, ...] = ("postgres", "redis", "clickhouse", "files")
-_ROOM = 1.05
-
-
-@dataclass(frozen=True, slots=True)
-class StorePlan:
-    """`backup_id` is what it starts from, `reaches` until when it comes back (UTC), `rpo_seconds` what is
-    lost by that, counted from now. `needed_bytes` of room in `directory`; files of the application go to
-    their bucket. `keys` are what it is encrypted under."""
-
-    store: Lost
-    backup_id: str | None
-    reaches: datetime | None
-    rpo_seconds: float | None
-    stored_bytes: int
-    needed_bytes: int
-    directory: Path | None
-    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SitePlan:
-    """`steps` are what will be done, in order, in words; `problems` what stands in the way, all of it."""
+    """`steps` are what will be done, in order, in words; `problems` what stands in the way, all of it;
+    `warnings` documents of backups that cannot be believed: nothing is brought back from those."""
 
     bucket: Bucket
     stores: tuple[StorePlan, ...]
     steps: tuple[str, ...]
     problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...] = ()
 
 
 def data_directory(settings: Settings) -> Path:
@@ -65,25 +47,39 @@ def plan(
     lost: Sequence[Lost] = LOST,
     *,
     bucket: Bucket = "copy",
-    done: Sequence[str] = (),
+    begun: Sequence[str] = (),
+    named: Mapping[str, str] = MappingProxyType({}),
+    until: str | None = None,
     outside: Sequence[str] = (),
     progress: Progress = silent,
 ) -> SitePlan:
-    """`done` are stores that an earlier run has brought back: their directories are full, and may be.
-    `outside` are stores with an address of their own.
+    """Of stores that are to be brought back. `begun` are those of a recovery that is under way: their
+    directories may be full. `named` are backups to start from, by store, instead of the newest; `until` is
+    the moment that PostgreSQL is brought back to, else the end of WAL. `outside` are stores with an address
+    of their own.
 
-    Raises what opening the bucket raises (no key file, no answer).
+    Raises UsageError for a moment that is none, and what opening the bucket raises (no key file, no answer).
     """
     now = datetime.now(UTC)
     data = data_directory(settings)
     stores: list[StorePlan] = []
     problems: list[Problem] = []
+    warnings: list[Problem] = []
+    if until is not None:
+        targets.check(Target("moment", until))
     with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         for store in LOST:
             if store not in lost:
                 continue
             try:
-                found = _files(opened) if store == "files" else _of(opened, store, data, now, problems)
+                if store == "files":
+                    found = site_sources.files(opened)
+                elif store == "postgres":
+                    found = site_sources.postgres(
+                        settings, opened, data, now, named.get(store), until, warnings
+                    )
+                else:
+                    found = site_sources.newest(opened, store, data, now, named.get(store), warnings)
             except BiltenError as error:
                 problems += error.problems
                 continue
@@ -95,70 +91,18 @@ def plan(
                     opened.ring.key(key)
                 except BiltenError as error:
                     problems += error.problems
-            if found.directory is not None and found.store not in (*done, *outside):
+            if found.directory is not None and found.store not in (*begun, *outside):
                 problems += _in_the_way(found.directory)
-    problems += _room(data, stores, done)
-    steps = tuple(_step(each, bucket) for each in stores if each.store not in done)
+    problems += _room(data, stores)
+    spooled = [_shipped(each.spool, bucket) for each in stores if each.spool is not None]
+    steps = (*spooled, *(_step(each, bucket) for each in stores))
     epoch = "a new epoch of PostgreSQL; Dagster's runs that it calls unfinished canceled: nobody serves them"
     last = (
         *([epoch] if "postgres" in lost else []),
         "servers started; another epoch of the sync accepted, keys swept, touched days built",
         "every row of every synced table compared between PostgreSQL and ClickHouse",
     )
-    return SitePlan(bucket, tuple(stores), (*steps, *last), tuple(dict.fromkeys(problems)))
-
-
-def _of(opened: Opened, store: Lost, data: Path, now: datetime, problems: list[Problem]) -> StorePlan:
-    assert store != "files"  # noqa: S101
-    found = catalogue.read(opened.repository, opened.ring, store)
-    problems += found.problems
-    if store == "postgres":
-        past = Past.read(opened)
-        spans = past.spans(past.timeline)
-        if not spans:
-            raise _none(opened, store)
-        newest = max(spans, key=lambda span: span.to)
-        start = past.starts(past.timeline)[-1]
-        chain: Sequence[Manifest] = past.chain(start.backup.manifest)
-        wal = sum(piece.bytes for piece in start.run.pieces)
-        room = int(sum(each.raw_bytes for each in chain) * _ROOM)
-        room += len(start.run.pieces) * past.segment_bytes
-        at, backup, keys = newest.to, start.backup.manifest, newest.key_ids
-    else:
-        living = [each for each in found.backups if each.state != "expired"]
-        if not living:
-            raise _none(opened, store)
-        backup = living[-1].manifest
-        by_id = {each.manifest.id: each.manifest for each in found.backups}
-        chain = [backup, *([by_id[backup.parent]] if backup.parent in by_id else [])]
-        wal, at = 0, backup.consistent_at or backup.started_at
-        # Redis writes the snapshot and the append-only file beside it
-        room = int(sum(each.raw_bytes for each in chain) * (2 if store == "redis" else 1) * _ROOM)
-        keys = tuple(dict.fromkeys(each.key_id for each in chain))
-    return StorePlan(
-        store,
-        backup.id,
-        at,
-        max(0.0, (now - at).total_seconds()),
-        sum(each.stored_bytes for each in chain) + wal,
-        room,
-        data / store,
-        keys,
-    )
-
-
-def _files(opened: Opened) -> StorePlan:
-    size = sum(each.bytes for each in opened.repository.list(f"{FILES}/"))
-    return StorePlan("files", None, None, None, size, 0, None, ())
-
-
-def _none(opened: Opened, store: str) -> BiltenError:
-    return BiltenError(
-        f"{opened.repository.bucket} holds no backup of {store} that can be restored",
-        expected="one or more",
-        found="none",
-        next="name the stores that can be: --store; or the other bucket: --bucket",
-    )
+    return SitePlan(bucket, tuple(stores), (*steps, *last), tuple(dict.fromkeys(problems)), tuple(warnings))
 
 
 def _by_hand(each: StorePlan, bucket: Bucket) -> Problem | None:
@@ -198,10 +142,10 @@ def _in_the_way(directory: Path) -> list[Problem]:
     ]
 
 
-def _room(data: Path, stores: Sequence[StorePlan], done: Sequence[str]) -> list[Problem]:
+def _room(data: Path, stores: Sequence[StorePlan]) -> list[Problem]:
     place = next(parent for parent in (data, *data.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
-    needed = sum(each.needed_bytes for each in stores if each.store not in done)
+    needed = sum(each.needed_bytes for each in stores)
     if needed <= free:
         return []
     return [
@@ -212,6 +156,13 @@ def _room(data: Path, stores: Sequence[StorePlan], done: Sequence[str]) -> list[
             next="set BILTEN_HOME to a directory on another file system",
         )
     ]
+
+
+def _shipped(spool: Beyond, bucket: Bucket) -> str:
+    return (
+        f"{spool.segments} segments of WAL that only this machine has, up to {spool.until_lsn}, from"
+        f" {spool.directory} into the {'second' if bucket == 'copy' else 'first'} bucket"
+    )
 
 
 def _step(each: StorePlan, bucket: Bucket) -> str:
@@ -225,8 +176,3 @@ def _step(each: StorePlan, bucket: Bucket) -> str:
             return f"ClickHouse from {each.backup_id} into the empty server, {where}"
         case "files":
             return f"files of the application into their buckets, {where}"
-
-
-def keys_lie_in(settings: Settings) -> Path:
-    """Without it nothing comes back."""
-    return key_file(settings)

@@ -121,6 +121,25 @@ def foreign_keys(connection: Connection, tables: Sequence[Table]) -> tuple[Forei
     return tuple(ForeignKey(row[0], row[1], tuple(row[2]), row[3], tuple(row[4]), row[5]) for row in rows)
 
 
+def unique(connection: Connection, table: Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Name and columns of what is unique in a table beside its primary key; of plain columns, and whole."""
+    rows = connection.execute(
+        """
+        select c.relname::text,
+               (select array_agg(a.attname::text order by k.place)
+                  from unnest(i.indkey::int2[]) with ordinality as k (number, place)
+                  join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+                 where k.place <= i.indnkeyatts)
+          from pg_index i join pg_class c on c.oid = i.indexrelid
+         where i.indrelid = to_regclass(format('%%I.%%I', %s::text, %s::text)) and i.indisunique
+           and not i.indisprimary and i.indpred is null and i.indexprs is null
+         order by 1
+        """,
+        (table.schema, table.relation),
+    ).fetchall()
+    return tuple((name, tuple(columns)) for name, columns in rows)
+
+
 def parents_first(tables: Sequence[Table], keys: Sequence[ForeignKey]) -> tuple[Table, ...]:
     """Raises Refused where foreign keys go round in a circle of several tables."""
     by_name = {table.name: table for table in tables}

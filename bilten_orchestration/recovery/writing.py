@@ -4,6 +4,12 @@ The setting bilten.recovery tells triggers what this is (docs/adr/0016): columns
 back, capacity is not logged anew, and the audit log says RECOVER. Everything else holds as for anybody: sync
 marks rise, updated_at is that of now, deletes leave tombstones, checks and foreign keys are checked.
 
+The order of writing: what is to go goes first, children before parents, for a row that comes back may hold
+the same unique value (a DELETE with an INSERT of its successor is taken back so). Rows that something else
+still points at go last, when that was put back. Then parents before children, within a table updates before
+inserts for the same reason; where a table points at itself inserts come first, for an updated row may point
+at them.
+
 A kill before the commit leaves nothing; the row in system.recoveries, written in the same transaction, proves
 that it was done.
 """
@@ -19,27 +25,31 @@ from psycopg import sql
 
 from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.recovery.comparison import Staged
+from bilten_orchestration.recovery.tables import ForeignKey
 from bilten_orchestration.stores.postgres import Connection
 
 
 def apply(
     connection: Connection,
     staged: Sequence[Staged],
+    keys: Sequence[ForeignKey],
     recovery: UUID,
     transaction: int,
     changes: Mapping[str, object],
 ) -> None:
-    """`staged` with parents first. The caller commits.
+    """`staged` with parents first, `keys` all that begin or end at these tables. The caller commits.
 
     Raises Refused when a constraint or a trigger of the application does not allow it, Mismatch when a row
     is not what it was to be; nothing is changed then.
     """
     try:
         connection.execute("set local bilten.recovery = 'on'")
+        late = [each for each in reversed(staged) if not _delete_unless_pointed_at(connection, each, keys)]
         for each in staged:
-            _insert(connection, each)
-            _update(connection, each)
-        for each in reversed(staged):
+            steps = (_update, _insert)
+            for step in reversed(steps) if _points_at_itself(each, keys) else steps:
+                step(connection, each)
+        for each in late:
             _delete(connection, each)
         connection.execute("set constraints all immediate")
     except psycopg.errors.IntegrityError as error:
@@ -59,6 +69,46 @@ def apply(
         " values (session_user, 'system', 'recoveries', %s, 'RECOVER', %s)",
         (str(recovery), json.dumps({"bad_transaction": str(transaction), "changes": changes})),
     )
+
+
+def _points_at_itself(staged: Staged, keys: Sequence[ForeignKey]) -> bool:
+    return any(key.child == key.parent == staged.table.name for key in keys)
+
+
+def _delete_unless_pointed_at(connection: Connection, staged: Staged, keys: Sequence[ForeignKey]) -> bool:
+    """Delete what is to go of a table, whose children's turn was before; nothing, and False, where a row that
+    stays for now points at one of these."""
+    table = staged.table
+    for key in keys:
+        if key.parent != table.name:
+            continue
+        match = sql.SQL(" and ").join(
+            sql.SQL("c.{} = l.{}").format(sql.Identifier(column), sql.Identifier(referenced))
+            for column, referenced in zip(key.columns, key.referenced, strict=True)
+        )
+        stays: sql.Composable = sql.SQL("true")
+        if key.child == table.name:
+            stays = sql.SQL("not exists (select from {} q where {} and q.action = 'delete')").format(
+                staged.plan, table.joined("q", "c")
+            )
+        row = connection.execute(
+            sql.SQL(
+                "select exists (select from {plan} p join {now} l on {l_is_p} join {child} c on {match}"
+                " where p.action = 'delete' and {stays})"
+            ).format(
+                plan=staged.plan,
+                now=table.name_sql,
+                l_is_p=table.joined("l", "p"),
+                child=sql.Identifier(*key.child.split(".", 1)),
+                match=match,
+                stays=stays,
+            )
+        ).fetchone()
+        assert row is not None  # noqa: S101
+        if row[0]:
+            return False
+    _delete(connection, staged)
+    return True
 
 
 def _insert(connection: Connection, staged: Staged) -> None:
@@ -120,14 +170,24 @@ def _delete(connection: Connection, staged: Staged) -> None:
 
 
 def _prove(connection: Connection, staged: Staged) -> None:
+    """Every row is what it was to be: merged ones hold, in what the transaction changed, what was before."""
     table = staged.table
+    merged = sql.SQL(" and ").join(
+        sql.SQL("({} or {})").format(table.same("l", "b", [column]), table.same("a", "b", [column]))
+        for column in table.content
+    )
     row = connection.execute(
         sql.SQL(
             "select count(*) filter"
-            " (where p.action in ('insert', 'update') and (l.ctid is null or not ({same}))),"
+            " (where p.action in ('insert', 'update') and (l.ctid is null or not ({same}))"
+            " or p.action = 'merge' and (l.ctid is null or not ({merged}))),"
             " count(*) filter (where p.action = 'delete' and l.ctid is not null)"
             " from {plan} p left join {now} l on {l_is_p} left join {before} b on {b_is_p}"
+            " left join {after} a on {a_is_p}"
         ).format(
+            merged=merged,
+            after=staged.after,
+            a_is_p=table.joined("a", "p"),
             same=table.same("l", "b", table.content),
             plan=staged.plan,
             now=table.name_sql,

@@ -77,7 +77,11 @@ class DrillSettings(Section):
         " is never asked for.",
     )
     shared_buffers_megabytes: int = Field(
-        256, ge=16, le=1 << 20, description="Memory of the restored PostgreSQL, beside live traffic."
+        256,
+        ge=16,
+        le=1 << 20,
+        description="Memory of the restored PostgreSQL, beside live traffic; also of the"
+        " one that `bilten recover rows` looks into.",
     )
     proof_jobs: int = Field(2, ge=1, le=32, description="Of pg_amcheck, and of digests after the restore.")
     fall_percent: int = Field(

@@ -34,6 +34,7 @@ from bilten_orchestration.stores.postgres import Connection
 __all__ = [
     "Owner",
     "Running",
+    "bounded",
     "give",
     "last_words",
     "objections",
@@ -80,6 +81,11 @@ class Running:
             options="-c TimeZone=UTC",
         ) as connection:
             yield connection
+
+
+def bounded(megabytes: int) -> dict[str, str]:
+    """Options of a server beside a live one: production's memory is production's."""
+    return {"shared_buffers": f"{megabytes}MB", "huge_pages": "off"}
 
 
 def owner_of(directory: Path) -> Owner | None:

@@ -180,7 +180,7 @@ def restore(
     if not start:
         return report
     with phase("start"):
-        return _started(report, settings, target, chosen, bin_directory, owner, options, progress)
+        return _started(report, settings, bin_directory, owner, options, progress)
 
 
 @contextmanager
@@ -223,8 +223,6 @@ def _last_beat(target: Target, chosen: Chosen) -> datetime | None:
 def _started(
     report: RestoreReport,
     settings: Settings,
-    target: Target,
-    chosen: Chosen,
     bin_directory: Path,
     owner: private.Owner | None,
     options: Mapping[str, str],
@@ -236,7 +234,7 @@ def _started(
         report.directory, bin_directory, settings.postgres, owner, progress, options=options
     )
     try:
-        reached = recovery.reached(running, target, chosen)
+        reached = recovery.reached(running)
     except BaseException:
         private.stop(report.directory)
         raise

@@ -3,34 +3,27 @@ ClickHouse alone, on what came back."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import dagster as dg
-import psutil
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from bilten_orchestration.backups.clickhouse import disks
 from bilten_orchestration.backups.copies.copy import copy
 from bilten_orchestration.backups.create import create
 from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.errors import Refused
 from bilten_orchestration.ingestion import sync as ingestion
-from bilten_orchestration.local import postgres as embedded
-from bilten_orchestration.local import privileges
 from bilten_orchestration.local.dagster_services import storage_url
 from bilten_orchestration.recovery import journal, site, site_state
 from bilten_orchestration.recovery.site_plan import data_directory
@@ -38,7 +31,7 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, object_store, postgres
 from tests import stack
 from tests.conftest import Servers
-from tests.integration.backups.wal.conftest import until
+from tests.faults.recovery.site_servers import starter
 from tests.integration.recovery.conftest import Platform, make
 from tests.kills import killed_before_line
 
@@ -105,7 +98,7 @@ def lost(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             update={"home": home, "object_store": settings.object_store.model_copy(update=names)}
         )
         ring = keys.read(home / "backup-keys.json")
-        yield Lost(platform, away, content, digest, run.run_id, _starter(servers, running, ring), running)
+        yield Lost(platform, away, content, digest, run.run_id, starter(servers, running, ring), running)
         shutil.rmtree(home.parent, ignore_errors=True)
 
 
@@ -129,68 +122,6 @@ def _keep_a_file(platform: Platform) -> str:
         " now() - interval '1 day')"
     )
     return digest
-
-
-def _accepts(server: stack.PostgresServer) -> str:
-    with postgres.connect(server.superuser, autocommit=True) as connection:
-        connection.execute("select 1")
-    return "ready"
-
-
-def _starter(servers: Servers, running: list[stack.Server], ring: keys.KeyRing) -> site.Start:
-    """The servers of the test stack on the directories that were filled. ClickHouse runs on and keeps what a
-    call that was killed left in it; a PostgreSQL that died with that call is started again."""
-
-    def start(settings: Settings) -> Settings:
-        server = next((each for each in running if isinstance(each, stack.PostgresServer)), None)
-        if server is None:
-            server = _postgres_on(servers, data_directory(settings) / "postgres")
-            running.append(server)
-        engine = next((each for each in running if isinstance(each, stack.ClickHouseServer)), None)
-        if engine is None:
-            engine = stack.start_clickhouse(
-                servers.base,
-                f"clickhouse-{uuid4()}",
-                disks=disks.configuration(settings.object_store, ring),
-            )
-            running.append(engine)
-        return settings.model_copy(update={"postgres": server.settings(), "clickhouse": engine.settings})
-
-    return start
-
-
-def _postgres_on(servers: Servers, data: Path) -> stack.PostgresServer:
-    user = privileges.server_user()
-    # also in a child that is killed, whose numbers are told again here
-    place = Path(tempfile.mkdtemp(prefix="site-", dir=servers.base))
-    place.chmod(0o755)
-    until("the server of a call that was killed to be gone", lambda: not _at_work_in(data))
-    cluster = embedded.Cluster(
-        data=data,
-        socket_directory=place / "socket",
-        port=stack.ports.any_free(),
-        bin=embedded.binaries(servers.base, user),
-        user=user,
-    )
-    embedded.initialise(cluster)
-    server = stack.PostgresServer(
-        program=embedded.program(cluster),
-        ready=lambda: _accepts(server),
-        log=place / "log",
-        user=user,
-        cluster=cluster,
-    )
-    server.start()
-    return server
-
-
-def _at_work_in(directory: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if Path(process.cwd()) == directory.resolve():
-                found.append(process.pid)
-    return found
 
 
 def _killed_behind(phase: str, recover: Callable[[], object]) -> None:

@@ -23,6 +23,7 @@ from bilten_orchestration.stores import clickhouse, postgres
 from tests import stack
 from tests.conftest import Servers
 from tests.integration.backups.wal.conftest import Stream, until
+from tests.integration.drills.conftest import cache, here  # noqa: F401
 from tests.integration.ingestion.shop import owner
 from tests.integration.metrics.world import FIRST, World, later
 

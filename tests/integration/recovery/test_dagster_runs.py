@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,11 @@ def _kill_at_second(shop: Shop) -> None:
 
 
 def test_those_from_before_the_restore_are_canceled_and_say_why(
-    shop: Shop, instance: dg.DagsterInstance, environment: Callable[[Settings], dict[str, str]]
+    shop: Shop,
+    instance: dg.DagsterInstance,
+    environment: Callable[[Settings], dict[str, str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     runs = {
         status: create_run_for_test(instance, "nightly", status=status, remote_job_origin=ORIGIN)
@@ -114,7 +119,14 @@ def test_those_from_before_the_restore_are_canceled_and_say_why(
     }
     assert all(status(run) == before for before, run in runs.items())
 
+    left = tmp_path / "left"
+    left.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(left))
     assert killed_before_line(lambda: _kill_at_second(shop), [], 1)
+    files = [file.read_bytes() for file in left.rglob("*") if file.is_file()]
+    password = shop.settings.postgres.dagster_password.get_secret_value().encode()
+    assert files
+    assert [file for file in files if password in file] == []
     assert sorted(status(runs[each]).value for each in ALIVE).count("CANCELED") == 1
 
     report = dagster_runs.recover(shop.settings, execute=True)

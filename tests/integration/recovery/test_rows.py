@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.repository import opened as repository_opened
 from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.errors import Refused, UsageError
-from bilten_orchestration.recovery import journal
+from bilten_orchestration.errors import Mismatch, Refused, UsageError
+from bilten_orchestration.recovery import beside, journal
 from bilten_orchestration.recovery.comparison import ChangedSince
+from bilten_orchestration.recovery.evidence import Evidence
+from bilten_orchestration.recovery.images import Image
 from bilten_orchestration.recovery.rows import RowsReport, find, recover
 from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores.postgres import Connection
 from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.metrics.world import later
 from tests.integration.recovery.conftest import FIRST, Platform
@@ -173,6 +183,97 @@ def test_rows_that_were_changed_again(platform: Platform) -> None:
     assert platform.content() == content
 
 
+def _looked_at(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str, str]]:
+    """Who may enter the place of the rows, and what memory the server beside production has."""
+    found = []
+    narrow = beside.narrow
+
+    def looking(connection: Connection, image: Image, evidence: Evidence) -> None:
+        row = connection.execute(
+            "select current_setting('shared_buffers'), current_setting('huge_pages')"
+        ).fetchone()
+        assert row is not None
+        found.append((stat.S_IMODE(image.before.parent.stat().st_mode), row[0], row[1]))
+        narrow(connection, image, evidence)
+
+    monkeypatch.setattr(beside, "narrow", looking)
+    return found
+
+
+def _patience_of_the_journal(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """How long its writing waits for a bucket that does not answer."""
+    found: list[float | None] = []
+    given: dict[int, float | None] = {}
+    connect, begin = repository_opened.connect, journal.begin
+
+    def connecting(*arguments: Any, patience_seconds: float | None = None, **named: Any) -> Any:
+        client = connect(*arguments, patience_seconds=patience_seconds, **named)
+        given[id(client)] = patience_seconds
+        return client
+
+    def beginning(opened: Opened, *arguments: Any) -> str:
+        found.append(given[id(opened.repository._client)])
+        return begin(opened, *arguments)
+
+    monkeypatch.setattr(repository_opened, "connect", connecting)
+    monkeypatch.setattr(journal, "begin", beginning)
+    return found
+
+
+def test_a_row_that_was_replaced_and_one_whose_place_is_taken(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _looked_at(monkeypatch)
+    ((user,),) = platform.ask("select id from users.users order by id limit 1")
+
+    def prefers(words: str) -> str:
+        return (
+            "insert into users.user_preferences (user_id, preference_key, preference_value)"
+            f" values ('{user}', 'theme', '\"{words}\"')"
+        )
+
+    gone = f"delete from users.user_preferences where user_id = '{user}'"
+    platform.execute(prefers("dark"))
+    content = platform.content()
+    bad, _ = platform.execute(gone, prefers("light"))
+    platform.shipped()
+    report = _run(platform, "users.user_preferences", bad)
+    assert seen == [(0o700, f"{platform.settings.drills.shared_buffers_megabytes}MB", "off")]
+    assert [(each.inserted, each.deleted) for each in report.tables] == [(1, 1)]
+    assert platform.content() == content
+
+    bad, _ = platform.execute(gone)
+    platform.execute(prefers("red"))
+    platform.shipped()
+    # the journal of both buckets is read, past what cannot be
+    with Opened.of(platform.settings, new=False) as opened:
+        opened.repository.write_small("journal/recover/20200101T000000000000Z-gone.json", b"{}")
+    with Opened.of(platform.settings, new=False, bucket="copy") as opened:
+        body = {"what": "rows", "at": "2026-11-21T03:00:00+00:00", "transaction": bad}
+        journal.begin(opened, killed := uuid4(), body)
+    preview = _run(platform, "users.user_preferences", bad, execute=False)
+    assert [(each.id, each.done) for each in preview.killed] == [(killed, False)]
+    assert ["was altered" in each.what for each in preview.unread] == [True]
+    [problem] = preview.problems
+    assert (
+        problem.what == "1 rows of users.user_preferences would come back with what others have taken since"
+    )
+    assert "red" not in str(problem)
+    with pytest.raises(Refused, match="what others have taken"):
+        _run(platform, "users.user_preferences", bad)
+    platform.execute(gone)
+    waits = _patience_of_the_journal(monkeypatch)
+    _run(platform, "users.user_preferences", bad)
+    assert waits == [5]  # rows are locked meanwhile
+    assert platform.content() == content
+    platform.execute(gone)
+    with Opened.of(platform.settings, new=False) as opened:
+        opened.repository.remove("journal/recover/20200101T000000000000Z-gone.json")
+    with Opened.of(platform.settings, new=False, bucket="copy") as opened:
+        ended = {each.id: each.ended and each.ended["outcome"] for each in journal.read(opened)}
+    assert ended[killed] == "nothing"
+
+
 @pytest.mark.faults
 def test_what_is_set_once_goes_back(platform: Platform) -> None:
     content = platform.content()
@@ -204,6 +305,49 @@ def test_what_is_set_once_goes_back(platform: Platform) -> None:
         connection.execute("set bilten.recovery = 'on'")
         with pytest.raises(psycopg.errors.RestrictViolation, match="is set once"):
             connection.execute("update payments.payments set captured_at = now()")
+
+
+@pytest.mark.faults
+def test_one_that_was_at_work_while_the_backup_began(platform: Platform) -> None:
+    content = platform.content()
+    began, over = threading.Event(), threading.Event()
+    transactions: list[int] = []
+
+    def work() -> None:
+        with postgres.connect(platform.settings.postgres) as connection:
+            row = connection.execute("select pg_current_xact_id()::text").fetchone()
+            assert row is not None
+            transactions.append(int(row[0]))
+            connection.execute("update payments.payments set payment_method = 'cash'")
+            # on both sides of the position at which replay of the backup begins
+            while not over.is_set():
+                connection.execute("update events.events set title = 'damaged ' || clock_timestamp()")
+                began.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        working = pool.submit(work)
+        try:
+            assert began.wait(60), working.result(0)
+            within = take(platform.settings, "full").manifest.id
+        finally:
+            over.set()
+        working.result(60)
+    platform.shipped()
+    damaged = platform.content()
+    with pytest.raises(Mismatch, match="may have begun before the WAL"):
+        recover(
+            platform.settings,
+            "events.events",
+            transaction=transactions[0],
+            backup=within,
+            execute=True,
+            rebuild=False,
+            by="test",
+        )
+    assert platform.content() == damaged
+    report = _run(platform, "events.events", transactions[0])
+    assert {each.table for each in report.tables} == {"events.events", "payments.payments"}
+    assert platform.content() == content
 
 
 def test_refused_before_anything_is_written(platform: Platform) -> None:

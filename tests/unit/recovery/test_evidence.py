@@ -28,11 +28,15 @@ RECORDS = {
     ],
     "754": [(754, "1744B00", "INSERT+INIT off: 21, flags: 0x08, blkref #0: rel 1663/5/16392 blk 0")],
 }
+END = """case "$*" in *--end=*) exit 0;; esac
+echo "invalid record length" >&2
+exit 1
+"""
 RMGR = {"753": "Heap", "754": "Heap"}
 
 
 def _program(directory: Path, records: dict[str, list[tuple[int, str, str]]]) -> Path:
-    """Answers to --rmgr and --xid as the real one does, and ends with 1 as at the end of WAL."""
+    """Answers to --rmgr and --xid as the real one does; without --end it ends with 1: the end of WAL."""
     cases = ""
     for name, lines in records.items():
         body = "\n".join(
@@ -41,7 +45,7 @@ def _program(directory: Path, records: dict[str, list[tuple[int, str, str]]]) ->
         )
         cases += f"--rmgr={name}|--xid={name}) cat <<'END'\n{body}\nEND\n;;\n"
     program = directory / "pg_waldump"
-    program.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\necho "invalid record length" >&2\nexit 1\n')
+    program.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}esac\n{END}')
     program.chmod(0o755)
     return directory
 
@@ -67,7 +71,7 @@ def test_a_transaction_with_a_subtransaction(tmp_path: Path, wal: Path) -> None:
 
 
 def test_a_lock_of_its_own(tmp_path: Path, wal: Path) -> None:
-    locked = {**RECORDS, "Standby": [(754, "1744B10", "LOCK xid 754 db 5 rel 16392 ")]}
+    locked = {**RECORDS, "Standby": [RECORDS["Standby"][0], (754, "1744B10", "LOCK xid 754 db 5 rel 16392 ")]}
     assert evidence.read(_program(tmp_path, locked), wal, 753, 16 << 20).locked == {(5, 16392)}
 
 
@@ -80,9 +84,37 @@ def test_one_that_is_not_there(tmp_path: Path, wal: Path) -> None:
 
 def test_one_that_began_before(tmp_path: Path, wal: Path) -> None:
     running = "RUNNING_XACTS nextXid 754 latestCompletedXid 751 oldestRunningXid 752; 2 xacts: 752 753"
-    early = {**RECORDS, "Standby": [(0, "1738D80", running)]}
-    with pytest.raises(Mismatch, match="began before the WAL"):
-        evidence.read(_program(tmp_path, early), wal, 753, 16 << 20)
+    for lsn in ("1738D80", "1743000"):  # before its first record, and behind it: redo lies before both
+        early = {**RECORDS, "Standby": [(0, lsn, running)]}
+        with pytest.raises(Mismatch, match="may have begun before"):
+            evidence.read(_program(tmp_path, early), wal, 753, 16 << 20)
+    # the first list is not there: that it began later is not known
+    unlisted = {**RECORDS, "Standby": RECORDS["Standby"][1:]}
+    with pytest.raises(Mismatch, match="may have begun before"):
+        evidence.read(_program(tmp_path, unlisted), wal, 753, 16 << 20)
+
+
+def test_one_that_was_running_later(tmp_path: Path, wal: Path) -> None:
+    running = "RUNNING_XACTS nextXid 755 latestCompletedXid 752 oldestRunningXid 753; 1 xacts: 753"
+    listed = {**RECORDS, "Standby": [*RECORDS["Standby"], (0, "1743000", running)]}
+    assert evidence.read(_program(tmp_path, listed), wal, 753, 16 << 20).transaction == 753
+
+
+def test_one_of_a_timeline_that_began_in_this_wal(tmp_path: Path, wal: Path) -> None:
+    """There is no list yet, and none is needed: nothing ran before the timeline did."""
+    (wal / "000000020000000000000001").touch()
+    program = _program(tmp_path, {**RECORDS, "Standby": RECORDS["Standby"][1:]}) / "pg_waldump"
+    first, rest = program.read_text().split("\n", 1)
+    program.write_text(f'{first}\ncase "$*" in *--timeline=1*) exit 1;; esac\n{rest}')
+    assert evidence.read(tmp_path, wal, 753, 16 << 20).timeline == 2
+
+
+def test_wal_that_is_not_read_up_to_the_commit(tmp_path: Path, wal: Path) -> None:
+    program = _program(tmp_path, RECORDS) / "pg_waldump"
+    program.write_text(program.read_text().replace("*--end=*) exit 0", "*nowhere*) exit 0"))
+    with pytest.raises(Mismatch, match="does not read the WAL up to the commit") as told:
+        evidence.read(tmp_path, wal, 753, 16 << 20)
+    assert "invalid record length" in told.value.problems[0].found
 
 
 def test_lines_that_are_not_known(tmp_path: Path, wal: Path) -> None:
