@@ -70,11 +70,7 @@ def restored(
     Raises what backups/postgres/restore.py raises, and Mismatch when the server ends while it is asked.
     """
     course.bucket = bucket
-    options = {
-        "autovacuum": "off",
-        "shared_buffers": f"{settings.drills.shared_buffers_megabytes}MB",
-        "huge_pages": "off",
-    }
+    options = {"autovacuum": "off"} | private.bounded(settings.drills.shared_buffers_megabytes)
     report = restore(
         settings,
         target,
