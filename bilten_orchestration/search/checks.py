@@ -2,24 +2,11 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from datetime import UTC, datetime
-
 import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.search.assets import CHANGES, DEFINITION
 from bilten_orchestration.stores.resources import Platform
-
-WARN_SECONDS = 15 * 60
-FAIL_SECONDS = 3600
-
-_FOLLOWED = """
-    select s.index_name, y.as_of, y.batch,
-           (select count(*) from system.search_dead_letters d
-            where d.index_name = s.index_name and d.resolved_at is null)
-    from system.search_state s left join system.sync_state y on y.consumer = 'search:' || s.index_name
-    where s.alias = %s and s.index_name is not null
-"""
 
 
 @dg.asset_check(
@@ -32,29 +19,29 @@ _FOLLOWED = """
 def search_lag(
     context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.AssetCheckResult:
-    from bilten_orchestration.search.definition import ALIAS
+    from bilten_orchestration.search import lag
 
     with face.step(context), platform.postgres("search lag") as connection:
-        row = connection.execute(_FOLLOWED, (ALIAS,)).fetchone()
-    if row is None or row[1] is None:
+        found = lag.read(connection)
+    if found.index is None or found.seconds is None:
         return dg.AssetCheckResult(
             passed=False,
             description="No index serves yet. Next: bilten search rebuild",
             metadata={"batch": 0},
         )
-    index, as_of, batch, dead = row
-    lag = (datetime.now(UTC) - as_of).total_seconds()
+    late = found.seconds > lag.WARN_SECONDS
+    said = f"{found.index} is {found.seconds / 60:.0f} min behind PostgreSQL. Next: bilten search status"
     return dg.AssetCheckResult(
-        passed=lag <= WARN_SECONDS,
-        severity=dg.AssetCheckSeverity.ERROR if lag > FAIL_SECONDS else dg.AssetCheckSeverity.WARN,
-        description=f"{index} is {lag / 60:.0f} min behind PostgreSQL. Next: bilten search status"
-        if lag > WARN_SECONDS
-        else None,
+        passed=not late,
+        severity=dg.AssetCheckSeverity.ERROR
+        if found.seconds > lag.FAIL_SECONDS
+        else dg.AssetCheckSeverity.WARN,
+        description=said if late else None,
         metadata={
-            "lag_seconds": round(lag, 1),
-            "batch": int(batch),
-            "dead_letters": int(dead),
-            "index": str(index),
+            "lag_seconds": round(found.seconds, 1),
+            "batch": found.followed.batch,
+            "dead_letters": found.dead_letters,
+            "index": found.index,
         },
     )
 

@@ -4,7 +4,7 @@ PostgreSQL, backups and drills in the repository. The rules are those of the dom
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from bilten_orchestration.backups import plan, recency
@@ -21,12 +21,12 @@ from bilten_orchestration.partitions.declared import DECLARED
 from bilten_orchestration.partitions.listing import PartitionRow
 from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.partitions.standing import standing, too_few_ahead
+from bilten_orchestration.search import lag as search_lag
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.driver_errors import translated
 
 _SECONDS = 20.0
 _DRILLS_REMEMBERED = 64
-_SEARCH_WARN_SECONDS, _SEARCH_FAIL_SECONDS = 900, 3600
 _MARTS_AFTER_SECONDS = 7200.0
 
 
@@ -87,7 +87,7 @@ class Lags:
         with bounded.connected(self.settings, "the look at lags", seconds=_SECONDS) as connection:
             found = [lags.read(connection, "clickhouse")]
             if self.settings.opensearch.enabled:
-                found.append(lags.read(connection, "search"))
+                found.append(replace(search_lag.read(connection).followed, consumer="search"))
         readings = [_lag(each) for each in found]
         return Reading(
             tuple(finding for reading in readings for finding in reading.findings),
@@ -101,9 +101,8 @@ class Lags:
 def _lag(found: lags.Lag) -> Reading:
     search = found.consumer == "search"
     name, by_hand = ("the search index", "bilten search status") if search else ("ClickHouse", "bilten sync")
-    warn, fail = (
-        (_SEARCH_WARN_SECONDS, _SEARCH_FAIL_SECONDS) if search else (lags.WARN_SECONDS, lags.FAIL_SECONDS)
-    )
+    rules = search_lag if search else lags
+    warn, fail = rules.WARN_SECONDS, rules.FAIL_SECONDS
     kept = found.seconds is not None and found.seconds <= warn
     promise = Promise("search_lag" if search else "sync_lag", kept, found.seconds, warn, "seconds")
     if kept:

@@ -106,9 +106,14 @@ def test_lags_of_the_sync_and_of_search(settings: Settings) -> None:
     execute(
         settings,
         "insert into system.sync_state (consumer, batch, as_of, applying_batch) values"
-        " ('clickhouse', 7, now() - interval '7 hours', 8), ('search', 7, now(), null)"
+        " ('clickhouse', 7, now() - interval '7 hours', 8), ('search:events-1', 7, now(), null)"
         " on conflict (consumer) do update set as_of = excluded.as_of, batch = 7,"
         " applying_batch = excluded.applying_batch",
+    )
+    execute(
+        settings,
+        "insert into system.search_state (alias, index_name) values ('events_index', 'events-1')"
+        " on conflict (alias) do update set index_name = excluded.index_name",
     )
     reading = promises.Lags(searching).read()
     (late,) = reading.findings
