@@ -185,12 +185,18 @@ class Ledger:
         )
         return [_INCIDENT.validate_json(document) for (document,) in rows]
 
-    def recorded(self, incidents: Sequence[Incident]) -> None:
-        """PostgreSQL has them as they are here, unless they have changed since they were read."""
-        rows = [(incident.id, _INCIDENT.dump_json(incident).decode()) for incident in incidents]
+    def recorded(self, incidents: Sequence[tuple[Incident, datetime | None]]) -> None:
+        """PostgreSQL has them as they are here, with when somebody was told, unless that has changed since it
+        was read."""
+        rows = [
+            (incident.id, _INCIDENT.dump_json(incident).decode(), _seconds(told_at))
+            for incident, told_at in incidents
+        ]
         self._write(
             lambda connection: connection.executemany(
-                "update incident set recorded = 1 where id = ? and document = ?", rows
+                "update incident set recorded = 1 where id = ? and document = ? and ? is"
+                " (select max(sent_at) from message where incident_id = incident.id and state = 'sent')",
+                rows,
             )
         )
 

@@ -45,9 +45,9 @@ _PRUNE = "delete from system.incidents where resolved_at < %s"
 
 def write(ledger: Ledger, connection: postgres.Connection) -> int:
     """Write what PostgreSQL does not know yet, at most `AT_ONCE`; returns how many that were."""
-    waiting = ledger.unrecorded(AT_ONCE)
-    for incident in waiting:
-        row = _row(incident, ledger.told_at(incident.id))
+    waiting = [(incident, ledger.told_at(incident.id)) for incident in ledger.unrecorded(AT_ONCE)]
+    for incident, told_at in waiting:
+        row = _row(incident, told_at)
         with translated("the record of incidents"), connection.transaction():
             if incident.resolved_at is None:
                 connection.execute(_END_OTHERS, row)

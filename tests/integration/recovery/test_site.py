@@ -103,7 +103,7 @@ def test_what_is_not_brought_back_yet_may_come_from_elsewhere(
     assert "redis cannot be left out" in told.value.problems[0].what
     with pytest.raises(Refused, match="redis is brought back already"):
         _recover(away, None, named={"redis": whole.id})
-    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, ()))
+    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, None, ()))
     report = site.recover(away, ("redis",), execute=True, start=lambda settings: settings)
     assert report.problems == ()
     assert "files" not in report.done
@@ -153,7 +153,7 @@ def test_the_series_of_drills_goes_on(
     away = away.model_copy(
         update={"object_store": here.object_store.model_copy(update={"bucket_backups": new})}
     )
-    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, ()))
+    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, None, ()))
     recovered = partial(site.recover, away, ("files",), execute=True, start=lambda settings: settings)
     monkeypatch.setattr(site_phases, "files", lambda *_: ())
     # the bucket is not there yet: that is no reason not to go on, and none to be silent
@@ -209,7 +209,7 @@ def test_files_that_are_missing_are_told_again(
 ) -> None:
     problems = [Problem("the copy of bilten-assets/posters/one is damaged", "x", "y", "z")]
     monkeypatch.setattr(site_phases, "files", lambda *_: tuple(problems))
-    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, ()))
+    monkeypatch.setattr(site, "settle", lambda *_, **__: SettledReport(1, 1, True, (), None, None, ()))
 
     def recovered(lost: Any = None) -> site.SiteReport:
         return site.recover(away, lost, execute=True, start=lambda settings: settings)

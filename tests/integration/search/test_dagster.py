@@ -119,14 +119,14 @@ def test_the_jobs_of_a_day(world: World) -> None:
     assert [hit["_source"]["popularity"] for hit in sold] == [12]
 
     # the lag, as it is judged without a run
-    lag = checks.search_lag(Platform(world.settings))
+    lag = checks.search_lag(dg.build_asset_check_context(), Platform(world.settings))
     assert isinstance(lag, dg.AssetCheckResult)
     assert lag.passed
     assert lag.metadata["lag_seconds"].value < checks.WARN_SECONDS
     world.owner.execute(
         "update system.sync_state set as_of = as_of - interval '20 minutes' where consumer like 'search:%'"
     )
-    lag = checks.search_lag(Platform(world.settings))
+    lag = checks.search_lag(dg.build_asset_check_context(), Platform(world.settings))
     assert isinstance(lag, dg.AssetCheckResult)
     assert (lag.passed, lag.severity) == (False, dg.AssetCheckSeverity.WARN)
 
@@ -196,7 +196,7 @@ def test_a_new_field_is_added_in_place(world: World, monkeypatch: pytest.MonkeyP
     found = mapping.examine(world.settings)
     assert (found.step, found.index) == (Step.ADD, world.numbers(assets.INDEX)["index"])
     assert "+ mappings.properties.venue_name.type" in found.changes[-1]
-    judged = checks.serves_the_definition(Platform(world.settings))
+    judged = checks.serves_the_definition(dg.build_asset_check_context(), Platform(world.settings))
     assert isinstance(judged, dg.AssetCheckResult)
     assert not judged.passed
     hall = {"query": {"match": {"venue_name": "hall"}}}

@@ -17,7 +17,7 @@ def test_slow_and_failing_without_any_literal(settings: Settings) -> None:
     client = connect(settings.clickhouse)
     mark = f"mark_{settings.postgres.database}"
     for secret in ("sesame-1", "sesame-2"):
-        client.query(f"select sleep(0.15), '{secret}' as {mark}")
+        client.query(f"select sleep(0.6), '{secret}' as {mark}")
         client.query(f"select 1, '{secret}' as quick_{mark}")
     for _ in range(3):
         with pytest.raises(DatabaseError):
@@ -27,14 +27,14 @@ def test_slow_and_failing_without_any_literal(settings: Settings) -> None:
     def ours(top: int) -> list[clickhouse.ClickHouseSlow]:
         return [
             each
-            for each in clickhouse.slow(client, hours=1, milliseconds=100, top=top)
+            for each in clickhouse.slow(client, hours=1, milliseconds=500, top=top)
             if mark in each.query_text
         ]
 
     until(lambda: [each.calls for each in ours(0)] == [2], "the log is written")
     [slow] = ours(0)
-    assert slow.mean_milliseconds >= 150
-    assert slow.total_milliseconds >= 300
+    assert slow.mean_milliseconds >= 600
+    assert slow.total_milliseconds >= 1200
     assert (slow.user, slow.kind) == (settings.clickhouse.user, "Select")
     assert len(ours(100_000)) == 2  # the quick one too
     failing = [
