@@ -155,7 +155,7 @@ def _followed(context: Context, settings: Settings) -> Comparison:
 
 
 def _memory(context: Context, settings: Settings) -> Comparison:
-    """Of `bilten search rebuild`, in a process of its own, at two sizes."""
+    """Of `bilten search reindex`, in a process of its own, at two sizes."""
     told, seconds, filled = [], 0.0, _scaled(context, EVENTS)
     for size in MEMORY_SIZES:
         events = _scaled(context, size)
@@ -166,7 +166,7 @@ def _memory(context: Context, settings: Settings) -> Comparison:
         told.append(f"{_peak_mebibytes(settings):.0f} MiB at {events:,}")
         seconds = time.perf_counter() - started
     return Comparison(
-        "search rebuild memory",
+        "search reindex memory",
         context.scale,
         f"{filled:,} events, whole command with gates",
         {OURS: seconds},

@@ -1,4 +1,4 @@
-"""`bilten search rebuild|delta|rollback|status|drift|prune|mapping|query`."""
+"""`bilten search reindex|delta|rollback|status|drift|prune|mapping|query`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     search = typer.Typer(help="The events index.", no_args_is_help=True)
-    search.command("rebuild")(rebuild)
-    search.command("reindex", hidden=True)(rebuild)
+    search.command("reindex")(rebuild)
     search.command("delta")(delta)
     search.command("rollback")(rollback)
     search.command("status")(status)
@@ -49,13 +48,13 @@ def rebuild(
     Nobody is kept from writing or searching. One that was interrupted goes on where it was. Exits 1 when a
     gate refused the new index; the old one goes on serving.
     """
-    with output.errors("search rebuild", as_json=as_json):
+    with output.errors("search reindex", as_json=as_json):
         from bilten_orchestration.search.rebuild import rebuild as build
         from bilten_orchestration.settings.loading import load_settings
 
         report = build(load_settings(), fresh=fresh, accept_size=accept_size, progress=output.say)
         output.finish(
-            "search rebuild",
+            "search reindex",
             report,
             as_json=as_json,
             problems=report.problems,

@@ -35,7 +35,7 @@ def mapping(
             f"{report.index or 'nothing'} serves, which is not as defined",
             expected=f"mapping {report.wanted_hash}",
             found=report.live_hash or "none",
-            next="bilten search mapping --execute" if report.step is Step.ADD else "bilten search rebuild",
+            next="bilten search mapping --execute" if report.step is Step.ADD else "bilten search reindex",
         )
         output.finish(
             "search mapping",

@@ -145,7 +145,7 @@ def popularity(
             ),
         )
     ],
-    op_tags={face.COMMAND: "bilten search rebuild"},
+    op_tags={face.COMMAND: "bilten search reindex"},
     group_name=GROUP,
     owners=OWNERS,
     tags=TAGS,

@@ -112,7 +112,7 @@ def open_work(
     *,
     check: Callable[[], None] = lambda: None,
     progress: Progress = silent,
-    helps: str = "bilten search rebuild",
+    helps: str = "bilten search reindex",
 ) -> Work:
     """Look at the index. Raises Refused when it belongs to another PostgreSQL than this, or another past.
 

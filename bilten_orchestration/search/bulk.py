@@ -175,7 +175,7 @@ class Sender:
                     f"{self.index} is gone",
                     expected="the index that is written to, with its write alias",
                     found=reason[:_REASON_LENGTH],
-                    next="bilten search status; bilten search rebuild makes another one",
+                    next="bilten search status; bilten search reindex makes another one",
                 )
             else:
                 cause = (error.get("caused_by") or {}).get("reason")

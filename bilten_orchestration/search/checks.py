@@ -26,7 +26,7 @@ def search_lag(
     if found.index is None or found.seconds is None:
         return dg.AssetCheckResult(
             passed=False,
-            description="No index serves yet. Next: bilten search rebuild",
+            description="No index serves yet. Next: bilten search reindex",
             metadata={"batch": 0},
         )
     late = found.seconds > lag.WARN_SECONDS

@@ -91,7 +91,7 @@ def serving_index(stores: Opened, run_id: str) -> str:
             f"{definition.ALIAS} does not exist",
             expected="an index behind it",
             found="none: nothing was built yet",
-            next="bilten search rebuild",
+            next="bilten search reindex",
         )
     return index
 

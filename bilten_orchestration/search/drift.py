@@ -58,7 +58,7 @@ class DriftReport:
                 found=f"{found.missing:,} missing, {found.extra:,} too many, {found.changed:,} that differ; "
                 f"{self.repaired:,} repaired, {self.remaining:,} left: {shown}",
                 next="find out who else writes to the index"
-                + ("; bilten search rebuild, for what is left" if self.remaining else ""),
+                + ("; bilten search reindex, for what is left" if self.remaining else ""),
             )
         ]
 

@@ -45,9 +45,9 @@ class Verdict:
             found=f"{self.found}: {shown}" if shown else self.found,
             next="the index before it goes on serving; "
             + (
-                "bilten search rebuild --accept-size, if the number of events really changed that much"
+                "bilten search reindex --accept-size, if the number of events really changed that much"
                 if self.gate == "size"
-                else "bilten search rebuild --fresh builds another one"
+                else "bilten search reindex --fresh builds another one"
             ),
         )
 

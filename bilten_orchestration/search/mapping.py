@@ -60,7 +60,7 @@ def add(settings: Settings, *, progress: Progress = silent) -> MappingReport:
                 "the mapping cannot be brought up in place",
                 expected="an index that lacks nothing but fields",
                 found=found.text if index else "no index behind the alias",
-                next="bilten search rebuild",
+                next="bilten search reindex",
             )
         if found.step is Step.NOTHING:
             _record(stores.connection, index)

@@ -89,7 +89,7 @@ class RebuildReport:
 def rebuild(
     settings: Settings,
     *,
-    run_id: str = "bilten search rebuild",
+    run_id: str = "bilten search reindex",
     fresh: bool = False,
     accept_size: bool = False,
     judges: Sequence[Gate] = gates.GATES,

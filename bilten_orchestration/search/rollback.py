@@ -113,6 +113,6 @@ def _target(stores: Opened, to: str | None, run_id: str) -> tuple[str, str]:
             "there is no index to go back to" if to is None else f"{to} is no index to go back to",
             expected=f"one of: {', '.join(sorted(kept))}" if kept else "an index that served and is kept",
             found=target or "none",
-            next="bilten search status lists them; bilten search rebuild makes a new one",
+            next="bilten search status lists them; bilten search reindex makes a new one",
         )
     return before, target

@@ -23,7 +23,7 @@ rebuild = dg.define_asset_job(
     selection=dg.AssetSelection.assets(assets.INDEX),
     owners=[face.DATA_PLATFORM],
     description="Builds a new index from one snapshot, proves it, and puts it in the place of the old one.",
-    tags={face.COMMAND: "bilten search rebuild", face.HELP: HELP},
+    tags={face.COMMAND: "bilten search reindex", face.HELP: HELP},
 )
 changes = dg.define_asset_job(
     "search_changes",
@@ -98,7 +98,7 @@ def follow(
         there = connection.execute("select to_regclass('system.search_state')").fetchone()
         built = there and there[0] and connection.execute(_BUILT).fetchone()
     if not built:
-        return dg.SkipReason("no index serves yet: bilten up, or bilten search rebuild, builds the first one")
+        return dg.SkipReason("no index serves yet: bilten up, or bilten search reindex, builds the first one")
     return dg.RunRequest(run_key=f"search-changes-{context.scheduled_execution_time:%Y-%m-%dT%H:%M}")
 
 
@@ -145,7 +145,7 @@ def definition_changed(
     found = mapping.examine(platform.settings)
     if found.index is None:
         # a stack that has just begun has no rows yet either
-        return dg.SkipReason("no index serves yet: bilten up, or bilten search rebuild, builds the first one")
+        return dg.SkipReason("no index serves yet: bilten up, or bilten search reindex, builds the first one")
     if found.step is Step.NOTHING:
         return dg.SkipReason(f"{found.index} is as defined ({found.wanted_hash})")
     job = rebuild if found.step is Step.REBUILD else definition

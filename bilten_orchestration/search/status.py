@@ -144,7 +144,7 @@ def _problems(
                 f"{definition.ALIAS} does not exist",
                 expected="an index behind it",
                 found="none",
-                next="bilten search rebuild",
+                next="bilten search reindex",
             )
         ]
     problems = []
@@ -154,7 +154,7 @@ def _problems(
                 f"{live} was made by another definition",
                 expected=f"mapping {definition.mapping_hash()}",
                 found=carried or "none",
-                next="bilten search rebuild",
+                next="bilten search reindex",
             )
         )
     most = settings.search.lag_alert_seconds

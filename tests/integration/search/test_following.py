@@ -167,7 +167,7 @@ def test_the_commands_report_as_documents(
 
     call("status", code=1)
     call("delta", code=1)
-    rebuilt = call("rebuild")["result"]
+    rebuilt = call("reindex")["result"]
     assert isinstance(rebuilt, dict)
     assert rebuilt["swapped"] is True
     call("delta")
