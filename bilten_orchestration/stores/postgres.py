@@ -90,7 +90,7 @@ def connect(
 def _named(application_name: str) -> str:
     """With the short run id behind it, whatever is cut."""
     found = origin.current()
-    end = f" {found.short}".encode() if found else b""
+    end = f" {found.short}".encode() if found and not application_name.endswith(found.short) else b""
     return (application_name.encode()[: 63 - len(end)] + end).decode(errors="ignore")
 
 

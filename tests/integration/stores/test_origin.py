@@ -32,6 +32,11 @@ def test_postgresql_in_short_and_as_a_whole(settings: Settings) -> None:
         connection.execute("create temporary table numbers (n int)")
         connection.cursor().executemany("insert into numbers values (%s)", [(1,), (2,)])
         assert connection.execute("select sum(n) from numbers where n > %s", (0,)).fetchone() == (3,)
+    with (
+        working_for(ORIGIN),
+        postgres.connect(settings.postgres, application_name="bilten build 0f8fad5b") as named,
+    ):
+        assert (named.execute(WHO).fetchone() or ("",))[0] == "bilten build 0f8fad5b"
     with postgres.connect(settings.postgres) as by_hand:
         assert by_hand.execute(WHO).fetchone() == ("bilten", WHO)
 

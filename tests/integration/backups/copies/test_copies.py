@@ -245,7 +245,8 @@ def test_bytes_changed_on_the_way_never_become_an_object(depot: Depot, size: int
         through = store.model_copy(update={"copy_endpoint_url": troubled.address})
         depot.settings = direct.model_copy(update={"object_store": through})
         troubled.flips(size // 16)  # within one part of an upload
-        with pytest.raises(StoreUnavailable, match="BadDigest"):
+        # the upload is given up with its bad part, and another part may be the first to hear of it
+        with pytest.raises(StoreUnavailable, match="BadDigest|NoSuchUpload"):
             copies.copy(depot.settings)
         assert depot.listed("copy") == []
         assert depot.names("copy", "objects/") == []
