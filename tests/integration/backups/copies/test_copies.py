@@ -246,7 +246,7 @@ def test_bytes_changed_on_the_way_never_become_an_object(depot: Depot, size: int
         depot.settings = direct.model_copy(update={"object_store": through})
         troubled.flips(size // 16)  # within one part of an upload
         # the upload is given up with its bad part, and another part may be the first to hear of it
-        with pytest.raises(StoreUnavailable, match="BadDigest|NoSuchUpload"):
+        with pytest.raises(StoreUnavailable, match=r"BadDigest|NoSuchUpload"):
             copies.copy(depot.settings)
         assert depot.listed("copy") == []
         assert depot.names("copy", "objects/") == []
