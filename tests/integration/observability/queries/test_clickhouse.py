@@ -15,7 +15,8 @@ from tests.waiting import until
 
 def test_slow_and_failing_without_any_literal(settings: Settings) -> None:
     client = connect(settings.clickhouse)
-    mark = f"mark_{settings.postgres.database}"
+    # letters alone: normalizeQuery takes a name with three digits for a generated one, and writes `?`
+    mark = "mark_" + settings.postgres.database.translate(str.maketrans("0123456789", "abcdefghij"))
     for secret in ("sesame-1", "sesame-2"):
         client.query(f"select sleep(0.6), '{secret}' as {mark}")
         client.query(f"select 1, '{secret}' as quick_{mark}")
