@@ -9,16 +9,26 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 from bilten_orchestration.local import ports, privileges
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import PostgresSettings
 from tests import stack
+
+if TYPE_CHECKING:
+    from _pytest.mark import ParameterSet
+
+    from tests.conftest import Servers
 
 MAJORS = (15, 16)
 _NEEDED = (
@@ -59,10 +69,24 @@ def find(majors: tuple[int, ...] = MAJORS) -> tuple[Programs, ...]:
     return tuple(found[major] for major in majors if major in found)
 
 
-def missing(majors: tuple[int, ...] = MAJORS) -> str:
-    """Why a test that needs one is skipped."""
+def each(majors: tuple[int, ...] = MAJORS) -> list[ParameterSet]:
+    """Parameters of a fixture: every one that is there; without any its tests are skipped, and say why."""
     said = " or ".join(map(str, majors))
-    return f"no server programs of PostgreSQL {said}, neither in /usr/lib/postgresql nor on PATH"
+    missing = f"no server programs of PostgreSQL {said}, neither in /usr/lib/postgresql nor on PATH"
+    return [pytest.param(found, id=str(found.major)) for found in find(majors)] or [
+        pytest.param(None, id="none", marks=pytest.mark.skip(reason=missing))
+    ]
+
+
+@contextmanager
+def started(servers: Servers, programs: Programs) -> Iterator[OtherPostgres]:
+    """A server of a cluster of its own, and nothing of it afterwards."""
+    name = f"postgres-{programs.major}-{next(servers.numbers)}"
+    with stack.stopping() as running:
+        made = start(servers.base, name, programs)
+        running.append(made)
+        yield made
+    shutil.rmtree(servers.base / name)
 
 
 def _places(majors: tuple[int, ...]) -> Iterator[Path]:

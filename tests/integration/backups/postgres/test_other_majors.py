@@ -35,21 +35,11 @@ from tests.conftest import Servers
 from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.backups.wal.conftest import Source, Stream
 
-FOUND = other_postgres.find()
-EACH = [pytest.param(found, id=str(found.major)) for found in FOUND] or [
-    pytest.param(None, id="none", marks=pytest.mark.skip(reason=other_postgres.missing()))
-]
 
-
-@pytest.fixture(scope="module", params=EACH)
+@pytest.fixture(scope="module", params=other_postgres.each())
 def server(servers: Servers, request: pytest.FixtureRequest) -> Iterator[other_postgres.OtherPostgres]:
-    programs: other_postgres.Programs = request.param
-    name = f"postgres-{programs.major}-{next(servers.numbers)}"
-    with stack.stopping() as running:
-        made = other_postgres.start(servers.base, name, programs)
-        running.append(made)
+    with other_postgres.started(servers, request.param) as made:
         yield made
-    shutil.rmtree(servers.base / name)
 
 
 @dataclass

@@ -5,7 +5,6 @@ Entries of pg_stat_statements do not tell there when they were made.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,24 +17,14 @@ from bilten_orchestration.observability.queries.collect import collect
 from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.settings import QuerySettings, Settings
 from bilten_orchestration.stores import postgres
-from tests import other_postgres, stack
+from tests import other_postgres
 from tests.conftest import Servers
 
-FOUND = other_postgres.find()
-EACH = [pytest.param(found, id=str(found.major)) for found in FOUND] or [
-    pytest.param(None, id="none", marks=pytest.mark.skip(reason=other_postgres.missing()))
-]
 
-
-@pytest.fixture(params=EACH)
+@pytest.fixture(params=other_postgres.each())
 def server(servers: Servers, request: pytest.FixtureRequest) -> Iterator[other_postgres.OtherPostgres]:
-    programs: other_postgres.Programs = request.param
-    name = f"postgres-{programs.major}-{next(servers.numbers)}"
-    with stack.stopping() as running:
-        made = other_postgres.start(servers.base, name, programs)
-        running.append(made)
+    with other_postgres.started(servers, request.param) as made:
         yield made
-    shutil.rmtree(servers.base / name)
 
 
 @pytest.mark.faults
