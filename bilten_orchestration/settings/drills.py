@@ -92,9 +92,10 @@ class DrillSettings(Section):
         " are told as a warning.",
     )
 
-    def production_bytes(self, store: Literal["postgres", "clickhouse", "redis"]) -> int:
-        """Of a store, as the projection takes it."""
+    def production_bytes(self, store: Literal["postgres", "clickhouse", "redis", "search"]) -> int:
+        """Of a store, as the projection takes it. Search is built from PostgreSQL, and grows with it."""
         return {
+            "search": self.postgres_production_bytes,
             "postgres": self.postgres_production_bytes,
             "clickhouse": self.clickhouse_production_bytes,
             "redis": self.redis_production_bytes,
