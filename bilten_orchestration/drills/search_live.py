@@ -30,6 +30,7 @@ from bilten_orchestration.search.comparison import SAMPLE, Difference, index_has
 from bilten_orchestration.search.documents import KeyRange
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
+from bilten_orchestration.stores.driver_errors import translated
 from bilten_orchestration.stores.postgres import Connection
 
 if TYPE_CHECKING:
@@ -65,9 +66,12 @@ def agree(
     if live is None:
         raise _nothing(f"{definition.ALIAS} does not exist", "an index behind it", "bilten search reindex")
     _refuse_another_definition(client, live)
-    with postgres.connect(
-        settings.postgres, "etl", application_name="bilten drill", autocommit=True
-    ) as production:
+    with (
+        translated("the comparison with the live index"),
+        postgres.connect(
+            settings.postgres, "etl", application_name="bilten drill", autocommit=True
+        ) as production,
+    ):
         known = _remembered(restored, production, live)
         progress(f"comparing with {live} as of its batch {known.batch}")
         since = Since(known.mark, known.snapshot)

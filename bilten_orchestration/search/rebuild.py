@@ -5,8 +5,9 @@ batches of what changed since, until one is no more than BILTEN_SEARCH__LAG_SECO
 the gates, on exactly the snapshot of one batch (gates.py); then the alias (swap.py). Nobody is kept from
 writing at any time, and open transactions are not waited for: what they commit is in a later batch.
 
-What a kill leaves behind. The numbers are those in the code. The next call goes on with the same index, but
-not where the definition has changed, or the build is older than tombstones live: then it is left for prune.
+What a kill leaves behind. The numbers are those in the code, here and in loading.py. The next call goes on
+with the same index, but not where the definition has changed, or the build is older than tombstones live:
+then it is left for prune.
 
  1  the lease, which the next one takes over
  2  a record of an index that was not made: it is left

@@ -16,8 +16,9 @@ class DrillSettings(Section):
         300,
         ge=1,
         le=86_400,
-        description="The check of PostgreSQL's drill is red when more would have been lost by the newest"
-        " sample before the order. What Redis and ClickHouse may lose is as old as their backups may be.",
+        description="The check of PostgreSQL's drill, and of search's, is red when more would have been lost"
+        " by the newest sample before the order. What Redis and ClickHouse may lose is as old as their"
+        " backups may be.",
     )
     rto_seconds: int = Field(
         900,
@@ -34,7 +35,9 @@ class DrillSettings(Section):
         description="Start of the drills' daily partitions in Dagster, as YYYY-MM-DD.",
     )
     postgres_production_bytes: int = Field(
-        100 << 30, ge=1, description="Files of the PostgreSQL that the projected RTO is of."
+        100 << 30,
+        ge=1,
+        description="Files of the PostgreSQL that the projected RTO is of, that of search too.",
     )
     clickhouse_production_bytes: int = Field(
         500 << 30, ge=1, description="Backup of the ClickHouse that the projected RTO is of, uncompressed."
