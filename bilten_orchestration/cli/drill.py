@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def run(
     store: Annotated[
-        str, typer.Argument(help="Whose: postgres, clickhouse, redis, or all.", metavar="STORE|all")
+        str, typer.Argument(help="Whose: postgres, clickhouse, redis, search, or all.", metavar="STORE|all")
     ],
     way: Annotated[
         str | None, typer.Option("--way", help="This way back alone; else those that are due today.")
@@ -46,7 +46,7 @@ def run(
     was expected and found, and the next step.
     """
     with output.errors("drill run", as_json=as_json):
-        from bilten_orchestration.drills import listing
+        from bilten_orchestration.drills import plan
         from bilten_orchestration.drills.run import run as walk
         from bilten_orchestration.errors import BiltenError, Problem, UsageError
         from bilten_orchestration.settings.loading import load_settings
@@ -59,7 +59,7 @@ def run(
             settings = settings.model_copy(update={"drills": drills})
         reports: list[DrillReport] = []
         problems: list[Problem] = []
-        for each in listing.stores() if store == ALL else (store,):
+        for each in plan.drilled(settings) if store == ALL else (store,):
             try:
                 reports += walk(settings, each, way=way, progress=output.say)
             except BiltenError as error:

@@ -11,6 +11,7 @@
     record.py, rpo.py   system.restore_drills; what would have been lost before the order
     postgres/        the exact point, digests, proofs, and a drill per way
     clickhouse.py, marts.py, redis.py   a drill of each; whether the stores agree
+    search.py, search_live.py   an index from the PostgreSQL that comes back, and the live one
     projection.py, markdown.py, promises.py   production's size, a page for people, what the checks judge
     assets.py, checks.py, schedules.py, defs.py   the Dagster face
 

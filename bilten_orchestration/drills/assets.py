@@ -11,11 +11,11 @@ from bilten_orchestration import face
 from bilten_orchestration.backups import assets as backups
 from bilten_orchestration.backups.plan import PLANNED
 from bilten_orchestration.drills import plan
+from bilten_orchestration.search import definition
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.resources import Platform
 
 if TYPE_CHECKING:
-    from bilten_orchestration.backups.repository.manifest import Store
     from bilten_orchestration.drills.report import DrillReport
     from bilten_orchestration.errors import Problem
     from bilten_orchestration.settings import DrillSettings
@@ -34,15 +34,20 @@ def partitions(settings: Settings) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=settings.drills.first_day, timezone="UTC", end_offset=1)
 
 
-def upstream(store: str) -> list[dg.AssetKey]:
-    """Every kind of backup of the store, the WAL, and the second bucket, from which one way begins."""
-    of_store = [backups.key(store, planned.kind) for planned in PLANNED if planned.store == store]
+def upstream(store: plan.Drilled) -> list[dg.AssetKey]:
+    """Every kind of backup that it begins with, the WAL, and the second bucket, from which one way begins; of
+    search the index that it is compared with, and no dump."""
+    source = plan.comes_from(store)
+    of_store = [backups.key(source, planned.kind) for planned in PLANNED if planned.store == source]
+    if store == "search":
+        whole = [each for each in of_store if each != backups.key("postgres", "logical")]
+        return [*whole, backups.key("postgres", "wal"), dg.AssetKey(["search", definition.ALIAS])]
     if store != "postgres":
         return of_store
     return [*of_store, backups.key("postgres", "wal"), backups.copies.key]
 
 
-def build_asset(store: "Store", days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+def build_asset(store: plan.Drilled, days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
     ways = "; ".join(f"{way.name}{'' if way.daily else ' (in turn)'}" for way in plan.ways_of(store))
 
     @dg.asset(
@@ -50,11 +55,11 @@ def build_asset(store: "Store", days: dg.DailyPartitionsDefinition) -> dg.Assets
         deps=upstream(store),
         group_name=GROUP,
         description=(
-            f"Proof that {store} comes back: restored into a scratch place, proven, timed and attested in the"
+            f"Proof that {store} comes back: into a scratch place, proven, timed and attested in the"
             f" repository. Ways: {ways}."
         ),
         owners=[face.DATA_PLATFORM],
-        kinds={store, "s3"},
+        kinds={"opensearch" if store == "search" else store, "s3"},
         tags={"layer": "drill"},
         partitions_def=days,
         # drills measure: two at once would time each other

@@ -30,7 +30,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.keys import KeyRing
-from bilten_orchestration.backups.repository.manifest import Store, seal, unseal
+from bilten_orchestration.backups.repository.manifest import seal, unseal
+from bilten_orchestration.drills.plan import Drilled
 from bilten_orchestration.drills.report import DrillReport
 from bilten_orchestration.errors import Mismatch, Problem
 
@@ -76,7 +77,7 @@ def append(repository: Repository, ring: KeyRing, report: DrillReport) -> Attest
     return Attested(stored.name, number, previous, stored.sha256, report)
 
 
-def bring_back(first: Repository, second: Repository, store: Store) -> int:
+def bring_back(first: Repository, second: Repository, store: Drilled) -> int:
     """A first bucket without the beginning of a chain gets what the second has: after the site was lost the
     series goes on, and does not begin again at 1, which would be a fork for ever. How many documents came.
 
@@ -98,7 +99,7 @@ def document(number: int, previous: str | None, report: DrillReport, ring: KeyRi
     return seal(_KIND, body, ring, ring.current)
 
 
-def read(repository: Repository, ring: KeyRing, store: Store, *, newest: int | None = None) -> Series:
+def read(repository: Repository, ring: KeyRing, store: Drilled, *, newest: int | None = None) -> Series:
     """The chain of a store, or its `newest` documents, verified: of a part, the link of its first one is not.
 
     Raises what the object store does.
@@ -217,7 +218,7 @@ def _out_of_line(name: str, number: int, expected: int) -> Problem:
     )
 
 
-def names_of(repository: Repository, store: Store) -> list[str]:
+def names_of(repository: Repository, store: Drilled) -> list[str]:
     """By number: padded, so the store's order is that of numbers, up to a million; then this one is."""
     return sorted(
         (listed.name for listed in repository.list(f"{ROOT}/{store}/") if _fits(listed.name)),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bilten_orchestration.backups.repository.catalogue import Catalogue
 from bilten_orchestration.backups.repository.manifest import Manifest, Store
+from bilten_orchestration.drills.plan import Drilled
 from bilten_orchestration.errors import Mismatch, Refused
 
 
@@ -54,7 +55,7 @@ def needed_bytes(found: Catalogue, store: Store, *, newest: bool) -> int:
     )
 
 
-def refuse_without_room(needed: int, store: Store, place: Path) -> None:
+def refuse_without_room(needed: int, store: Drilled, place: Path) -> None:
     """A restore says more exactly what it needs besides."""
     if (free := shutil.disk_usage(place).free) < needed:
         raise Refused(

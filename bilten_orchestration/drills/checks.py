@@ -4,7 +4,6 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -14,16 +13,15 @@ from bilten_orchestration.drills.assets import key
 from bilten_orchestration.drills.promises import AGREED, CALM, RECENT, RPO, RTO, WAYS, names_of
 from bilten_orchestration.stores.resources import Platform
 
-if TYPE_CHECKING:
-    from bilten_orchestration.backups.repository.manifest import Store
-
 # more than the drills of eight days, with repetitions
 _REMEMBERED = 64
 
 
-def build_checks(store: "Store") -> dg.AssetChecksDefinition:
+def build_checks(store: plan.Drilled) -> dg.AssetChecksDefinition:
     lost = (
-        "BILTEN_DRILLS__RPO_SECONDS" if store == "postgres" else "the time within which its schedule backs up"
+        "BILTEN_DRILLS__RPO_SECONDS"
+        if plan.comes_from(store) == "postgres"
+        else "the time within which its schedule backs up"
     )
     descriptions = {
         RPO: f"What would have been lost before the newest drill: at most {lost}.",
@@ -31,8 +29,12 @@ def build_checks(store: "Store") -> dg.AssetChecksDefinition:
         RECENT: "A drill of the daily way has passed within BILTEN_DRILLS__WITHIN_HOURS.",
         WAYS: f"Every way back was walked to its end in the last {plan.EVERY_WAY_WITHIN.days} days, and no"
         " document of the series is damaged, missing or forged.",
-        AGREED: "Marts built from a restored PostgreSQL were those of the restored and the live ClickHouse,"
-        f" in the last {plan.EVERY_WAY_WITHIN.days} days.",
+        AGREED: (
+            "The documents built from a restored PostgreSQL were those of the live index,"
+            if store == "search"
+            else "Marts built from a restored PostgreSQL were those of the restored and the live ClickHouse,"
+        )
+        + f" in the last {plan.EVERY_WAY_WITHIN.days} days.",
         CALM: "The newest drill of each way warns of nothing: no table that shrank, nothing that could not be"
         " compared.",
     }

@@ -1,4 +1,4 @@
-"""Definitions of the drills domain."""
+"""Definitions of the drills domain. Where search is off, nothing drills it or judges its drills."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def definitions(settings: Settings) -> dg.Definitions:
     stores = dict.fromkeys(way.store for way in plan.WAYS)
     days = assets.partitions(settings)
     drills = {store: assets.build_asset(store, days) for store in stores}
-    promises = [checks.build_checks(store) for store in stores]
+    held = plan.drilled(settings)
+    promises = [checks.build_checks(store) for store in held]
     jobs = {store: schedules.build_job(store, drill) for store, drill in drills.items()}
     hourly = schedules.build_promises(promises)
     return dg.Definitions(
@@ -20,7 +21,7 @@ def definitions(settings: Settings) -> dg.Definitions:
         asset_checks=promises,
         jobs=[*jobs.values(), hourly],
         schedules=[
-            *(schedules.build_schedule(store, job) for store, job in jobs.items()),
+            *(schedules.build_schedule(store, job) for store, job in jobs.items() if store in held),
             schedules.build_promises_schedule(hourly),
         ],
     )

@@ -15,12 +15,12 @@ from uuid import uuid4
 from bilten_orchestration.backups import scratch
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.catalogue import Backup, Catalogue
-from bilten_orchestration.backups.repository.manifest import Mark, Store
+from bilten_orchestration.backups.repository.manifest import Mark
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
-from bilten_orchestration.drills import attestation, chain, clocks
+from bilten_orchestration.drills import attestation, chain, clocks, plan
 from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.outcome import defect, killed, told, unproven
-from bilten_orchestration.drills.plan import Walked, Way
+from bilten_orchestration.drills.plan import Drilled, Walked, Way
 from bilten_orchestration.drills.record import Record
 from bilten_orchestration.drills.report import DrillReport, Seen
 from bilten_orchestration.drills.rpo import exposure
@@ -38,7 +38,7 @@ class Held:
     """Drills of one store, one after the other, by who holds its lock and its `place`."""
 
     settings: Settings
-    store: Store
+    store: Drilled
     place: Path
     opened: Opened
     record: Record
@@ -71,11 +71,14 @@ class Held:
             self.record.end(reports)
         if reports and reports[-1].ok:
             self._mark(reports[-1])
+        for problem in self._swept():
+            self.progress(f"{problem.what}: {problem.found}")
 
     def walk(self, way: Way) -> DrillReport:
-        found = catalogue.read(self.opened.repository, self.opened.ring, self.store)
+        source = plan.comes_from(self.store)
+        found = catalogue.read(self.opened.repository, self.opened.ring, source)
         skewed = self._clocks(found)
-        before = exposure(self.settings, self.store, found, self.record, self.progress)
+        before = exposure(self.settings, source, found, self.record, self.progress)
         drill, started_at, course = str(uuid4()), clocks.here(), Course()
         course.previous, course.previous_seen = self.counts.get(way.name, {}), self.seen
         self.progress(f"drill of {self.store}, way {way.name}")
@@ -84,7 +87,7 @@ class Held:
         problems: tuple[Problem, ...] = ()
         try:
             with course.phase("find"):
-                needed = chain.needed_bytes(found, self.store, newest=way.newest)
+                needed = chain.needed_bytes(found, source, newest=way.newest)
             with course.phase("room"):
                 chain.refuse_without_room(needed, self.store, self.place)
             _walk(self.settings, way, self.place, course, self.progress)
@@ -97,7 +100,8 @@ class Held:
         rpo_seconds = None if skewed else before.seconds(self._bucket_name(course.bucket))
         if skewed and not problems:
             course.failed_phase = clocks.PHASE
-        report = self._report(drill, way, started_at, course, rpo_seconds, (*problems, *skewed, *torn_down))
+        told_once = tuple(dict.fromkeys((*problems, *skewed, *torn_down)))
+        report = self._report(drill, way, started_at, course, rpo_seconds, told_once)
         attestation.append(self.opened.repository, self.opened.ring, report)
         if report.ok:
             self._mark(report)
@@ -164,11 +168,14 @@ class Held:
             self.seen = report.seen or self.seen
 
     def _mark(self, report: DrillReport) -> None:
-        """On the backups that came back, in the bucket that they came from; said twice it is one mark."""
+        """On the backups that came back, in the bucket that they came from; said twice it is one mark. What
+        PostgreSQL's are worth is said by its own drills alone: search marks none."""
+        if plan.comes_from(self.store) != self.store:
+            return
         name = self._bucket_name(report.bucket)
         bucket: Bucket = "copy" if name == self.settings.object_store.bucket_backups_copy else "first"
         with Opened.of(self.settings, new=False, bucket=bucket) as opened:
-            there = catalogue.read(opened.repository, opened.ring, self.store)
+            there = catalogue.read(opened.repository, opened.ring, plan.comes_from(self.store))
             by_id = {backup.manifest.id: backup for backup in there.backups}
             for used in report.backups:
                 backup = by_id.get(used)
@@ -179,7 +186,8 @@ class Held:
                 catalogue.mark(opened.repository, opened.ring, backup.manifest, mark)
 
     def _tear_down(self) -> tuple[Problem, ...]:
-        """An empty place again."""
+        """An empty place again, and no index of a drill."""
+        swept = self._swept()
         try:
             scratch.clear(self.place, self.progress)
             passable_directory(self.place)
@@ -191,7 +199,20 @@ class Held:
                     found=f"{error.strerror}: {error.filename}",
                     next="remove it by hand",
                 ),
+                *swept,
             )
+        return swept
+
+    def _swept(self) -> tuple[Problem, ...]:
+        """Indices that a drill of search has made are removed, those that a killed one left too."""
+        if self.store != "search":
+            return ()
+        from bilten_orchestration.drills import search
+
+        try:
+            search.sweep(self.settings, self.progress)
+        except BiltenError as error:
+            return error.problems
         return ()
 
     @contextmanager
@@ -217,6 +238,10 @@ def _walk(settings: Settings, way: Way, place: Path, course: Course, progress: P
             from bilten_orchestration.drills import redis
 
             redis.walk(settings, way.name, place, course, progress=progress)
+        case "search":
+            from bilten_orchestration.drills import search
+
+            search.walk(settings, way.name, place, course, progress=progress)
 
 
 def _is_marked(backup: Backup, report: DrillReport) -> bool:

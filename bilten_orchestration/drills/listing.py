@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.bucket import Repository
 from bilten_orchestration.backups.repository.catalogue import Catalogue
-from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.backups.repository.opened import Bucket, Opened
 from bilten_orchestration.drills import attestation, plan
 from bilten_orchestration.drills.attestation import Attested
+from bilten_orchestration.drills.plan import Drilled
 from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.settings import Settings
 
@@ -26,13 +26,14 @@ class Listing:
     verified: bool
 
 
-def stores() -> tuple[Store, ...]:
+def stores() -> tuple[Drilled, ...]:
+    """All that there may be a series of, also while one is off."""
     return tuple(dict.fromkeys(way.store for way in plan.WAYS))
 
 
 def listed(
     settings: Settings,
-    store: Store | None = None,
+    store: Drilled | None = None,
     *,
     newest: int | None = None,
     whole: bool = False,
@@ -52,14 +53,15 @@ def listed(
             if not whole:
                 continue
             attested = {one.report.id for one in series.drills}
-            found = catalogue.read(opened.repository, opened.ring, each)
-            problems += unattested(found, attested)
+            if (of := plan.comes_from(each)) == each:  # others mark no backup
+                found = catalogue.read(opened.repository, opened.ring, of)
+                problems += unattested(found, attested)
             if bucket == "first":
                 problems += _lost(settings, opened, each)
     return Listing(tuple(drills), tuple(problems), whole)
 
 
-def _lost(settings: Settings, opened: Opened, store: Store) -> Sequence[Problem]:
+def _lost(settings: Settings, opened: Opened, store: Drilled) -> Sequence[Problem]:
     """A second bucket that cannot be asked is a problem: then nobody knows whether the end was cut off."""
     try:
         with Opened.of(settings, new=False, bucket="copy") as copy:
@@ -83,7 +85,7 @@ def unattested(found: Catalogue, attested: Collection[str]) -> list[Problem]:
     ]
 
 
-def lost_by(first: Repository, copy: Repository, store: Store) -> list[Problem]:
+def lost_by(first: Repository, copy: Repository, store: Drilled) -> list[Problem]:
     """Documents that the second bucket has and the first one no more: nothing of ours removes any."""
     left = set(attestation.names_of(first, store))
     return [

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.drills.course import Course
-from bilten_orchestration.drills.plan import Way
+from bilten_orchestration.drills.plan import Drilled, Way
 from bilten_orchestration.drills.record import Begun
 from bilten_orchestration.drills.report import DrillReport
 from bilten_orchestration.errors import Problem
@@ -33,7 +32,7 @@ def defect(error: Exception) -> Problem:
     )
 
 
-def killed(store: Store, begun: Begun, now: datetime) -> DrillReport:
+def killed(store: Drilled, begun: Begun, now: datetime) -> DrillReport:
     return DrillReport(
         begun.id,
         store,

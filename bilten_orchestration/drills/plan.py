@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.errors import UsageError
+from bilten_orchestration.settings import Settings
+
+#: Stores with backups, and search, which is built from another one's.
+Drilled = Literal["postgres", "clickhouse", "redis", "search"]
 
 #: Within which every way has to be walked.
 EVERY_WAY_WITHIN = timedelta(days=8)
@@ -18,7 +23,7 @@ class Way:
     """`daily` ways are walked by every drill of their store; of the others one a day, in turn. `newest`: it
     starts from the newest backup."""
 
-    store: Store
+    store: Drilled
     name: str
     daily: bool
     description: str
@@ -52,9 +57,25 @@ WAYS = (
     Way("postgres", "latest", False, "The end of WAL as it is stored, without asking for a new segment."),
     Way("clickhouse", "engine", True, "The newest backup into an engine of our own, and marts against both."),
     Way("redis", "server", True, "The newest backup into a server of our own."),
-    # search has no backup: its way is a rebuild from the restored PostgreSQL, and stands here when the search
-    # domain can rebuild an index from a given database
+    Way(
+        "search",
+        "rebuild",
+        True,
+        "An index of the drill's own, built from the newest PostgreSQL that comes back, proven by the gates,"
+        " compared with the live one and removed.",
+    ),
 )
+
+
+def comes_from(store: Drilled) -> Store:
+    """Whose backups a drill begins with: search has none of its own."""
+    return "postgres" if store == "search" else store
+
+
+def drilled(settings: Settings) -> tuple[Drilled, ...]:
+    """Whose drills are held by these settings: of search none where it is off."""
+    stores = dict.fromkeys(way.store for way in WAYS)
+    return tuple(store for store in stores if store != "search" or settings.opensearch.enabled)
 
 
 def ways_of(store: str) -> tuple[Way, ...]:

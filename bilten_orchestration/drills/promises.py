@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bilten_orchestration.backups.plan import PLANNED
-from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.drills import plan
+from bilten_orchestration.drills.plan import Drilled
 from bilten_orchestration.drills.report import CLOCKS_APART, DrillReport
 from bilten_orchestration.settings import DrillSettings
 
@@ -22,11 +22,18 @@ RPO, RTO, RECENT, WAYS, AGREED, CALM = (
 )
 #: Of a drill of ClickHouse: how many days of marts were the same three times (drills/clickhouse.py).
 AGREED_DAYS = "agreed_mart_days"
+#: Of a drill of search: how many documents were the same in the live index (drills/search_live.py).
+AGREED_DOCUMENTS = "agreed_documents"
+#: By store: the figure that says how much was compared with the live one, and what that is.
+_AGREED = {
+    "clickhouse": (AGREED_DAYS, "marts built from a restored PostgreSQL"),
+    "search": (AGREED_DOCUMENTS, "documents built from a restored PostgreSQL"),
+}
 
 
-def names_of(store: Store) -> tuple[str, ...]:
+def names_of(store: Drilled) -> tuple[str, ...]:
     """Of what is promised of a store's recovery, in the order of `judge`."""
-    return (RPO, RTO, RECENT, WAYS, *((AGREED,) if store == "clickhouse" else ()), CALM)
+    return (RPO, RTO, RECENT, WAYS, *((AGREED,) if store in _AGREED else ()), CALM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +50,10 @@ class Promise:
     waits: bool = False
 
 
-def rpo_limit(store: Store, settings: DrillSettings) -> float:
-    """Seconds. Of a store without WAL: how old its newest backup may be by its schedule."""
-    if store == "postgres":
+def rpo_limit(store: Drilled, settings: DrillSettings) -> float:
+    """Seconds. Of a store without WAL: how old its newest backup may be by its schedule. Of search it is what
+    PostgreSQL may lose, from which it is built."""
+    if plan.comes_from(store) == "postgres":
         return settings.rpo_seconds
     return min(
         planned.within.total_seconds()
@@ -55,7 +63,7 @@ def rpo_limit(store: Store, settings: DrillSettings) -> float:
 
 
 def judge(
-    store: Store, reports: Sequence[DrillReport], settings: DrillSettings, now: datetime
+    store: Drilled, reports: Sequence[DrillReport], settings: DrillSettings, now: datetime
 ) -> tuple[Promise, ...]:
     """Of the drills of one store, oldest first. What is measured is that of the newest drill of its daily
     way, also when that failed."""
@@ -101,14 +109,17 @@ def judge(
             else "",
             waits=young,
         ),
-        *((_agreed(reports, now, young, again),) if store == "clickhouse" else ()),
+        *((_agreed(store, reports, now, young, again),) if store in _AGREED else ()),
         _calm(store, reports),
     )
 
 
-def _agreed(reports: Sequence[DrillReport], now: datetime, young: bool, again: str) -> Promise:
+def _agreed(
+    store: Drilled, reports: Sequence[DrillReport], now: datetime, young: bool, again: str
+) -> Promise:
     """A drill passes while PostgreSQL cannot be restored, or nothing can be compared: not for ever."""
-    agreed = [report.finished_at for report in reports if report.ok and report.figures.get(AGREED_DAYS)]
+    figure, what = _AGREED[store]
+    agreed = [report.finished_at for report in reports if report.ok and figure in report.figures]
     days = (now - max(agreed)).total_seconds() / 86_400 if agreed else None
     limit = plan.EVERY_WAY_WITHIN.days
     return Promise(
@@ -117,13 +128,13 @@ def _agreed(reports: Sequence[DrillReport], now: datetime, young: bool, again: s
         days,
         limit,
         "days",
-        f"marts built from a restored PostgreSQL were {'never ' if days is None else ''}compared"
+        f"{what} were {'never ' if days is None else ''}compared"
         f"{'' if days is None else f' {days:.1f} days ago'}; the newest drill says what was missing; {again}",
         waits=young,
     )
 
 
-def _calm(store: Store, reports: Sequence[DrillReport]) -> Promise:
+def _calm(store: Drilled, reports: Sequence[DrillReport]) -> Promise:
     """Of the newest drill of each way: what warned is on nobody's desk otherwise."""
     newest = {report.way: report for report in reports}
     warned = [

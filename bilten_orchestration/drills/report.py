@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from bilten_orchestration.backups.repository.manifest import Store
+from bilten_orchestration.drills.plan import Drilled
 from bilten_orchestration.errors import Problem
 
 #: What answers on their way, and the whole seconds of HTTP, leave of two clocks that agree.
@@ -68,7 +68,7 @@ class DrillReport:
     """
 
     id: str
-    store: Store
+    store: Drilled
     way: str
     started_at: datetime
     finished_at: datetime

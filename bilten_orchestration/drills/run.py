@@ -8,12 +8,12 @@
        used are marked `drilled` if it passed; the row is ended
 
 What a kill leaves: at 3 a row without an end, servers that die with us or that the next drill ends, and
-files that it removes. After the attestation the row and the marks are missing: the next drill writes them
-from it. While PostgreSQL is down there are no rows, and those of attested drills follow later; what a kill
-leaves then is the scratch place alone.
+files that it removes (of search an index as well: search.py). After the attestation the row and the marks are
+missing: the next drill writes them from it. While PostgreSQL is down there are no rows, and those of attested
+drills follow later; what a kill leaves then is the scratch place alone.
 
 A way that fails does not keep the others from being walked. Production is only read, except for the heartbeat
-and the temporary slot of PostgreSQL's drill.
+and the temporary slot of PostgreSQL's drill. OpenSearch holds an index of the drill's own meanwhile.
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ def run(
 ) -> tuple[DrillReport, ...]:
     """Walk the ways that are due (or one, `way`), each to its report: also one that failed has one.
 
-    `day` is Dagster's partition, `run` its run. Raises UsageError (no such store or way), Refused (a day that
-    is not now: what there was then cannot be drilled any more), LockHeld (another drill of this store), and
-    what the repository raises, without which nothing could be attested.
+    `day` is Dagster's partition, `run` its run. Raises UsageError (no such store or way), Refused (search
+    where it is off; a day that is not now: what there was then cannot be drilled any more), LockHeld (another
+    drill of this store), and what the repository raises, without which nothing could be attested.
     """
     ways = _wanted(store, way)
+    _refuse_without_search(settings, ways[0].store)
     _refuse_another_day(day, clocks.here().date())
     of_store = ways[0].store
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,6 +84,16 @@ def _wanted(store: str, way: str | None) -> tuple[Way, ...]:
             return (each,)
     known = " or ".join(each.name for each in ways) or "a store that has drills"
     raise UsageError(f"there is no way {way!r} back for {store!r}", expected=known, found=way)
+
+
+def _refuse_without_search(settings: Settings, store: plan.Drilled) -> None:
+    if store not in plan.drilled(settings):
+        raise Refused(
+            f"{store} is off: there is nothing to drill",
+            expected="BILTEN_OPENSEARCH__ENABLED=true",
+            found="false",
+            next="bilten drill run all, which leaves it out",
+        )
 
 
 def _refuse_another_day(day: date | None, today: date) -> None:

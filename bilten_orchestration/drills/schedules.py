@@ -17,6 +17,7 @@ CRONS: Mapping[str, tuple[str, str]] = {
     "postgres": ("0 5 * * *", "After the full backup of the night and the builds, before people come."),
     "clickhouse": ("30 5 * * *", "After PostgreSQL's drill, with whose restored rows marts are compared."),
     "redis": ("30 5 * * *", "With ClickHouse's; the pool lets one drill measure at a time."),
+    "search": ("45 5 * * *", "After those of the stores with backups, and before the daily drift check."),
 }
 
 
@@ -25,7 +26,7 @@ def build_job(store: str, asset: dg.AssetsDefinition) -> "UnresolvedAssetJobDefi
         f"{store}_drill",
         selection=dg.AssetSelection.assets(asset),
         owners=[face.DATA_PLATFORM],
-        description=f"Restores {store} into a scratch place by the ways that are due, proves and attests it.",
+        description=f"Brings {store} back in a scratch place by the ways that are due, attests the proofs.",
         tags={face.COMMAND: f"bilten drill run {store}", face.HELP: "bilten drill list --verify"},
     )
 

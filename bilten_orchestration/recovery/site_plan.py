@@ -24,6 +24,8 @@ from bilten_orchestration.recovery.site_sources import LOST, Lost, StorePlan
 from bilten_orchestration.recovery.site_spool import Beyond
 from bilten_orchestration.settings import Settings
 
+_SEARCH = "search written again, or built anew where it has no index; every document compared with PostgreSQL"
+
 
 @dataclass(frozen=True, slots=True)
 class SitePlan:
@@ -101,6 +103,7 @@ def plan(
         *([epoch] if "postgres" in lost else []),
         "servers started; another epoch of the sync accepted, keys swept, touched days built",
         "every row of every synced table compared between PostgreSQL and ClickHouse",
+        *([_SEARCH] if settings.opensearch.enabled else []),
     )
     return SitePlan(bucket, tuple(stores), (*steps, *last), tuple(dict.fromkeys(problems)), tuple(warnings))
 

@@ -170,15 +170,20 @@ def load_statement(version: Version, keys: KeyRange = EVERYTHING) -> sql.Compose
     )
 
 
+def changed_among(since: Since, events: Collection[str]) -> sql.Composed:
+    """SELECT of those of `events` that changed since, whether they are searchable or not."""
+    return sql.SQL("select c.id::text from ({changed}) c where c.id = any({events}::uuid[])").format(
+        changed=_changed(since), events=sql.Literal(list(events))
+    )
+
+
 def changed_statement(version: Version, since: Since, also: Collection[str] = ()) -> sql.Composed:
     """COPY of an action for each event that changed since, and for those of `also`, each once.
 
     Index where it is searchable, else delete. An event that never was searchable is deleted too: that leaves
     a tombstone, and nothing else.
     """
-    changed: sql.Composed = sql.SQL(_CHANGED).format(
-        **{f"new_{alias}": since.new(alias) for alias in "evotpd"}
-    )
+    changed = _changed(since)
     if also:
         changed += sql.SQL(" union select unnest({}::uuid[])").format(sql.Literal(list(also)))
     return sql.SQL(
@@ -237,6 +242,10 @@ def operations(body: bytes) -> Iterator[tuple[bytes, ...]]:
     rows = iter(body.splitlines())
     for action in rows:
         yield (action, next(rows)) if action.startswith(b'{"index"') else (action,)
+
+
+def _changed(since: Since) -> sql.Composed:
+    return sql.SQL(_CHANGED).format(**{f"new_{alias}": since.new(alias) for alias in "evotpd"})
 
 
 def _documents(version: Version, origin: sql.Composable, condition: sql.Composable) -> sql.Composed:

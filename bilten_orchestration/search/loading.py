@@ -2,6 +2,9 @@
 
 Memory is that of some bulk requests, whatever the size: a range is streamed by COPY, in requests of
 BILTEN_SEARCH__BULK_BYTES. A range is recorded as finished once all of it was acknowledged.
+
+Whoever builds an index makes it, fills it and has it made ready, in this order. What a kill leaves is told in
+rebuild.py, whose numbers are in the code.
 """
 
 from __future__ import annotations
@@ -12,17 +15,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
+from bilten_orchestration.errors import TransientError
 from bilten_orchestration.ingestion import source
 from bilten_orchestration.ingestion.source import Snapshot
-from bilten_orchestration.search import dead_letters, documents, state
-from bilten_orchestration.search.batch import ROWS_AT_ONCE, Work
+from bilten_orchestration.search import dead_letters, definition, documents, marks, state
+from bilten_orchestration.search.batch import ROWS_AT_ONCE, Work, begin, next_number, writing
 from bilten_orchestration.search.bulk import Sender, Sent
 from bilten_orchestration.search.documents import KeyRange, Version
 from bilten_orchestration.search.pace import Pace
 from bilten_orchestration.stores.postgres import Connection
 
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
 TELL_SECONDS = 5.0
+_HEALTH_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +125,57 @@ def load(
         running.pace.refusals,
         time.monotonic() - running.started,
     )
+
+
+def make(connection: Connection, client: OpenSearch, name: str, run_id: str) -> None:
+    """A new index, as it is while it is loaded: no refreshes, no replicas."""
+    state.begin_index(connection, name, run_id)  # 2
+    body = definition.index_body(0)
+    body["settings"]["index"]["refresh_interval"] = "-1"
+    client.indices.create(index=name, body={**body, "aliases": state.aliases(name)})  # 3
+
+
+def fill(work: Work) -> Loaded:
+    """Every range that is not finished, from a snapshot of now. Raises as rebuild does."""
+    planned = bool(state.ranges(work.connection, work.index))
+    waiting = state.ranges(work.connection, work.index, unfinished=True)
+    if planned and not waiting:
+        return Loaded()
+    with writing(work), ExitStack() as stack:
+        batch = next_number(work)
+        reading, snapshot = stack.enter_context(source.open_snapshot(work.settings))
+        if not planned:
+            waiting = documents.key_ranges(reading, work.settings.search.range_documents)
+            with work.connection.transaction():
+                marks.finish_batch(work.connection, work.index, batch, snapshot, work.epoch)
+                state.plan_ranges(work.connection, work.index, waiting)  # 4
+        work.progress(f"{work.index}: batch {batch}, {len(waiting):,} ranges to load")
+        begin(work, batch)
+        loaded = load(work, Version(batch, snapshot.as_of, work.omitted), waiting, reading, snapshot)  # 5
+    state.set_loaded(work.connection, work.index)
+    work.progress(f"loaded {loaded.documents:,} documents in {loaded.seconds:.1f} s")
+    return loaded
+
+
+def ready(work: Work, replicas: int) -> None:
+    """Replicas and refreshes as they are for serving, and all copies there."""
+    work.client.indices.refresh(index=work.index)
+    work.client.indices.put_settings(
+        index=work.index,
+        body={"index": {"number_of_replicas": replicas, "refresh_interval": definition.REFRESH_INTERVAL}},
+    )
+    deadline = time.monotonic() + _HEALTH_SECONDS
+    while True:
+        work.check()
+        health = work.client.cluster.health(index=work.index)
+        if health["status"] == "green":
+            return
+        if time.monotonic() > deadline:
+            raise TransientError(
+                f"{work.index} has not all of its copies",
+                expected=f"green within {_HEALTH_SECONDS} s",
+                found=f"{health['status']}, {health['unassigned_shards']} shards unassigned, "
+                f"{health['initializing_shards']} on their way",
+                next="see the allocation of shards; then the same again, which goes on here",
+            )
+        time.sleep(0.2)

@@ -5,8 +5,9 @@ batches of what changed since, until one is no more than BILTEN_SEARCH__LAG_SECO
 the gates, on exactly the snapshot of one batch (gates.py); then the alias (swap.py). Nobody is kept from
 writing at any time, and open transactions are not waited for: what they commit is in a later batch.
 
-What a kill leaves behind. The numbers are those in the code. The next call goes on with the same index, but
-not where the definition has changed, or the build is older than tombstones live: then it is left for prune.
+What a kill leaves behind. The numbers are those in the code, here and in loading.py. The next call goes on
+with the same index, but not where the definition has changed, or the build is older than tombstones live:
+then it is left for prune.
 
  1  the lease, which the next one takes over
  2  a record of an index that was not made: it is left
@@ -25,27 +26,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import Problem, TransientError
-from bilten_orchestration.ingestion import source
+from bilten_orchestration.errors import Problem
 from bilten_orchestration.ingestion.state import Epoch, read_epoch
 from bilten_orchestration.progress import Progress, silent
-from bilten_orchestration.search import definition, documents, gates, lease, loading, marks, state
+from bilten_orchestration.search import definition, gates, lease, loading, marks, state
 from bilten_orchestration.search.batch import (
     Applied,
     Work,
-    begin,
     caught_up,
-    next_number,
     unknown_fields,
-    writing,
 )
 from bilten_orchestration.search.catch_up import catch_up
-from bilten_orchestration.search.documents import Version
 from bilten_orchestration.search.gates import Gate, Judged, Verdict
 from bilten_orchestration.search.loading import Loaded
 from bilten_orchestration.search.opened import Opened, opened
@@ -58,7 +53,6 @@ if TYPE_CHECKING:
 
 # a build must end while tombstones of its beginning still keep their versions
 _RESUMED_WITHIN = timedelta(seconds=definition.GC_DELETES_SECONDS / 2)
-_HEALTH_SECONDS = 120
 _SIZE_GATE = "size"
 
 
@@ -132,7 +126,10 @@ class _Rebuild:
         epoch = read_epoch(self.connection)
         index = self._resumable(epoch, fresh=fresh, accept_size=accept_size)
         resumed = index is not None
-        index = index or self._made()
+        if index is None:
+            index = definition.index_name(datetime.now(UTC))
+            loading.make(self.connection, self.client, index, self.run_id)  # 2, 3
+            self.progress(f"building {index}")
         work = Work(
             self.settings,
             self.connection,
@@ -143,9 +140,9 @@ class _Rebuild:
             self.lease.check,
             self.progress,
         )
-        loaded = self._load(work)
+        loaded = loading.fill(work)  # 4, 5
         self._phase("load")
-        self._serve_settings(index)
+        loading.ready(work, self._replicas())
         self._follow(work)  # 6
         self._phase("catch up")
         with caught_up(work) as pinned:  # 7
@@ -234,65 +231,9 @@ class _Rebuild:
             return "PostgreSQL is another one than it was begun from"
         return None
 
-    def _made(self) -> str:
-        """A new index, as it is while it is loaded."""
-        name = definition.index_name(datetime.now(UTC))
-        state.begin_index(self.connection, name, self.run_id)  # 2
-        body = definition.index_body(0)
-        body["settings"]["index"]["refresh_interval"] = "-1"
-        self.client.indices.create(index=name, body={**body, "aliases": state.aliases(name)})  # 3
-        self.progress(f"building {name}")
-        return name
-
-    # -- its documents ------------------------------------------------------------------------
-
-    def _load(self, work: Work) -> Loaded:
-        """Every range that is not finished, from a snapshot of now."""
-        planned = bool(state.ranges(self.connection, work.index))
-        waiting = state.ranges(self.connection, work.index, unfinished=True)
-        if planned and not waiting:
-            return Loaded()
-        with writing(work), ExitStack() as stack:
-            batch = next_number(work)
-            reading, snapshot = stack.enter_context(source.open_snapshot(self.settings))
-            if not planned:
-                waiting = documents.key_ranges(reading, self.settings.search.range_documents)
-                with self.connection.transaction():
-                    marks.finish_batch(self.connection, work.index, batch, snapshot, work.epoch)
-                    state.plan_ranges(self.connection, work.index, waiting)  # 4
-            self.progress(f"{work.index}: batch {batch}, {len(waiting):,} ranges to load")
-            begin(work, batch)
-            loaded = loading.load(
-                work, Version(batch, snapshot.as_of, work.omitted), waiting, reading, snapshot
-            )  # 5
-        state.set_loaded(self.connection, work.index)
-        self.progress(f"loaded {loaded.documents:,} documents in {loaded.seconds:.1f} s")
-        return loaded
-
-    def _serve_settings(self, index: str) -> None:
-        """Replicas and refreshes as they are for serving, and all copies there."""
+    def _replicas(self) -> int:
         nodes = int(self.client.cluster.health()["number_of_data_nodes"])
-        replicas = definition.replicas(self.settings.search.replicas, nodes)
-        self.client.indices.refresh(index=index)
-        self.client.indices.put_settings(
-            index=index,
-            body={"index": {"number_of_replicas": replicas, "refresh_interval": definition.REFRESH_INTERVAL}},
-        )
-        deadline = time.monotonic() + _HEALTH_SECONDS
-        while True:
-            self.lease.check()
-            health = self.client.cluster.health(index=index)
-            if health["status"] == "green":
-                return
-            if time.monotonic() > deadline:
-                raise TransientError(
-                    f"{index} has not all of its copies",
-                    expected=f"green within {_HEALTH_SECONDS} s",
-                    found=f"{health['status']}, {health['unassigned_shards']} shards unassigned, "
-                    f"{health['initializing_shards']} on their way",
-                    next="see the allocation of shards; then the same again, which goes on here",
-                )
-            time.sleep(0.2)
+        return definition.replicas(self.settings.search.replicas, nodes)
 
     def _follow(self, work: Work) -> None:
         for applied in catch_up(work):

@@ -16,8 +16,9 @@ class DrillSettings(Section):
         300,
         ge=1,
         le=86_400,
-        description="The check of PostgreSQL's drill is red when more would have been lost by the newest"
-        " sample before the order. What Redis and ClickHouse may lose is as old as their backups may be.",
+        description="The check of PostgreSQL's drill, and of search's, is red when more would have been lost"
+        " by the newest sample before the order. What Redis and ClickHouse may lose is as old as their"
+        " backups may be.",
     )
     rto_seconds: int = Field(
         900,
@@ -34,7 +35,9 @@ class DrillSettings(Section):
         description="Start of the drills' daily partitions in Dagster, as YYYY-MM-DD.",
     )
     postgres_production_bytes: int = Field(
-        100 << 30, ge=1, description="Files of the PostgreSQL that the projected RTO is of."
+        100 << 30,
+        ge=1,
+        description="Files of the PostgreSQL that the projected RTO is of, that of search too.",
     )
     clickhouse_production_bytes: int = Field(
         500 << 30, ge=1, description="Backup of the ClickHouse that the projected RTO is of, uncompressed."
@@ -92,9 +95,10 @@ class DrillSettings(Section):
         " are told as a warning.",
     )
 
-    def production_bytes(self, store: Literal["postgres", "clickhouse", "redis"]) -> int:
-        """Of a store, as the projection takes it."""
+    def production_bytes(self, store: Literal["postgres", "clickhouse", "redis", "search"]) -> int:
+        """Of a store, as the projection takes it. Search is built from PostgreSQL, and grows with it."""
         return {
+            "search": self.postgres_production_bytes,
             "postgres": self.postgres_production_bytes,
             "clickhouse": self.clickhouse_production_bytes,
             "redis": self.redis_production_bytes,

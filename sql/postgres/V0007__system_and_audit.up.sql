@@ -353,7 +353,7 @@ create table system.restore_drills (
 create index restore_drills_store on system.restore_drills (store, started_at);
 comment on table system.restore_drills is 'Every restore drill and what it measured';
 comment on column system.restore_drills.id is 'Drill id';
-comment on column system.restore_drills.store is 'postgres, clickhouse or redis';
+comment on column system.restore_drills.store is 'postgres, clickhouse, redis or search';
 comment on column system.restore_drills.way is 'Way back that was walked';
 comment on column system.restore_drills.started_at is 'Order given (UTC)';
 comment on column system.restore_drills.finished_at is 'End (UTC)';

@@ -142,7 +142,7 @@ def _marts(loaded: dict[str, Any]) -> dict[str, Any]:
 
 def test_drills_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
     drills = {key: asset for key, asset in loaded["assets"].items() if asset["group"] == "drills"}
-    assert sorted(drills) == ["drills/clickhouse", "drills/postgres", "drills/redis"]
+    assert sorted(drills) == ["drills/clickhouse", "drills/postgres", "drills/redis", "drills/search"]
     for key, asset in drills.items():
         assert asset["partitioned"]
         assert asset["checks"] == [
@@ -151,7 +151,7 @@ def test_drills_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
             "nothing_warned",
             "recovery_point_is_recent",
             "recovery_time_is_short",
-            *(["stores_agreed_recently"] if key == "drills/clickhouse" else []),
+            *(["stores_agreed_recently"] if key in ("drills/clickhouse", "drills/search") else []),
         ]
     assert loaded["pools"] == [
         "backup_copy",
@@ -210,7 +210,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 56
+    assert len(loaded["named"]) == 58
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -239,8 +239,15 @@ def test_the_graph_reads_from_table_and_mart_to_backup_to_retention(loaded: dict
     assert of["analytics/mart_days"] == set(_marts(loaded))
     backups = {key for key in assets if key.startswith("backups/")}
     drills = {key for key in assets if key.startswith("drills/")}
-    assert of["backups/retention"] == backups - {"backups/retention"} | drills
-    for drill in drills:
+    # of search there is no backup that a drill could mark
+    assert of["backups/retention"] == backups - {"backups/retention"} | drills - {"drills/search"}
+    assert of["drills/search"] == {
+        "backups/postgres/full",
+        "backups/postgres/incremental",
+        "backups/postgres/wal",
+        "search/events_index",
+    }
+    for drill in drills - {"drills/search"}:
         taken = {key for key in backups if key.startswith(drill.replace("drills/", "backups/"))}
         more = {"backups/copies"} if drill == "drills/postgres" else set()
         assert of[drill] == taken | more
@@ -296,6 +303,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "search_changes",
         "search_definition",
         "search_drift",
+        "search_drill",
         "search_popularity",
         "search_promises",
         "search_prune",
@@ -324,6 +332,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "redis_full_backup": ["0 */6 * * *", "UTC"],
         "search_changes_every_5_minutes": ["*/5 * * * *", "UTC"],
         "search_drift_daily": ["30 6 * * *", "UTC"],
+        "search_drill_daily": ["45 5 * * *", "UTC"],
         "search_popularity_daily": ["45 13 * * *", "UTC"],
         "search_promises_hourly": ["58 * * * *", "UTC"],
         "search_prune_daily": ["45 6 * * *", "UTC"],

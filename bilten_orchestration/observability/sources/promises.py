@@ -11,7 +11,7 @@ from bilten_orchestration.backups import plan, recency
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.drills import attestation
-from bilten_orchestration.drills import listing as drill_listing
+from bilten_orchestration.drills import plan as drill_plan
 from bilten_orchestration.drills import promises as drill_promises
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.ingestion import lag as lags
@@ -190,14 +190,14 @@ class Repository:
                     promises.append(_backup(judged))
                     if judged.said:
                         findings.append(_overdue(judged))
-            for store in drill_listing.stores():
-                series = attestation.read(opened.repository, opened.ring, store, newest=_DRILLS_REMEMBERED)
+            for drilled in drill_plan.drilled(self.settings):
+                series = attestation.read(opened.repository, opened.ring, drilled, newest=_DRILLS_REMEMBERED)
                 reports = [each.report for each in series.drills]
-                for promise in drill_promises.judge(store, reports, self.settings.drills, now):
-                    promises.append(_drilled(store, promise))
+                for promise in drill_promises.judge(drilled, reports, self.settings.drills, now):
+                    promises.append(_drilled(drilled, promise))
                     if not promise.kept and not promise.waits:
-                        findings.append(_missed(store, promise, never=not reports))
-                findings += [_missed_series(store, problem) for problem in series.problems[:1]]
+                        findings.append(_missed(drilled, promise, never=not reports))
+                findings += [_missed_series(drilled, problem) for problem in series.problems[:1]]
         return Reading(tuple(findings), tuple(promises))
 
     def overdue(self, began_at: datetime, now: datetime) -> None:

@@ -1,5 +1,5 @@
-"""Lost stores: everything from the second bucket, proven equal at the end, whatever was killed; then
-ClickHouse alone, on what came back."""
+"""Lost stores: everything from the second bucket, search anew, proven equal at the end, whatever was killed;
+then ClickHouse alone, on what came back."""
 
 from __future__ import annotations
 
@@ -27,12 +27,19 @@ from bilten_orchestration.ingestion import sync as ingestion
 from bilten_orchestration.local.dagster_services import storage_url
 from bilten_orchestration.recovery import journal, site, site_state
 from bilten_orchestration.recovery.site_plan import data_directory
+from bilten_orchestration.search import loading
+from bilten_orchestration.search import state as search_state
+from bilten_orchestration.search.delta import delta
+from bilten_orchestration.search.drift import drift
+from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, object_store, postgres
 from tests import stack
 from tests.conftest import Servers
 from tests.faults.recovery.site_servers import starter
 from tests.integration.recovery.conftest import Platform, make
+from tests.integration.search.conftest import forget_indices
+from tests.integration.search.shopfront import rebuild
 from tests.kills import killed_before_line
 
 pytestmark = pytest.mark.faults
@@ -66,7 +73,12 @@ class Lost:
 def lost(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lost]:
     with stack.stopping() as running:
         platform = make(servers, running)
-        settings = platform.settings
+        search = platform.settings.search.model_copy(update={"lag_seconds": 30.0})
+        settings = platform.settings.model_copy(update={"opensearch": servers.opensearch, "search": search})
+        platform.settings = settings
+        forget_indices(settings)
+        platform.execute("update events.events set status = 'published', visibility = 'public'")
+        rebuild(settings)
         digest = _keep_a_file(platform)
         create(settings, "clickhouse", None)
         create(settings, "redis", None)
@@ -82,6 +94,7 @@ def lost(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         for server in running:
             server.kill()
         running.clear()
+        forget_indices(settings)  # an empty OpenSearch, as another machine has it
 
         home = settings.home.parent / "another"
         home.mkdir()
@@ -99,6 +112,7 @@ def lost(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         )
         ring = keys.read(home / "backup-keys.json")
         yield Lost(platform, away, content, digest, run.run_id, starter(servers, running, ring), running)
+        forget_indices(settings)
         shutil.rmtree(home.parent, ignore_errors=True)
 
 
@@ -148,6 +162,19 @@ def _entries(settings: Settings) -> list[tuple[str, object]]:
         return [(str(each.id), each.ended and each.ended["outcome"]) for each in journal.read(opened)]
 
 
+def _searched(report: site.SiteReport, settings: Settings) -> None:
+    """One index was built, whatever was killed; it serves, on this epoch, and is proven equal."""
+    assert report.settled is not None
+    found = report.settled.search
+    assert found is not None
+    assert (found.equal, found.documents, found.problems) == (True, 2, ())
+    told = status(settings)
+    assert (told.index, told.problems) == (found.index, ())
+    assert [each.name for each in told.indices if each.exists] == [found.index]
+    assert drift(settings, whole=True, repair=False).compared.equal
+    assert delta(settings).accepted is False
+
+
 def test_everything_from_the_second_bucket(lost: Lost, tmp_path: Path) -> None:
     away = lost.settings
     planned = lost.recover(execute=False)
@@ -176,7 +203,13 @@ def test_everything_from_the_second_bucket(lost: Lost, tmp_path: Path) -> None:
         assert state is not None
         assert state.done == tuple(done), phase
         done.append(phase)
-    for module, name in ((ingestion, "sync"), (ingestion, "reconcile"), (site_state, "forget")):
+    for module, name in (
+        (ingestion, "sync"),
+        (ingestion, "reconcile"),
+        (loading, "ready"),
+        (search_state, "record_swap"),
+        (site_state, "forget"),
+    ):
         assert killed_before_line(
             lambda module=module, name=name: _killed_when(module, name, lost.recover),  # type: ignore[misc]
             [],
@@ -194,6 +227,7 @@ def test_everything_from_the_second_bucket(lost: Lost, tmp_path: Path) -> None:
     assert site_state.read(away) is None
     assert _entries(away) == [(report.recovery, "done")]
     back = lost.back
+    _searched(report, back.settings)
     assert back.content() == lost.content
     assert back.ask("select count(*) from system.restores") == [(1,)]
     client = object_store.connect(away.object_store)
@@ -235,6 +269,7 @@ def test_then_clickhouse_alone(lost: Lost) -> None:
     assert report.settled is not None
     assert report.settled.equal
     assert _entries(away)[-1] == (report.recovery, "done")
+    _searched(report, lost.back.settings)
     assert lost.back.content() == content, "PostgreSQL is only read"
     with closing(clickhouse.connect(lost.back.settings.clickhouse)) as client:
         assert client.query("select count() from bilten_raw.payments_payments final").first_row == (rows + 1,)

@@ -219,8 +219,8 @@ def test_what_is_refused_before_anything_is_touched(here: Settings) -> None:
     from bilten_orchestration.progress import silent
 
     take(here)
-    with pytest.raises(UsageError, match="no drill of 'search'"):
-        run(here, "search")
+    with pytest.raises(UsageError, match="no drill of 'bucket'"):
+        run(here, "bucket")
     with pytest.raises(UsageError, match="no way 'table' back"):
         run(here, "redis", way="table")
     with pytest.raises(Refused, match="cannot be drilled"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bilten_orchestration.drills import plan
 from bilten_orchestration.errors import UsageError
+from bilten_orchestration.settings import OpenSearchSettings, Settings
 
 BEGAN = datetime(2026, 11, 1, 5, tzinfo=UTC)
 STORES = sorted({way.store for way in plan.WAYS})
@@ -52,5 +53,12 @@ def test_one_that_fails_comes_again_the_next_day(good: list[bool]) -> None:
 
 def test_a_store_without_drills() -> None:
     with pytest.raises(UsageError) as error:
-        plan.due("search", {})
-    assert error.value.problems[0].expected == "postgres or clickhouse or redis"
+        plan.due("bucket", {})
+    assert error.value.problems[0].expected == "postgres or clickhouse or redis or search"
+
+
+def test_search_is_drilled_where_it_is_on() -> None:
+    on = Settings()
+    off = on.model_copy(update={"opensearch": OpenSearchSettings(enabled=False)})
+    assert set(plan.drilled(on)) - set(plan.drilled(off)) == {"search"}
+    assert {plan.comes_from(store) for store in plan.drilled(on)} == set(plan.drilled(off))

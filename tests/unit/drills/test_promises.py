@@ -46,6 +46,17 @@ def test_stores_that_were_never_compared_do_not_stay_green() -> None:
     assert promises.AGREED not in promises.names_of("redis")
 
 
+def test_an_empty_shop_was_compared_too() -> None:
+    """Of no documents none differs; a drill that could not compare has no such figure."""
+    old = replace(ENGINE, store="search", way="rebuild", started_at=ENGINE.started_at - 9 * DAY)
+    assert not _of(promises.AGREED, [old], DAY).kept
+    assert _of(promises.AGREED, [replace(old, figures={promises.AGREED_DOCUMENTS: 0})], DAY).kept
+
+
+def test_search_loses_what_postgresql_loses() -> None:
+    assert promises.rpo_limit("search", Settings().drills) == Settings().drills.rpo_seconds
+
+
 @pytest.mark.parametrize(
     ("live", "ok", "warns", "found"),
     [
