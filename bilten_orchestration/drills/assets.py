@@ -59,7 +59,6 @@ def build_asset(store: "Store", days: dg.DailyPartitionsDefinition) -> dg.Assets
         partitions_def=days,
         # drills measure: two at once would time each other
         pool=POOL,
-        retry_policy=face.RETRY,
         op_tags={face.COMMAND: f"bilten drill run {store}"},
     )
     def drill(
