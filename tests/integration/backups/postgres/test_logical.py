@@ -27,6 +27,7 @@ from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.local import postgres as embedded
+from bilten_orchestration.local import privileges
 from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
@@ -234,6 +235,21 @@ def test_one_table_into_the_database_that_lost_it(stock: Shop, taken: Manifest) 
     with pytest.raises(UsageError, match="has no table goods") as told:
         restored(stock, taken, "bilten", table="goods")
     assert told.value.problems[0].expected == "stock.goods"
+
+
+def test_a_tablespace_that_is_gone_is_no_hindrance(stock: Shop) -> None:
+    """A dump comes onto other servers; there everything lies in the default tablespace."""
+    place = stock.server.cluster.data.parent / "fast"
+    privileges.server_directory(place, privileges.server_user())
+    with embedded.superuser(stock.server.cluster, "bilten") as connection:
+        connection.execute(f"create tablespace fast location '{place}'")
+        connection.execute("alter table stock.shelves set tablespace fast")
+    manifest = logical.take(stock.settings).manifest
+    with embedded.superuser(stock.server.cluster, "bilten") as connection:
+        connection.execute("alter table stock.shelves set tablespace pg_default")
+        connection.execute("drop tablespace fast")
+    assert restored(stock, manifest, "copy").rows > 0
+    assert asked(stock, "copy", "select count(*) from stock.shelves") == [(10,)]
 
 
 def test_a_table_that_does_not_fit_leaves_the_database_as_it_was(stock: Shop, taken: Manifest) -> None:
