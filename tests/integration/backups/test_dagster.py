@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -195,3 +198,35 @@ def test_the_check_goes_red(shop: Shop, bad: str) -> None:
     assert ("there is no such backup" if bad == "none" else "damaged or was altered") in str(
         found.description
     )
+
+
+def test_a_run_that_is_interrupted_does_not_begin_its_step_anew(shop: Shop) -> None:
+    """The whole way from "Terminate" is in tests/e2e; this is what the run worker is sent in the end."""
+    server = psutil.Process(shop.server.pid)
+    (checkpointer,) = (each for each in server.children() if "checkpointer" in " ".join(each.cmdline()))
+    programs: list[psutil.Process] = []
+
+    def interrupt() -> None:
+        with postgres.connect(shop.settings.postgres, autocommit=True) as connection:
+            held = "select true from pg_stat_activity where wait_event = 'CheckpointStart'"
+            until(lambda: connection.execute(held).fetchone(), "the backup of the run")
+        children = psutil.Process().children()
+        programs.extend(each for each in children if each.name() == "pg_basebackup")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupter = threading.Thread(target=interrupt)
+    checkpointer.suspend()
+    try:
+        interrupter.start()
+        result = _run(shop.settings)
+        interrupter.join()
+        assert len(programs) == 1
+        until(lambda: not programs[0].is_running(), "the end of pg_basebackup")
+    finally:
+        checkpointer.resume()
+    assert [event for event in result.all_events if event.is_step_up_for_retry] == []
+    (failed,) = result.get_step_failure_events()
+    assert failed.step_failure_data.error is not None
+    assert failed.step_failure_data.error.cls_name == "DagsterExecutionInterruptedError"
+    assert shop.listed() == []
+    assert _run(shop.settings).success
