@@ -1,7 +1,12 @@
 """What the Dagster faces of all domains share: owners, how errors end a run, how problems are shown.
 
-Retries follow the types of errors and not guesses: a TransientError may be tried again by the policy of
-the step, everything else is a Failure that allows no retry.
+Retries follow the types of errors and not guesses: a TransientError is tried again as RETRY says, everything
+else is a Failure that allows no retry.
+
+No asset has a retry_policy of Dagster's: that is applied to an interrupt too (op_execution_error_boundary in
+dagster/_core/execution/plan/utils.py; dagster issue 15026), so that a run that is terminated in the UI would
+begin its step anew and go on, though it is shown as canceled after some minutes. `step` asks for another try
+itself.
 """
 
 from __future__ import annotations
@@ -34,6 +39,7 @@ SHOWN_PROBLEMS: Final = 50
 
 _STATEMENT_MILLISECONDS: Final = 300_000
 
+#: Of every asset whose work stands in `step`. Checks are not tried again: the next run looks anew.
 RETRY: Final = dg.RetryPolicy(
     max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
@@ -83,8 +89,9 @@ Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 @contextmanager
 def step(context: Context) -> Iterator[None]:
     """The work of a step: both databases are told which run and assets ask (stores/origin.py), and errors of
-    the engines become Dagster's Failure, with their problems as metadata."""
-    with working_for(_origin(context)), _failures():
+    the engines become Dagster's Failure, with their problems as metadata; passing ones are tried again. An
+    interrupt goes through as it is."""
+    with working_for(_origin(context)), _failures(context):
         yield
 
 
@@ -97,11 +104,15 @@ def _origin(context: Context) -> Origin:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def _failures(context: Context) -> Iterator[None]:
     try:
         yield
     except BiltenError as error:
-        raise failure(error.problems, allow_retries=isinstance(error, TransientError)) from None
+        told = failure(error.problems)
+        if not (isinstance(error, TransientError) and isinstance(context, dg.AssetExecutionContext)):
+            raise told from None
+        again = RETRY.calculate_delay(context.op_execution_context.retry_number + 1)
+        raise dg.RetryRequested(max_retries=RETRY.max_retries, seconds_to_wait=again) from told
     except (dg.Failure, dg.RetryRequested, dg.DagsterExecutionInterruptedError, GeneratorExit):
         raise
     except Exception as error:
@@ -110,13 +121,13 @@ def _failures() -> Iterator[None]:
         ) from error  # a defect: trying again changes nothing
 
 
-def failure(problems: Sequence[Problem], *, allow_retries: bool = False) -> dg.Failure:
+def failure(problems: Sequence[Problem]) -> dg.Failure:
     told = "\n".join(map(str, problems[:TOLD_PROBLEMS]))
     more = len(problems) - TOLD_PROBLEMS
     return dg.Failure(
         description=told + (f"\n(and {more} more, in the metadata)" if more > 0 else ""),
         metadata={"problems": table(problems)},
-        allow_retries=allow_retries,
+        allow_retries=False,
     )
 
 

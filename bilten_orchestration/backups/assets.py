@@ -46,7 +46,6 @@ def _asset(planned: Planned) -> dg.AssetsDefinition:
         tags={"layer": "backup"},
         # one slot: a server that sends two backups at once serves nobody else
         pool=f"{planned.store}_backup",
-        retry_policy=face.RETRY,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=planned.within),
         op_tags={face.COMMAND: planned.command},
     )
@@ -119,7 +118,6 @@ ASSETS = {(planned.store, planned.kind): _asset(planned) for planned in PLANNED}
     kinds={"s3"},
     tags={"layer": "backup"},
     pool="backup_copy",
-    retry_policy=face.RETRY,
     op_tags={face.COMMAND: COPY_COMMAND},
 )
 def copies(
@@ -171,7 +169,6 @@ def copies(
     kinds={"s3"},
     tags={"layer": "backup"},
     pool="backup_retention",
-    retry_policy=face.RETRY,
     op_tags={face.COMMAND: PRUNE_COMMAND},
 )
 def retention(

@@ -29,7 +29,6 @@ CLEAN, RPO = "audit_is_clean", "recovery_point_is_recent"
     owners=[face.DATA_PLATFORM],
     kinds={"postgres", "s3"},
     tags={"layer": "backup"},
-    retry_policy=face.RETRY,
     check_specs=[
         dg.AssetCheckSpec(
             CLEAN,

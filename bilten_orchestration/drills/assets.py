@@ -64,7 +64,6 @@ def build_asset(store: plan.Drilled, days: dg.DailyPartitionsDefinition) -> dg.A
         partitions_def=days,
         # drills measure: two at once would time each other
         pool=POOL,
-        retry_policy=face.RETRY,
         op_tags={face.COMMAND: f"bilten drill run {store}"},
     )
     def drill(

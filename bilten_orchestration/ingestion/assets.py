@@ -136,7 +136,6 @@ class SyncConfig(dg.Config):
     name="raw",
     specs=SYNCED,
     can_subset=True,
-    retry_policy=face.RETRY,
     description="One sync batch from PostgreSQL to ClickHouse.",
     op_tags={face.COMMAND: "bilten sync"},
 )

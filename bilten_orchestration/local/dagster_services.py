@@ -202,8 +202,8 @@ def instance(layout: Layout, settings: Settings) -> dict[str, object]:
             # a killed run would hold its pool slots for ever
             "free_slots_after_run_end_seconds": 60,
         },
-        # Only a worker that crashed is tried again here. A step that failed has said by its own
-        # policy, or by Failure(allow_retries=False), whether it wants another try.
+        # Only a worker that crashed is tried again here. A step that failed has said
+        # (face.py) whether it wants another try.
         "run_retries": {
             "enabled": True,
             "max_retries": RUN_WORKER_CRASH_RETRIES,

@@ -73,7 +73,6 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
         backfill_policy=dg.BackfillPolicy.single_run(),
         dagster_dbt_translator=translator,
         project=project,
-        retry_policy=face.RETRY,
         pool=POOL,
         op_tags={face.COMMAND: "bilten metrics build --from DAY --to DAY"},
     )
@@ -129,7 +128,6 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
         name="whole_models",
         dagster_dbt_translator=translator,
         project=project,
-        retry_policy=face.RETRY,
         pool=POOL,
         op_tags={face.COMMAND: "bilten metrics build --from DAY --to DAY"},
     )

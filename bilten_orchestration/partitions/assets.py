@@ -73,7 +73,6 @@ OPERATIONAL = [
     ],
     can_subset=True,
     pool=POOL,
-    retry_policy=face.RETRY,
     description="Makes partitions ahead; archives, proves and drops old ones; tells of drift.",
     op_tags={face.COMMAND: "bilten partitions apply"},
 )

@@ -60,7 +60,6 @@ def refuse_if_off(settings: "Settings") -> None:
     ),
     kinds={"opensearch"},
     pool=FOLLOW_POOL,
-    retry_policy=face.RETRY,
     op_tags={face.COMMAND: "bilten search mapping --execute"},
     group_name=GROUP,
     owners=OWNERS,
@@ -99,7 +98,6 @@ def definition(
     ),
     kinds={"clickhouse", "postgres"},
     pool="search_popularity",
-    retry_policy=face.RETRY,
     group_name=GROUP,
     owners=OWNERS,
     tags=TAGS,
@@ -134,7 +132,6 @@ def popularity(
     ),
     kinds={"opensearch", "postgres"},
     pool=WRITE_POOL,
-    retry_policy=face.RETRY,
     check_specs=[
         dg.AssetCheckSpec(
             GATES,
@@ -224,7 +221,6 @@ def events_index(
     ),
     kinds={"opensearch", "postgres"},
     pool=FOLLOW_POOL,
-    retry_policy=face.RETRY,
     op_tags={face.COMMAND: "bilten search delta"},
     group_name=GROUP,
     owners=OWNERS,
@@ -268,7 +264,6 @@ def changes(
     ),
     kinds={"opensearch", "postgres"},
     pool=FOLLOW_POOL,
-    retry_policy=face.RETRY,
     check_specs=[
         dg.AssetCheckSpec(
             NO_DRIFT,
@@ -332,7 +327,6 @@ def drift(
     ),
     kinds={"opensearch"},
     pool=WRITE_POOL,
-    retry_policy=face.RETRY,
     op_tags={face.COMMAND: "bilten search prune --execute"},
     group_name=GROUP,
     owners=OWNERS,

@@ -16,6 +16,8 @@ from typing import Any, Literal, Self
 
 import psycopg
 from psycopg import sql
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from pydantic import SecretStr
 
@@ -28,6 +30,8 @@ PROGRAMS = Path("pginstall", "bin")
 Role = Literal["owner", "etl", "dagster"]
 Connection = psycopg.Connection[TupleRow]
 
+# how often a signal is looked for while the server works, and what a cancellation may take
+_WAKE_SECONDS, _CANCEL_SECONDS = 0.1, 5.0
 _WRONG_PASSWORD = ("password authentication failed", "no password supplied")
 
 
@@ -62,6 +66,31 @@ def parameters(
     }
 
 
+class _Connection(psycopg.Connection[TupleRow]):
+    """Ends on the server what an interrupt ends here, whoever raises it.
+
+    psycopg does so for KeyboardInterrupt alone. After any other one (Dagster's, of a run that is cancelled)
+    the statement would go on, and hold its locks; the connection would stay busy, and whatever a `finally`
+    sends would fail in the interrupt's place: the run would take it for a store that went away and try again.
+    """
+
+    def wait(self, gen: PQGen[RV], interval: float = _WAKE_SECONDS, timeout: float | None = None) -> RV:
+        try:
+            return super().wait(gen, interval, timeout)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException:
+            if self.info.transaction_status is TransactionStatus.ACTIVE:
+                try:
+                    self.cancel_safe(timeout=_CANCEL_SECONDS)
+                    super().wait(gen, interval, _CANCEL_SECONDS)
+                except psycopg.errors.QueryCanceled:
+                    pass
+                except psycopg.Error:  # the interrupt is what is told
+                    self.close()
+            raise
+
+
 def connect(
     postgres: PostgresSettings,
     role: Role = "owner",
@@ -79,7 +108,7 @@ def connect(
     if database is not None:
         kwargs["dbname"] = database
     try:
-        connection = psycopg.connect(autocommit=autocommit, **kwargs)
+        connection = _Connection.connect(autocommit=autocommit, **kwargs)
     except psycopg.OperationalError as error:
         raise _refusal(error, postgres, role, kwargs["user"], kwargs["dbname"]) from None
     if origin.current() is not None:

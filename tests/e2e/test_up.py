@@ -25,11 +25,12 @@ import pytest
 
 from bilten_orchestration.local import postgres, privileges
 from bilten_orchestration.settings import CHECKOUT, Settings
-from bilten_orchestration.settings.loading import as_environment
+from bilten_orchestration.settings.loading import as_environment, load_settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
 from bilten_orchestration.stores import postgres as postgres_store
 from tests.conftest import Servers
 from tests.stack import make_base, opensearch_jars
+from tests.waiting import until
 
 SCALE = "0.02"
 PROGRAMS = {
@@ -44,6 +45,17 @@ PROGRAMS = {
     "wal",
     "watchdog",
 }
+
+
+LAUNCH = """mutation ($job: String!) { launchRun(executionParams: {
+    mode: "default", runConfigData: {},
+    selector: {repositoryLocationName: "bilten", repositoryName: "__repository__", jobName: $job}
+}) { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+TERMINATE = """mutation ($run: String!) { terminateRun(runId: $run) {
+    __typename ... on TerminateRunFailure { message } ... on PythonError { message }
+} }"""
+STATUS = "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+SLOTS = """{ instance { concurrencyLimit(concurrencyKey: "postgres_backup") { claimedSlots { runId } } } }"""
 
 
 class Stack:
@@ -87,6 +99,19 @@ class Stack:
     def status(self) -> dict[str, dict[str, Any]]:
         document = json.loads(self.run("status", "--json", check=False).stdout)
         return {program["name"]: program for program in document["result"]["programs"]}
+
+    def graphql(self, query: str, **variables: object) -> dict[str, Any]:
+        """What Dagster's webserver answers, as its UI asks it."""
+        port = self.status()["dagster-webserver"]["where"].rsplit(":", 1)[1]
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            found = json.load(answer)
+        assert "errors" not in found, found["errors"]
+        return dict(found["data"])
 
     def secrets(self) -> list[str]:
         lines = (self.home / "stack.env").read_text().splitlines()
@@ -134,20 +159,14 @@ def test_everything_answers(running: Stack) -> None:
 
 
 def test_numbers_are_there_and_dagster_shows_the_graph(running: Stack) -> None:
-    port = running.status()["dagster-webserver"]["where"].rsplit(":", 1)[1]
-    query = {
-        "query": """{
+    shown = running.graphql(
+        """{
             repositoriesOrError { ... on RepositoryConnection { nodes { assetNodes { id } } } }
             assetNodeOrError(assetKey: {path: ["marts", "fct_event_sales_daily"]}) {
                 ... on AssetNode { partitionStats { numMaterialized numFailed } }
             }
         }"""
-    }
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/graphql", json.dumps(query).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        shown = json.load(answer)["data"]
     assert len(shown["repositoriesOrError"]["nodes"][0]["assetNodes"]) > 20
     assert shown["assetNodeOrError"]["partitionStats"] == {"numMaterialized": 30, "numFailed": 0}
     result = running.run(
@@ -168,6 +187,78 @@ def test_events_are_found(running: Stack) -> None:
     known = everything["hits"][0]
     again = found(f'"{known["title"]}"', "--organizer", known["organizer_id"], "--size", "100")
     assert known["id"] in {hit["id"] for hit in again["hits"]}
+
+
+def test_a_backup_that_is_terminated_in_the_ui(running: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through Dagster's own services. PostgreSQL's checkpointer stands still meanwhile, so that pg_basebackup
+    waits for the server, and would for ever."""
+    monkeypatch.setenv("BILTEN_HOME", str(running.home))
+    settings = load_settings()
+
+    def listed() -> set[str]:
+        found = json.loads(running.run("backup", "list", "--json", check=False).stdout)
+        return {backup["id"] for backup in found["result"]["backups"]}
+
+    def launched() -> str:
+        answer = running.graphql(LAUNCH, job="postgres_full_backup")["launchRun"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def status(run: str) -> str:
+        return str(running.graphql(STATUS, run=run)["runOrError"]["status"])
+
+    def ended(run: str) -> str:
+        until(lambda: status(run) in ("SUCCESS", "FAILURE", "CANCELED"), f"the end of run {run}", 300)
+        return status(run)
+
+    def pg_basebackups() -> list[psutil.Process]:
+        found = psutil.process_iter(["name", "cmdline"])
+        server = f"port='{settings.postgres.port}'"
+        return [
+            process
+            for process in found
+            if process.info["name"] == "pg_basebackup" and server in " ".join(process.info["cmdline"] or [])
+        ]
+
+    def waiting() -> object:
+        with postgres_store.connect(settings.postgres) as connection:
+            return connection.execute(
+                "select true from pg_stat_activity where backend_type = 'walsender'"
+                " and application_name like '%-postgres-full-%' and wait_event = 'CheckpointStart'"
+            ).fetchone()
+
+    before = listed()
+    server = psutil.Process(running.status()["postgres"]["pid"])
+    (checkpointer,) = (each for each in server.children() if "checkpointer" in " ".join(each.cmdline()))
+    checkpointer.suspend()
+    try:
+        run = launched()
+        until(waiting, "pg_basebackup waits for a checkpoint", 300)
+        (program,) = pg_basebackups()
+        worker = program.parent()
+        assert worker is not None
+        answer = running.graphql(TERMINATE, run=run)["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
+        assert ended(run) == "CANCELED"
+        for process in (program, worker):
+            until(lambda process=process: not runs(process), f"the end of {process}")  # type: ignore[misc]
+        assert pg_basebackups() == []
+    finally:
+        checkpointer.resume()
+    assert listed() == before
+    slots = running.graphql(SLOTS)["instance"]["concurrencyLimit"]["claimedSlots"]
+    assert [slot for slot in slots if slot["runId"] == run] == []
+    assert ended(launched()) == "SUCCESS"
+    (made,) = {backup for backup in listed() - before if "-postgres-full-" in backup}
+    assert json.loads(running.run("backup", "verify", made, "--json").stdout)["ok"] is True
+
+
+def runs(process: psutil.Process) -> bool:
+    # a zombie is gone but for its parent
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def test_second_up_is_fast_and_changes_nothing(running: Stack) -> None:

@@ -63,6 +63,9 @@ print(json.dumps({
             *repository.sensor_defs,
         )
     },
+    "policies": sorted(
+        {n.name for job in jobs for n in job.nodes if n.definition.retry_policy or n.retry_policy}
+    ),
     "pools": sorted({pool for job in jobs for node in job.nodes for pool in node.definition.pools}),
 }))
 """
@@ -108,6 +111,11 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_nothing_heavy_is_imported_to_load(loaded: dict[str, Any]) -> None:
     assert HEAVY & set(loaded["modules"]) == set()
+
+
+def test_no_step_has_a_policy_that_an_interrupt_would_follow(loaded: dict[str, Any]) -> None:
+    """Of dagster's own: see face.py, which asks for another try itself."""
+    assert loaded["policies"] == []
 
 
 def test_loading_takes_less_than_half_of_dagsters_own_import(loaded: dict[str, Any]) -> None:

@@ -113,8 +113,13 @@ def restore(
             file,
             {**parameters(server, application_name=NAME), "dbname": target.growing},
             (each.line for each in chosen.entries),
-            # what exists must not be left half changed
-            [f"--jobs={jobs}" if target.new else "--single-transaction", *_of_owners(owners)],
+            [
+                # what exists must not be left half changed
+                f"--jobs={jobs}" if target.new else "--single-transaction",
+                # those of the server that was dumped need not be here
+                "--no-tablespaces",
+                *_of_owners(owners),
+            ],
             left=target.left,
             progress=progress,
         )

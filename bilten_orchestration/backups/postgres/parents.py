@@ -2,7 +2,8 @@
 
 Where that cannot be, the reason is told, and a full backup is taken in its place:
 
-    1. there is no full backup of this server that is not expired
+    1. there is no full backup of this server that is not expired, and not dated ahead of now: of a clock that
+       was wrong nobody knows how old it is, and whether WAL summaries reach back to it
     2. the server is older than 17
     3. it does not summarize WAL (summarize_wal)
     4. it has neither data checksums nor wal_log_hints: changes of hint bits are not in WAL
@@ -14,13 +15,15 @@ Where that cannot be, the reason is told, and a full backup is taken in its plac
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bilten_orchestration.backups.postgres.server import Server
 from bilten_orchestration.backups.repository.catalogue import Backup
 from bilten_orchestration.backups.repository.manifest import Manifest
 
 INCREMENTAL_MAJOR = 17
+#: Clocks of machines that take backups may differ by as much.
+_APART = timedelta(minutes=15)
 
 
 def choose(backups: Iterable[Backup], server: Server, now: datetime) -> Manifest | str:
@@ -32,6 +35,7 @@ def choose(backups: Iterable[Backup], server: Server, now: datetime) -> Manifest
         and backup.manifest.kind == "full"
         and backup.manifest.source == server.system_identifier
         and backup.state != "expired"
+        and backup.manifest.started_at <= now + _APART
     ]
     if not full:
         return "the repository has no full backup of this server"

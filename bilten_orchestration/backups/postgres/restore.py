@@ -29,7 +29,7 @@ from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
-from bilten_orchestration.backups.postgres import private, programs, recovery, targets
+from bilten_orchestration.backups.postgres import private, programs, recovery, room, targets
 from bilten_orchestration.backups.postgres.targets import Chosen, Target
 from bilten_orchestration.backups.repository.busy import Busy
 from bilten_orchestration.backups.repository.keys import KeyRing
@@ -121,9 +121,11 @@ def restore(
             chosen = targets.choose(past, target)
             chain = past.chain(chosen.start.backup.manifest)
             owner = private.owner_of(directory)
-            _refuse(
-                chain, chosen.pieces, past.segment_bytes, opened.ring, directory, owner if start else None
+            needed = (
+                int((sum(backup.raw_bytes for backup in chain) + room.rebuilt_bytes(opened, chain)) * _ROOM)
+                + len(chosen.pieces) * past.segment_bytes
             )
+            _refuse(chain, chosen.pieces, needed, opened.ring, directory, owner if start else None)
             bin_directory = programs.directory(settings.postgres, _major(chain[-1]))
             progress(f"from {chain[-1].id}, with {len(chosen.pieces)} segments of WAL")
         growing = working.enter_context(_growing(directory, progress))
@@ -255,7 +257,7 @@ def _started(
 def _refuse(
     chain: Sequence[Manifest],
     pieces: Sequence[Piece],
-    segment_bytes: int,
+    needed_bytes: int,
     ring: KeyRing,
     directory: Path,
     owner: private.Owner | None,
@@ -272,12 +274,11 @@ def _refuse(
         )
     place = next(parent for parent in directory.absolute().parents if parent.exists())
     free = shutil.disk_usage(place).free
-    needed = int(sum(backup.raw_bytes for backup in chain) * _ROOM) + len(pieces) * segment_bytes
-    if free < needed:
+    if free < needed_bytes:
         problems.append(
             Problem(
                 f"{place} has too little room",
-                expected=f"{needed >> 20:,} MiB",
+                expected=f"{needed_bytes >> 20:,} MiB",
                 found=f"{free >> 20:,} MiB",
                 next="name a directory on another file system",
             )

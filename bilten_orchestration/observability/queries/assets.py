@@ -36,7 +36,6 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=9), warn_w
     kinds={"postgres", "clickhouse"},
     tags={"layer": "operational"},
     freshness_policy=FRESHNESS,
-    retry_policy=face.RETRY,
     check_specs=checks.specs(dg.AssetKey(["observability", "advice"])),
     op_tags={face.COMMAND: "bilten advice"},
     description="What to index, drop and vacuum, which statements became slower, and what is slow or fails in"
@@ -82,7 +81,6 @@ FIGURES_KEY = dg.AssetKey(["analytics", "platform_figures"])
     freshness_policy=dg.FreshnessPolicy.time_window(
         fail_window=timedelta(hours=4), warn_window=timedelta(hours=2)
     ),
-    retry_policy=face.RETRY,
     check_specs=checks.figure_specs(FIGURES_KEY),
     description="Key figures of the platform per hour: response times, cache hits, connections, sizes and"
     " backups. Rolled up from the watchdog's samples; rpt_database_hourly and rpt_backups_daily read it.",

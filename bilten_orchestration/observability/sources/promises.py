@@ -225,7 +225,7 @@ def _overdue(judged: recency.Recency) -> Finding:
         Problem(
             f"the {planned.kind} backup of {planned.store} is overdue",
             expected=f"one within {recency.hours(planned.within)}",
-            found="none" if judged.age is None else f"the newest began {recency.hours(judged.age)} ago",
+            found=judged.found,
             next=planned.command,
         ),
         after_seconds=within if judged.age is None else None,

@@ -171,6 +171,19 @@ def test_a_killed_restore_is_told_and_never_gone_on_with(world: World, environme
 
 
 @pytest.mark.faults
+def test_the_bound_of_what_is_read_holds(world: World) -> None:
+    """By the server's own clock; a machine that is slow takes longer, never shorter."""
+    taken = take(world.with_backups(clickhouse_bytes_per_second=SLOW)).manifest
+    assert taken.kind == "full"
+    ((seconds, size),) = world.client.query(
+        "select dateDiff('millisecond', start_time, end_time) / 1000, total_size from system.backups"
+        f" where status = 'BACKUP_CREATED' and position(name, '{taken.id}') > 0"
+    ).result_rows
+    assert size > 5 * SLOW
+    assert seconds > (size - SLOW) / SLOW / 2
+
+
+@pytest.mark.faults
 def test_whoever_stops_waiting_ends_it(world: World) -> None:
     """Ctrl-C, or a run that is cancelled in the UI."""
 

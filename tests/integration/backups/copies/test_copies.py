@@ -117,7 +117,9 @@ def test_what_was_lost_in_the_copy_is_copied_again(depot: Depot) -> None:
     manifest = depot.add()
     copies.copy(depot.settings)
     depot.remove(manifest.objects[1].name, "copy")
-    assert copies.examine(depot.settings).lag(datetime.now(UTC)).objects == 1
+    lag = copies.examine(depot.settings).lag(datetime.now(UTC) + timedelta(hours=1))
+    assert (lag.objects, lag.bytes) == (1, manifest.objects[1].bytes)
+    assert 3600 <= lag.seconds < 3600 + 60, "since the object was written"
     assert copies.copy(depot.settings).copied_objects == 1
     depot.assert_whole("copy")
 

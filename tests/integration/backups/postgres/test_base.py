@@ -24,6 +24,7 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
 from tests import stack
+from tests.integration.backups.cancelled import cancelled, sliced
 from tests.integration.backups.shop import DIGEST, SLICE, Shop
 
 
@@ -111,45 +112,16 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     assert not basebackups(shop)
 
 
-CANCELLED = """
-import itertools, os, signal
-from dagster._core.errors import raise_execution_interrupts
-from bilten_orchestration.backups.repository.bucket import Repository
-from bilten_orchestration.backups.postgres.base import Kind, take
-from bilten_orchestration.settings.loading import load_settings
-write, writes = Repository.write, itertools.count(1)
-def then_cancelled(self, name, chunks):
-    second = next(writes) == 2
-    def until_the_middle():
-        for number, chunk in enumerate(chunks):
-            if second and number == 0:
-                os.kill(os.getpid(), signal.SIGINT)
-            yield chunk
-    return write(self, name, until_the_middle())
-Repository.write = then_cancelled
-with raise_execution_interrupts():
-    take(load_settings())
-"""
-
-
 def test_a_run_that_is_cancelled_leaves_nothing_at_work(
     shop: Shop, environment: Callable[[Settings], dict[str, str]]
 ) -> None:
-    """As the run worker is told by "Terminate" in the UI: the programs end, no upload stays open."""
-    cancelled = subprocess.run(
-        [sys.executable, "-c", CANCELLED],
-        env=environment(shop.settings) | {"PYTHONPATH": str(Path(__file__).parents[4])},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert cancelled.returncode == 1, cancelled.stderr
-    assert "DagsterExecutionInterruptedError" in cancelled.stderr
-    assert shop.listed() == []
+    """The programs end, no upload stays open, and the next backup waits for nobody."""
+    large = sliced(shop.settings, 16 << 20)
+    at_work = cancelled(large, environment(large), "postgres", "full", "/000000")
+    assert at_work.programs == {"pg_basebackup"}
+    assert any(name.endswith("/000000") for name in at_work.uploads)
     assert not basebackups(shop)
-    with Opened.of(shop.settings) as opened:
-        assert list(opened.repository.unfinished()) == []
+    assert shop.listed() == []
     assert take(shop.settings).manifest.id in shop.listed()
 
 

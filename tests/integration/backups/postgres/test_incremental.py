@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from bilten_orchestration.backups.postgres.restore import restore
 from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.errors import Mismatch
+from bilten_orchestration.errors import Mismatch, Refused
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.stores import object_store, postgres
 from tests import stack
@@ -73,6 +75,38 @@ def test_after_a_promotion_a_full_one_is_taken(shop: Shop) -> None:
     assert f"{first.id} is of timeline 1" in manifest.details["instead_of_incremental"]
     _change(shop)
     assert take(shop.settings, "incremental").manifest.parent == manifest.id
+
+
+def test_the_room_that_combining_takes_is_asked_for_beforehand(shop: Shop, tmp_path: Path) -> None:
+    """A page here and there changes: the table is written anew, and whole, beside what was unpacked."""
+    full = take(shop.settings).manifest
+    with postgres.connect(shop.settings.postgres, autocommit=True) as connection:
+        connection.execute("update kept set words = reverse(words) where id % 1000 = 0")
+    taken = take(shop.settings, "incremental").manifest
+    unpacked = full.raw_bytes + taken.raw_bytes
+    small = tmp_path / "small"
+    small.mkdir()
+    room = f"size={int(unpacked * 1.05) + (4 << 20)}"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", room, "none", small], check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        with pytest.raises(Refused, match="too little room") as told:
+            restore(shop.settings, Target("backup", taken.id), small / "restored")
+        assert list(small.iterdir()) == []
+        expected = int(told.value.problems[0].expected.removesuffix(" MiB").replace(",", "")) << 20
+        # the table is 18 MiB and a bit; all of it changed
+        assert unpacked * 1.05 + (15 << 20) < expected < (unpacked + full.raw_bytes) * 1.05
+        alone = restore(shop.settings, Target("backup", full.id), small / "restored")
+        assert alone.backup_id == full.id, "a full one is not combined"
+        # and as much as it asked for is enough
+        shutil.rmtree(small / "restored")
+        subprocess.run(["mount", "-o", f"remount,size={expected + (2 << 20)}", small], check=True)
+        assert restore(shop.settings, Target("backup", taken.id), small / "restored").chain == (
+            full.id,
+            taken.id,
+        )
+    finally:
+        subprocess.run(["umount", small], check=True)
 
 
 @pytest.mark.parametrize("lost", ["manifest of the parent", "object of the parent"])

@@ -27,13 +27,16 @@ from bilten_orchestration.backups.repository.opened import Opened, key_file
 from bilten_orchestration.backups.verify import verify
 from bilten_orchestration.errors import LockHeld, Mismatch, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.local import postgres as embedded
+from bilten_orchestration.local import privileges
 from bilten_orchestration.settings import BackupSettings, PostgresSettings, Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
 from tests import stack
 from tests.conftest import Servers
+from tests.integration.backups.cancelled import cancelled, sliced
 from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.backups.shop import DIGEST, SLICE, Shop, writing
+from tests.waiting import until
 
 STOCK = """
     create table kept as
@@ -54,6 +57,11 @@ STOCK = """
       select 'new', n % 10 + 1, date '2026-01-01' + n % 50 from generate_series(1, 500) n;
     insert into stock.moves select kept_on, id from stock.goods;
     grant select on stock.goods to bilten_readonly;
+"""
+
+DUMPING = """
+    select pid, application_name from pg_stat_activity
+    where application_name like '%postgres-logical%' or application_name = 'bilten logical backup'
 """
 
 
@@ -227,6 +235,21 @@ def test_one_table_into_the_database_that_lost_it(stock: Shop, taken: Manifest) 
     with pytest.raises(UsageError, match="has no table goods") as told:
         restored(stock, taken, "bilten", table="goods")
     assert told.value.problems[0].expected == "stock.goods"
+
+
+def test_a_tablespace_that_is_gone_is_no_hindrance(stock: Shop) -> None:
+    """A dump comes onto other servers; there everything lies in the default tablespace."""
+    place = stock.server.cluster.data.parent / "fast"
+    privileges.server_directory(place, privileges.server_user())
+    with embedded.superuser(stock.server.cluster, "bilten") as connection:
+        connection.execute(f"create tablespace fast location '{place}'")
+        connection.execute("alter table stock.shelves set tablespace fast")
+    manifest = logical.take(stock.settings).manifest
+    with embedded.superuser(stock.server.cluster, "bilten") as connection:
+        connection.execute("alter table stock.shelves set tablespace pg_default")
+        connection.execute("drop tablespace fast")
+    assert restored(stock, manifest, "copy").rows > 0
+    assert asked(stock, "copy", "select count(*) from stock.shelves") == [(10,)]
 
 
 def test_a_table_that_does_not_fit_leaves_the_database_as_it_was(stock: Shop, taken: Manifest) -> None:
@@ -408,6 +431,20 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(
     manifest = logical.take(patient).manifest
     assert stock.listed() == [manifest.id]
     assert programs(stock) == []
+
+
+def test_a_run_that_is_cancelled_leaves_nothing_at_work(stock: Shop, environment: Environment) -> None:
+    """pg_dump and the pg_restore that counts are gone, on the server too; nothing holds a lock any more."""
+    with postgres.connect(stock.settings.postgres, autocommit=True) as connection:
+        connection.execute("insert into kept select id, words from kept, generate_series(1, 5)")
+    large = sliced(stock.settings, 16 << 20)
+    at_work = cancelled(large, environment(large), "postgres", "logical", "bilten.dump/000000")
+    assert at_work.programs == {"pg_dump", "pg_restore"}
+    assert any(name.endswith("bilten.dump/000000") for name in at_work.uploads)
+    assert stock.listed() == []
+    until(lambda: asked(stock, "bilten", DUMPING) == [], "the server ends the dump")
+    manifest = logical.take(stock.settings).manifest
+    assert stock.listed() == [manifest.id]
 
 
 def run(

@@ -35,8 +35,10 @@ from bilten_orchestration.local import ports
 from bilten_orchestration.progress import silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import object_store, redis
-from tests.integration.backups.redis.cache import KEPT, SLICE, Cache, proxy
+from tests.integration.backups.cancelled import cancelled, sliced
+from tests.integration.backups.redis.cache import KEPT, SLICE, Cache, fill, proxy
 from tests.kills import killed_before_line
+from tests.waiting import until
 
 Environment = Callable[[Settings], dict[str, str]]
 
@@ -126,6 +128,33 @@ def test_a_killed_backup_is_none_and_the_next_one_is_whole(cache: Cache, line: i
     report = take(cache.settings)
     assert cache.listed() == [report.manifest.id]
     assert cache.restored(report.manifest.id).keys["db0"] == KEPT
+
+
+@pytest.mark.parametrize("at", ["spool", "/000000"])
+def test_a_run_that_is_cancelled_leaves_nothing_at_work(
+    cache: Cache, environment: Environment, at: str
+) -> None:
+    """While the snapshot comes in, and while it is stored: the server is rid of its replica and its child."""
+    # large enough that the cancelled one cannot have been sent whole
+    for database in range(8, 12):
+        with cache.client(database) as client:
+            fill(client, 12_000)
+    large = sliced(cache.settings, 16 << 20)
+    at_work = cancelled(large, environment(large), "redis", "full", at)
+    assert any(name.endswith(at) for name in at_work.uploads) == (at != "spool")
+    assert cache.listed() == []
+    assert list(spool.place(cache.settings).iterdir()) == []
+    with cache.client() as client:
+
+        def at_rest() -> bool:
+            return (
+                client.info("replication")["connected_slaves"] == 0
+                and client.info("persistence")["rdb_bgsave_in_progress"] == 0
+            )
+
+        until(at_rest, "the server ends the snapshot")
+    report = take(cache.settings)
+    assert cache.listed() == [report.manifest.id]
 
 
 @pytest.mark.parametrize("diskless", [pytest.param("no", marks=pytest.mark.faults), "yes"])

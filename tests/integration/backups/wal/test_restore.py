@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -16,12 +17,14 @@ from bilten_orchestration.backups.postgres import private
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.restore import RestoreReport, restore
 from bilten_orchestration.backups.postgres.targets import Target
+from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.backups.wal.audit import audit
 from bilten_orchestration.backups.wal.reach import reach
 from bilten_orchestration.errors import BiltenError, Mismatch, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.settings import Settings
 from tests import stack
+from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.backups.wal.conftest import Source
 
 
@@ -116,6 +119,16 @@ def test_the_end_of_what_is_stored(past: History, restored: Restored) -> None:
     report, rows = restored(Target("latest"))
     assert rows == [1, 2, 3, 4, 5, 6, 7]
     assert report.backup_id == past.incremental
+
+
+def test_a_moment_on_an_idle_server(past: History, restored: Restored) -> None:
+    """Only the heartbeat writes: without it recovery would find no commit behind the moment, and fail."""
+    moment = past.source.now()
+    past.source.await_reach(moment + timedelta(seconds=1))
+    report, rows = restored(Target("moment", _said(moment)))
+    assert rows == [1, 2, 3, 4, 5, 6, 7]
+    assert report.reached_at is not None
+    assert report.reached_at <= moment
 
 
 def test_a_transaction_a_restore_point_and_a_backup(past: History, restored: Restored) -> None:
@@ -248,6 +261,53 @@ def test_a_damaged_segment_is_found(past: History, restored: Restored, how: str)
     finally:
         client.put_object(Bucket=bucket, Key=chosen.name, Body=body)
         client.close()
+
+
+def test_the_audit_tells_of_gaps_and_lost_keys_and_ends_with_1(
+    past: History, environment: Environment
+) -> None:
+    """As it is called: gaps are printed, and a backup and WAL under lost keys are told before a restore."""
+    from bilten_orchestration.backups.repository import catalogue, keys
+    from bilten_orchestration.backups.repository.opened import Opened, key_file
+
+    source = past.source
+    clean = bilten(source, environment, "wal", "audit", "--json")
+    assert (clean.returncode, document(clean)["result"]["gaps"]) == (0, [])
+    whole = sorted((p for p in source.pieces() if p.whole), key=lambda piece: piece.begin)
+    chosen = next(p for p in whole if p.begin > _lsn_of(past, past.full))
+    with Opened.of(source.settings) as opened:
+        body = opened.repository.read_small(chosen.name)
+        opened.repository.remove(chosen.name)
+        gap = bilten(source, environment, "wal", "audit")
+        opened.repository.write_small(chosen.name, body)
+    assert gap.returncode == 1
+    assert "1 gaps" in gap.stdout
+    assert f"{positions.text(chosen.begin)} to {positions.text(chosen.end)}, timeline 1" in gap.stderr
+
+    path = key_file(source.settings)
+    before = path.read_bytes()
+    old = keys.read(path).current
+    new = keys.rotate(path).current
+    both = path.read_bytes()
+    taken = take(source.settings).manifest
+    assert taken.key_id == new
+    try:
+        path.write_bytes(before)  # an old copy of the file, put back
+        lost = bilten(source, environment, "wal", "audit")
+        assert lost.returncode == 1
+        assert taken.id in lost.stderr
+        assert new in lost.stderr
+        # the stream wrote under the old one all the time
+        path.write_text(json.dumps({"current": new, "keys": {new: json.loads(both)["keys"][new]}}))
+        others = bilten(source, environment, "wal", "audit")
+        assert others.returncode == 1
+        assert f"are under the key {old}, which is lost" in others.stderr
+        assert past.full in others.stderr
+    finally:
+        path.write_bytes(both)
+        with Opened.of(source.settings) as opened:
+            opened.repository.remove(f"{catalogue.place_of('postgres', taken.id)}/manifest.json")
+    assert audit(source.settings).problems == ()
 
 
 def test_a_moment_from_the_second_bucket_alone(past: History, restored: Restored) -> None:

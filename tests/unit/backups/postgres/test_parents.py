@@ -45,6 +45,12 @@ def test_an_expired_one_is_none() -> None:
     assert choose([expired], SERVER, NOW) == "the repository has no full backup of this server"
 
 
+def test_one_of_a_clock_that_was_ahead_is_none() -> None:
+    ahead = Backup(replace(FULL, id="ahead", started_at=NOW + timedelta(days=300)))
+    assert choose([Backup(FULL), ahead], SERVER, NOW) == FULL
+    assert choose([ahead], SERVER, NOW) == "the repository has no full backup of this server"
+
+
 @pytest.mark.parametrize(
     ("backup", "server", "said"),
     [
