@@ -164,10 +164,13 @@ class Held:
             self.seen = report.seen or self.seen
 
     def _mark(self, report: DrillReport) -> None:
-        """On the backups that came back, in the bucket that they came from; said twice it is one mark."""
+        """On the backups that came back, in the bucket that they came from; said twice it is one mark. A mark
+        names its drill, so the second bucket has the attestation before it has the mark."""
         name = self._bucket_name(report.bucket)
         bucket: Bucket = "copy" if name == self.settings.object_store.bucket_backups_copy else "first"
         with Opened.of(self.settings, new=False, bucket=bucket) as opened:
+            if bucket == "copy":
+                attestation.carry(self.opened.repository, opened.repository, self.store)
             there = catalogue.read(opened.repository, opened.ring, self.store)
             by_id = {backup.manifest.id: backup for backup in there.backups}
             for used in report.backups:
