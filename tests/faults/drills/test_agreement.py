@@ -89,11 +89,9 @@ def test_drills_of_all_stores_pass(
     [
         "phase restore",
         "call backups.clickhouse.restore:_restored",
-        "phase proof",
         "said starting, replaying",
         "call ingestion.sync:sync",
-        "said dbt: ",
-        "call drills.marts:_published",
+        "said [",
         "call drills.attestation:append",
     ],
 )

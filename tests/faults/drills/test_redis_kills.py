@@ -1,4 +1,4 @@
-"""kill -9 of a drill of Redis at each step: the source is as it was, the next one says so, and nothing stays."""
+"""kill -9 of a drill of Redis at each step: the source is as it was, and the next one leaves nothing."""
 
 from __future__ import annotations
 
