@@ -22,6 +22,7 @@ from bilten_orchestration.stores.postgres import Connection
 ROWS = 5_000_000
 SCAN = "attach without a CHECK"
 PIPE = "COPY TO PROGRAM 'zstd', neither encrypted nor proven"
+PROVEN = "the same, and back into a table, both digested"
 _TABLE = PartitionedTable("public.bench_visits", retention=1)
 _PERIOD = Period.of(date(2026, 1, 1))
 _PART = "public.bench_visits_p202601"
@@ -33,6 +34,7 @@ _ATTACH = (
     f"alter table public.bench_visits attach partition {_PART}"
     " for values from ('2026-01-01+00') to ('2026-02-01+00')"
 )
+_DIGEST = "select count(*), sum(hashtextextended(r::text, 0)) from {} r"
 
 
 def attach(context: Context) -> Comparison:
@@ -60,7 +62,8 @@ def attach(context: Context) -> Comparison:
 
 
 def archived(context: Context) -> Comparison:
-    """Parquet, encrypted, in the bucket, read back and compared; against rows through a pipe to a file."""
+    """Parquet, encrypted, in the bucket, read back and compared; against rows through a pipe to a file, and
+    against what a careful user would add to that by hand."""
     rows = int(ROWS * context.scale)
     stored: list[int] = []
     with _month(context, rows) as connection, Opened.of(context.settings) as opened:
@@ -74,12 +77,20 @@ def archived(context: Context) -> Comparison:
         with tempfile.TemporaryDirectory() as directory:
             # the server writes there, as a user of its own
             Path(directory).chmod(0o777)
-            program = f"zstd -q -f -o {directory}/visits.zst"
+            file = f"{directory}/visits.zst"
 
             def pipe() -> None:
-                connection.execute(f"copy {_PART} to program '{program}'")
+                connection.execute(f"copy {_PART} to program 'zstd -q -f -o {file}'")
 
-            seconds = take_turns({OURS: ours, PIPE: pipe}, context.runs, context.progress)
+            def proven() -> None:
+                before = connection.execute(_DIGEST.format(_PART)).fetchone()
+                pipe()
+                connection.execute(f"create temporary table visits_back (like {_PART} including generated)")
+                connection.execute(f"copy visits_back from program 'zstd -q -d -c {file}'")
+                assert connection.execute(_DIGEST.format("visits_back")).fetchone() == before
+                connection.execute("drop table visits_back")
+
+            seconds = take_turns({OURS: ours, PIPE: pipe, PROVEN: proven}, context.runs, context.progress)
     return Comparison(
         "archive of a partition",
         context.scale,

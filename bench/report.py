@@ -64,6 +64,17 @@ def seconds(value: float) -> str:
     return f"{value:.2f}" if value >= 0.01 else f"{value:.5f}"
 
 
+def _ratio(value: float) -> str:
+    """Of less than one, two places: 0.1x could be anything from 7 to 20 times as slow."""
+    return f"{value:.0f}x" if value >= 100 else f"{value:.1f}x" if value >= 1 else f"{value:.2f}x"
+
+
+def _wanted(comparison: Comparison, aim: float | None) -> str:
+    if aim:
+        return f"{aim:.0f}x" if aim >= 100 else f"{aim:.2g}x"
+    return f"{comparison.bound_seconds:g} s" if comparison.bound_seconds else ""
+
+
 def _lines(result: dict[str, Any]) -> str:
     fields = {name: value for name, value in result.items() if name in Comparison.__dataclass_fields__}
     comparison = Comparison(**fields)
@@ -74,9 +85,6 @@ def _lines(result: dict[str, Any]) -> str:
         ratio = comparison.ratio(rival) if rival else None
         met = ratio >= aim if aim and ratio else comparison.met
         judged = aim is not None or comparison.bound_seconds is not None
-        wanted = (
-            f"{aim:.2g}x" if aim else f"{comparison.bound_seconds:g} s" if comparison.bound_seconds else ""
-        )
         cells = (
             comparison.bench,
             f"{comparison.scale:g}",
@@ -84,8 +92,8 @@ def _lines(result: dict[str, Any]) -> str:
             seconds(comparison.seconds[OURS]),
             rival,
             seconds(comparison.seconds[rival]) if rival else "",
-            f"{ratio:.1f}x" if ratio else "",
-            wanted,
+            _ratio(ratio) if ratio else "",
+            _wanted(comparison, aim),
             ("met" if met else "**missed**") if judged else "",
         )
         text += f"| {' | '.join(cells)} |\n"
@@ -99,7 +107,7 @@ def _growth(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         f"- {name}: "
         + ", ".join(
-            f"{who} {scales[10][who] / scales[1][who]:.1f}x" for who in scales[10] if who in scales[1]
+            f"{who} {_ratio(scales[10][who] / scales[1][who])}" for who in scales[10] if who in scales[1]
         )
         for name, scales in by_name.items()
         if 1 in scales and 10 in scales

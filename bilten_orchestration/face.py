@@ -9,12 +9,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import dagster as dg
 
 from bilten_orchestration.errors import BiltenError, Problem, TransientError
 from bilten_orchestration.stores.origin import Origin, working_for
+
+if TYPE_CHECKING:  # not among the names that dagster exports
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+Job: TypeAlias = "UnresolvedAssetJobDefinition"
 
 # This dagster, whose version is locked, marks owners of jobs as beta and checks with partitions as preview:
 # without these lines every process that loads the definitions says so dozens of times.
@@ -42,6 +47,33 @@ def keep_connection(context: dg.AssetExecutionContext) -> None:
     """
     context.instance.event_log_storage.optimize_for_webserver(
         statement_timeout=_STATEMENT_MILLISECONDS, pool_recycle=3600, max_overflow=5
+    )
+
+
+#: What every schedule has in common: it is on from the start, in UTC, and somebody's. For @dg.schedule.
+SCHEDULED: Final[Mapping[str, Any]] = {
+    "execution_timezone": "UTC",
+    "default_status": dg.DefaultScheduleStatus.RUNNING,
+    "owners": [DATA_PLATFORM],
+}
+
+
+def schedule(name: str, job: Job, cron: str, description: str) -> dg.ScheduleDefinition:
+    """A schedule that always asks for the same run."""
+    return dg.ScheduleDefinition(name=name, job=job, cron_schedule=cron, description=description, **SCHEDULED)
+
+
+def job(
+    name: str, selection: dg.AssetSelection, description: str, *, on_failure: str, by_hand: str = ""
+) -> Job:
+    """A job of assets or checks. Its runs carry what does the same from a shell, where something does, and
+    where to look first when one has failed: both are in the message about that incident."""
+    return dg.define_asset_job(
+        name,
+        selection=selection,
+        description=description,
+        owners=[DATA_PLATFORM],
+        tags={HELP: on_failure} | ({COMMAND: by_hand} if by_hand else {}),
     )
 
 

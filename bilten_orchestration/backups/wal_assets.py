@@ -98,19 +98,16 @@ def postgres_wal(
     )
 
 
-postgres_wal_audit = dg.define_asset_job(
+postgres_wal_audit = face.job(
     "postgres_wal_audit",
-    selection=dg.AssetSelection.assets(KEY),
-    owners=[face.DATA_PLATFORM],
-    description="Audits PostgreSQL's WAL in both buckets, and decrypts what is new.",
-    tags={face.COMMAND: "bilten wal audit", face.HELP: "bilten wal status"},
+    dg.AssetSelection.assets(KEY),
+    "Audits PostgreSQL's WAL in both buckets, and decrypts what is new.",
+    by_hand="bilten wal audit",
+    on_failure="bilten wal status",
 )
-postgres_wal_audit_schedule = dg.ScheduleDefinition(
-    name="postgres_wal_audit",
-    job=postgres_wal_audit,
-    cron_schedule="25 * * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    owners=[face.DATA_PLATFORM],
-    description="Every hour, between syncs: a gap is found while PostgreSQL may still have what is missing.",
+postgres_wal_audit_schedule = face.schedule(
+    "postgres_wal_audit",
+    postgres_wal_audit,
+    "25 * * * *",
+    "Every hour, between syncs: a gap is found while PostgreSQL may still have what is missing.",
 )

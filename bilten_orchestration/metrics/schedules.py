@@ -5,7 +5,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -19,9 +19,6 @@ from bilten_orchestration.metrics.late import late_runs
 from bilten_orchestration.metrics.manifest import Mart
 from bilten_orchestration.stores.resources import Platform
 
-if TYPE_CHECKING:  # not among the names that dagster exports
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
 # clicks may come 72 hours late and dirty no day; a funnel ends 24 hours after its view (docs/metrics.md)
 CLOSED_DAYS = 5
 CONTROL_DAYS = 60
@@ -34,12 +31,12 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 
 @dataclass(frozen=True)
 class Jobs:
-    provisional: "UnresolvedAssetJobDefinition"
-    final: "UnresolvedAssetJobDefinition"
-    late: "UnresolvedAssetJobDefinition"
-    checks: "UnresolvedAssetJobDefinition"
+    provisional: "face.Job"
+    final: "face.Job"
+    late: "face.Job"
+    checks: "face.Job"
 
-    def __iter__(self) -> "Iterator[UnresolvedAssetJobDefinition]":
+    def __iter__(self) -> "Iterator[face.Job]":
         return iter((self.provisional, self.final, self.late, self.checks))
 
 
@@ -81,39 +78,32 @@ def build_jobs(
     models = dg.AssetSelection.assets(whole)
     raw = dg.AssetSelection.assets(*(spec.key for spec in SYNCED))
     late = dg.AssetSelection.checks(*checks, published_days_equal_postgres, sync_lag)
-    help_tag = {face.HELP: "the step's failure names days, marts and gates; bilten explain DAY EVENT METRIC"}
+    days_help = "the step's failure names days, marts and gates; bilten explain DAY EVENT METRIC"
     return Jobs(
-        provisional=dg.define_asset_job(
+        provisional=face.job(
             "metrics_provisional",
-            selection=(marts | models) - late,
-            owners=[face.DATA_PLATFORM],
-            description="Yesterday and today, as far as they have come; open days stay provisional.",
-            tags=help_tag,
+            (marts | models) - late,
+            "Yesterday and today, as far as they have come; open days stay provisional.",
+            on_failure=days_help,
         ),
-        final=dg.define_asset_job(
+        final=face.job(
             "metrics_final",
-            selection=(raw | marts | models)
-            - (late - dg.AssetSelection.checks(published_days_equal_postgres)),
-            owners=[face.DATA_PLATFORM],
-            description=(
-                "A sync with fresh control totals, then the day that has closed in every zone, with the three"
-                " before it for late clicks; then dimensions and reports."
-            ),
-            tags=help_tag,
+            (raw | marts | models) - (late - dg.AssetSelection.checks(published_days_equal_postgres)),
+            "A sync with fresh control totals, then the day that has closed in every zone, with the three"
+            " before it for late clicks; then dimensions and reports.",
+            on_failure=days_help,
         ),
-        late=dg.define_asset_job(
+        late=face.job(
             "metrics_late_days",
-            selection=(marts | models) - late,
-            owners=[face.DATA_PLATFORM],
-            description="Closed days whose facts have changed, with every day that they reach into.",
-            tags=help_tag,
+            (marts | models) - late,
+            "Closed days whose facts have changed, with every day that they reach into.",
+            on_failure=days_help,
         ),
-        checks=dg.define_asset_job(
+        checks=face.job(
             "data_checks",
-            selection=late,
-            owners=[face.DATA_PLATFORM],
-            description="Lag of the sync, freshness of the marts, published days against PostgreSQL.",
-            tags={face.HELP: "the description of a failed check says what to do"},
+            late,
+            "Lag of the sync, freshness of the marts, published days against PostgreSQL.",
+            on_failure="the description of a failed check says what to do",
         ),
     )
 
@@ -123,10 +113,8 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         name="metrics_provisional_daily",
         job=jobs.provisional,
         cron_schedule="0 4 * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        owners=[face.DATA_PLATFORM],
         description="Numbers of yesterday for the morning; provisional where the day is not over everywhere.",
+        **face.SCHEDULED,
     )
     def provisional(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         at = context.scheduled_execution_time
@@ -136,13 +124,11 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
         name="metrics_final_daily",
         job=jobs.final,
         cron_schedule="0 13 * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        owners=[face.DATA_PLATFORM],
         description=(
             "An hour after a day has ended in UTC-12. Control totals of the last 60 days are computed afresh"
             " before; on Sundays those of all days."
         ),
+        **face.SCHEDULED,
     )
     def final(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         at = context.scheduled_execution_time
@@ -153,14 +139,11 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
             run_config={"ops": {"raw": {"config": {"control_days_back": back}}}},
         )
 
-    checks = dg.ScheduleDefinition(
-        name="data_checks_hourly",
-        job=jobs.checks,
-        cron_schedule="50 * * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        owners=[face.DATA_PLATFORM],
-        description="Finds what no run would tell: that runs have not come, or came and left a difference.",
+    checks = face.schedule(
+        "data_checks_hourly",
+        jobs.checks,
+        "50 * * * *",
+        "Finds what no run would tell: that runs have not come, or came and left a difference.",
     )
     return [provisional, final, checks]
 

@@ -18,8 +18,9 @@ from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.partitions.postgres.restore import restore
 from bilten_orchestration.stores import postgres
-from tests.integration.partitions.conftest import Shelf, months_ago, wait_until
+from tests.integration.partitions.conftest import Shelf, months_ago
 from tests.kills import killed_at_store
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 
@@ -63,7 +64,7 @@ def test_apply_is_killed_at_every_turn_to_a_store(shelf: Shelf) -> None:
         content = shelf.content(NAME)
         assert isinstance(content, tuple)
         killed = killed_at_store(lambda: shelf.apply(), number)
-        wait_until(lambda: _free(shelf))
+        until(lambda: _free(shelf), "the killed run's lock is free")
         if shelf.exists(NAME):
             assert shelf.content(NAME) == content
             seen.add(shelf.state(NAME))
@@ -101,11 +102,14 @@ def test_killed_between_the_two_transactions_of_a_detach(shelf: Shelf) -> None:
             finally:
                 os._exit(1)
         try:
-            wait_until(lambda: any(p.detach_pending for p in attached(shelf.owner, shelf.table.name)))
+            until(
+                lambda: any(p.detach_pending for p in attached(shelf.owner, shelf.table.name)),
+                "the detach is pending",
+            )
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-        wait_until(lambda: _free(shelf))
+        until(lambda: _free(shelf), "the killed run's lock is free")
         assert shelf.state(NAME) == "detaching"
         # nobody who writes is hindered, and the planned next step is to finish it
         shelf.owner.execute("insert into users.user_behavior (action) values ('view')")
@@ -128,7 +132,7 @@ def test_a_restore_is_killed_at_every_turn_to_a_store(shelf: Shelf) -> None:
 
     number, left = 1, 0
     while killed_at_store(bring_back, number):
-        wait_until(lambda: _free(shelf))
+        until(lambda: _free(shelf), "the killed run's lock is free")
         if shelf.exists(NAME):  # whole, or not there
             assert NAME in shelf.names()
             assert shelf.content(NAME) == content
@@ -158,7 +162,7 @@ def test_what_a_killed_restore_left_goes_with_the_next_maintenance(shelf: Shelf)
     while not shelf.exists(f"{NAME}_restoring"):
         assert killed_at_store(bring_back, number)
         number += 2
-        wait_until(lambda: _free(shelf))
+        until(lambda: _free(shelf), "the killed run's lock is free")
     shelf.apply()
     assert not shelf.exists(f"{NAME}_restoring")
     assert not shelf.exists(NAME)

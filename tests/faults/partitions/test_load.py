@@ -18,7 +18,8 @@ import pytest
 from bilten_orchestration.partitions.bounds import Period
 from bilten_orchestration.partitions.postgres.premake import ensure_months
 from bilten_orchestration.stores import postgres
-from tests.integration.partitions.conftest import Shelf, months_ago, wait_until
+from tests.integration.partitions.conftest import Shelf, months_ago
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 WRITERS = 4
@@ -105,11 +106,11 @@ def test_writers_notice_nothing(shelf: Shelf) -> None:
     shelf.fill(months_ago(0))
     current = Period.of(months_ago(0))
     with load(shelf) as seen:
-        wait_until(lambda: min(seen.written) > 20 or bool(seen.failures))
+        until(lambda: min(seen.written) > 20 or seen.failures, "every writer writes")
         ensure_months(shelf.owner, shelf.table.name, current.first, current.plus(6).first)
         report = shelf.apply(limit=10)
         reached = sum(seen.written)
-        wait_until(lambda: sum(seen.written) > reached + 50 or bool(seen.failures))
+        until(lambda: sum(seen.written) > reached + 50 or seen.failures, "writers go on")
     assert seen.failures == []
     assert report.problems == ()
     assert [report.count(action) for action in ("detach", "archive", "drop")] == [3, 3, 3]
@@ -125,9 +126,12 @@ def test_the_watch_sees_who_waits_behind_maintenance(shelf: Shelf) -> None:
     """What it is to find: a lock that is held for long."""
     shelf.fill(months_ago(0))
     with load(shelf) as seen:
-        wait_until(lambda: min(seen.written) > 5 or bool(seen.failures))
+        until(lambda: min(seen.written) > 5 or seen.failures, "every writer writes")
         with postgres.connect(shelf.settings.postgres, application_name="bilten partitions bad") as holder:
             holder.execute("lock table users.user_behavior in access exclusive mode")
-            wait_until(lambda: seen.longest_wait_seconds > 2 * LIMIT_SECONDS or bool(seen.failures))
+            until(
+                lambda: seen.longest_wait_seconds > 2 * LIMIT_SECONDS or seen.failures,
+                "the long wait is seen",
+            )
     assert seen.failures == []
     assert seen.longest_wait_seconds > 2 * LIMIT_SECONDS

@@ -23,6 +23,7 @@ from bilten_orchestration.errors import Refused, UsageError
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres, redis
 from tests import stack
+from tests.waiting import until
 
 TRACES = {
     "purchases": "select count(*) from payments.payments where transaction_id like 'tr_%' and captured_at is not null",
@@ -132,13 +133,13 @@ def test_it_survives_a_restart_of_postgres(settings: Settings, own_postgres: sta
     )
     runs.start()
     try:
-        _until(lambda: any("changes," in line for line in told))
+        until(lambda: any("changes," in line for line in told), "traffic runs")
         own_postgres.kill()
-        _until(lambda: "PostgreSQL went away; reconnecting" in told)
+        until(lambda: "PostgreSQL went away; reconnecting" in told, "the loss is told")
         own_postgres.start()
-        _until(lambda: "PostgreSQL is back" in told)
+        until(lambda: "PostgreSQL is back" in told, "the return is told")
         bought = count(settings, TRACES["purchases"])
-        _until(lambda: count(settings, TRACES["purchases"]) > bought)
+        until(lambda: count(settings, TRACES["purchases"]) > bought, "purchases go on")
     finally:
         stop.set()
         runs.join(timeout=60)
@@ -146,13 +147,6 @@ def test_it_survives_a_restart_of_postgres(settings: Settings, own_postgres: sta
     assert reports[0].reconnects >= 1
     assert reports[0].problems == ()
     require_rules(settings)
-
-
-def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
 
 
 def test_nothing_to_sell_and_production_and_rates_are_refused(settings: Settings) -> None:

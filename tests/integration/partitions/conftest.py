@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -102,10 +101,3 @@ def shelf(servers: Any, database: Settings, owner: Connection) -> Shelf:
 def months_ago(number: int) -> date:
     """The first day of that month (UTC)."""
     return Period.of(datetime.now(UTC)).plus(-number).first
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)

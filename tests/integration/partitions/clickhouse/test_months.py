@@ -24,8 +24,8 @@ from bilten_orchestration.partitions.clickhouse.preview import preview
 from bilten_orchestration.partitions.declared import CLICKHOUSE, PartitionedTable
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, object_store, postgres
-from tests.integration.partitions.conftest import wait_until
 from tests.kills import killed_at_store
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -278,7 +278,10 @@ def test_a_mutation_that_fails_is_told_until_it_is_killed(settings: Settings, cl
         settings={"mutations_sync": 0},
     )
     try:
-        wait_until(lambda: any("planted" in problem.found for problem in preview(settings).problems))
+        until(
+            lambda: any("planted" in problem.found for problem in preview(settings).problems),
+            "the mutation that fails is told",
+        )
         (problem,) = preview(settings).problems
         assert "a mutation of analytics.events does not end: " in problem.what
         assert "parts to do, failing: " in problem.found
@@ -303,11 +306,11 @@ def test_a_mutation_that_waits_for_long_is_told(settings: Settings, client: Clie
         assert preview(settings).problems == ()
         short = settings.partitions.model_copy(update={"mutation_seconds": 0})
         impatient = settings.model_copy(update={"partitions": short})
-        wait_until(lambda: bool(preview(impatient).problems))
+        until(lambda: preview(impatient).problems, "the mutation that waits is told")
         assert "does not end: " in preview(impatient).problems[0].what
     finally:
         client.command("system start merges analytics.events")
-    wait_until(lambda: preview(impatient).problems == ())
+    until(lambda: preview(impatient).problems == (), "the mutation has ended")
 
 
 def short_lived(table: PartitionedTable = TABLE) -> PartitionedTable:

@@ -24,6 +24,7 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.postgres import Connection
 from tests.kills import killed_before_line
+from tests.waiting import until
 
 TABLE = PartitionedTable("events.visits", retention=12)
 NOW = datetime(2026, 5, 17, 12, tzinfo=UTC)
@@ -401,13 +402,13 @@ def test_writers_go_on(visits: Connection, database: Settings) -> None:
     for thread in threads:
         thread.start()
     try:
-        _wait(lambda: all(len(ids) > 5 for ids in written))
+        until(lambda: all(len(ids) > 5 for ids in written), "every writer writes")
         for step in (
             lambda: adopt(database, TABLE, execute=True, now=NOW),
             lambda: back(database, TABLE, execute=True, move_rows=10**9),
         ):
             step()
-            _wait(_more(written, failures))
+            until(_more(written, failures), "writers go on")
     finally:
         ends.set()
         for thread in threads:
@@ -420,15 +421,6 @@ def test_writers_go_on(visits: Connection, database: Settings) -> None:
 def _more(written: list[list[str]], failures: list[BaseException]) -> Callable[[], object]:
     reached = [len(ids) for ids in written]
     return lambda: failures or all(len(ids) > was + 5 for ids, was in zip(written, reached, strict=True))
-
-
-def _wait(condition: Callable[[], object]) -> None:
-    done = threading.Event()
-    for _ in range(6000):
-        if condition():
-            return
-        done.wait(0.01)
-    raise AssertionError("waited for a minute")
 
 
 @pytest.mark.faults
@@ -487,14 +479,15 @@ def test_killed_at_every_step_back(visits: Connection, database: Settings) -> No
 
 def _gone(connection: Connection) -> None:
     """The server has noticed the death of the last one."""
-    _wait(
+    until(
         lambda: (
             connection.execute(
                 "select count(*) from pg_stat_activity where datname = current_database()"
                 " and application_name like 'bilten partitions%' and pid <> pg_backend_pid()"
             ).fetchone()
             == (0,)
-        )
+        ),
+        "the killed run's connections are gone",
     )
 
 

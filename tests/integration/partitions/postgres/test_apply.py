@@ -32,8 +32,9 @@ from bilten_orchestration.partitions.postgres.restore import restore
 from bilten_orchestration.settings import PartitionSettings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.object_store import connect
-from tests.integration.partitions.conftest import Shelf, months_ago, wait_until
+from tests.integration.partitions.conftest import Shelf, months_ago
 from tests.kills import killed_before_line
+from tests.waiting import until
 
 NOW = datetime.now(UTC)
 
@@ -398,7 +399,7 @@ def test_nothing_ends_while_a_transaction_is_old(shelf: Shelf) -> None:
     with postgres.connect(shelf.settings.postgres) as reader:
         reader.execute("select 1")
         pid = reader.info.backend_pid
-        wait_until(
+        until(
             lambda: (
                 shelf.owner.execute(
                     "select exists (select 1 from pg_stat_activity where pid = %s"
@@ -406,7 +407,8 @@ def test_nothing_ends_while_a_transaction_is_old(shelf: Shelf) -> None:
                     (pid,),
                 ).fetchone()
                 == (True,)
-            )
+            ),
+            "the transaction is old",
         )
         report = impatient.apply()
     assert "a transaction is old" in report.problems[0].what

@@ -22,8 +22,8 @@ from bilten_orchestration.partitions.postgres.premake import ensure_months, prem
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import locks, postgres
 from bilten_orchestration.stores.postgres import Connection
-from tests.integration.partitions.conftest import wait_until
 from tests.kills import killed_before_line
+from tests.waiting import until
 
 TABLE = "users.user_behavior"
 
@@ -281,7 +281,7 @@ def test_a_kill_leaves_a_month_whole_or_not_there(database: Settings, owner: Con
         if not killed_before_line(work, (engine, creation, likeness, catalogue, locks), number):
             break
         killed += 1
-        wait_until(lambda: _free(owner))
+        until(lambda: _free(owner), "the killed run's lock is free")
         names = {partition.name for partition in attached(owner, TABLE)}
         for month in ("202601", "202602"):
             there = owner.execute(
