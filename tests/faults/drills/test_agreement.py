@@ -22,10 +22,10 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 from tests.faults.drills.killed import kill, next_one_cleans_up
 from tests.integration.backups.command import bilten, document
-from tests.integration.backups.wal.conftest import until
 from tests.integration.drills.at_work import listening
 from tests.integration.metrics.world import later
 from tests.integration.recovery.conftest import FIRST, Platform, publish
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 DAYS, MARTS = 4, 5
@@ -110,7 +110,7 @@ def test_a_kill_leaves_nothing_behind_the_next_one(
         for host, port in listening(killed.place)
     )
     next_one_cleans_up(killed)
-    until("dbt to end", lambda: not _of_drills(settings, known))
+    until(lambda: not _of_drills(settings, known), "dbt to end")
     assert published.ask("select slot_name, active from pg_replication_slots order by 1") == before
     assert published.ask("select 1 from pg_prepared_xacts") == []
     assert (published.marts(), published.content()) == (live, rows)

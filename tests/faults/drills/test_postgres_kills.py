@@ -19,10 +19,11 @@ from bilten_orchestration.drills.run import run
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests.faults.drills.killed import Killed, kill, next_one_cleans_up, rows
-from tests.integration.backups.wal.conftest import Source, until
+from tests.integration.backups.wal.conftest import Source
 from tests.integration.drills.at_work import inet_sockets
 from tests.integration.drills.postgres.conftest import sell, selling, slots
 from tests.integration.drills.postgres.test_unchanged import checkpoint
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 # heartbeats, samples, drills: what the platform itself writes at any time
@@ -82,10 +83,10 @@ def _left_alone(shop: Source, killed: Killed) -> None:
 
 def _no_session(shop: Source) -> None:
     until(
-        "its sessions to end",
         lambda: (
             shop.execute("select pid from pg_stat_activity where application_name like 'bilten drill%'") == []
         ),
+        "its sessions to end",
     )
     assert slots(shop) == ["shipped", "stream"]
     assert shop.execute("select pid from pg_locks where mode = 'ShareLock' and relation is not null") == []
@@ -176,11 +177,11 @@ def test_while_it_waits_for_its_point(past: Source) -> None:
             stderr=subprocess.DEVNULL,
         )
         until(
-            "the slot to be waited for",
             lambda: past.execute(
                 "select pid from pg_stat_activity where application_name = 'bilten drill'"
                 " and query like 'CREATE_REPLICATION_SLOT%' and wait_event = 'transactionid'"
             ),
+            "the slot to be waited for",
         )
         assert len(slots(past)) == 3
         child.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,27 @@ def test_a_part_with_a_flipped_bit(world: World) -> None:
     assert name in report.problems[0].what
     assert [each.state for each in world.listed()][-1] == "complete"
     assert not (world.settings.home / "drill-clickhouse").exists()
+
+
+@pytest.mark.faults
+def test_a_part_that_was_damaged_before_its_backup(servers: Servers) -> None:
+    """Its SHA-256 is that of the damaged file, so every object is the one that was written: CHECK TABLE alone
+    finds it."""
+    with made(servers) as world:
+        ((path,),) = world.client.query(
+            "select path from system.parts where active and database = 'analytics' and table = 'events'"
+            " order by rows desc limit 1"
+        ).result_rows
+        file = max(Path(path).glob("*.bin"), key=lambda each: each.stat().st_size)
+        body = file.read_bytes()
+        half = len(body) // 2
+        file.write_bytes(body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :])
+        taken = take(world.settings).manifest
+        (report,) = run(world.settings, "clickhouse")
+        assert (report.ok, report.failed_phase) == (False, "restore")
+        (problem,) = report.problems
+        assert "CHECK TABLE" in str(problem)
+        assert "events" in str(problem)
+        assert problem.next
+        assert [(each.manifest.id, each.state) for each in world.listed()] == [(taken.id, "complete")]
+        assert not (world.settings.home / "drill-clickhouse").exists()
