@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from bilten_orchestration.drills import clickhouse as of_clickhouse
 from bilten_orchestration.drills.run import run
 from tests.conftest import Servers
 from tests.integration.backups.clickhouse.world import ROWS, World, made
+from tests.integration.drills.at_work import at_work_in
 from tests.kills import killed_before_line
 
 
@@ -86,3 +88,23 @@ def test_a_part_that_was_damaged_before_its_backup(servers: Servers) -> None:
         assert problem.next
         assert [(each.manifest.id, each.state) for each in world.listed()] == [(taken.id, "complete")]
         assert not (world.settings.home / "drill-clickhouse").exists()
+
+
+@pytest.mark.faults
+def test_the_engine_dies_before_marts_are_compared(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to compare here, which warns and passes: the drill is red for the engine's sake."""
+    take(world.settings)
+    agree = of_clickhouse._agree
+
+    def killed_first(*arguments: Any) -> None:
+        for process in at_work_in(world.settings.home / "drill-clickhouse"):
+            process.kill()
+        agree(*arguments)
+
+    monkeypatch.setattr(of_clickhouse, "_agree", killed_first)
+    (report,) = run(world.settings, "clickhouse")
+    assert (report.ok, report.failed_phase) == (False, "agree")
+    (problem,) = report.problems
+    assert problem.what == "the engine that was restored into ended while it was asked"
+    assert problem.next
+    assert not (world.settings.home / "drill-clickhouse").exists()
