@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from bench import (
     backups,
     copying,
+    drill_beside,
     drills,
     loading,
     maintenance,
@@ -48,6 +49,7 @@ BACKUPS: dict[str, Bench] = {
     "drill": drills.drilled,
     "drill-exact": drills.exact,
     "digests": drills.cost,
+    "drill-beside": drill_beside.beside_writers,
     "wal-shipping": backups.wal,
     "partition-attach": partitions.attach,
     "partition-archive": partitions.archived,

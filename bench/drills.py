@@ -40,7 +40,7 @@ def drilled(context: Context) -> Comparison:
     base.take(context.settings, "full")
 
     def ours(phases: Counter[str]) -> float:
-        return _walked(context, "oldest_full", Course(), phases)
+        return walked(context, "oldest_full", Course(), phases)
 
     return _against_bare(context, "drill", ours, lambda: None, RIVAL)
 
@@ -57,13 +57,13 @@ def exact(context: Context) -> Comparison:
     def ours(phases: Counter[str]) -> float:
         nonlocal last
         last = Course()
-        seconds = _walked(context, "exact", last, phases)
+        seconds = walked(context, "exact", last, phases)
         return seconds - last.phases["wal"]
 
     def rival() -> None:
         _digested(context)
 
-    with _streaming(context):
+    with streaming(context):
         with postgres.connect(settings.postgres, autocommit=True) as connection:
             # a first reader's hints are WAL: they are not what is measured
             connection.execute("vacuum (freeze, analyze)")
@@ -71,7 +71,7 @@ def exact(context: Context) -> Comparison:
         found = _against_bare(context, "drill-exact", ours, rival, f"digests of production, {RIVAL}")
         again = Course()
         again.previous_seen = last.seen
-        _walked(context, "exact", again, Counter())
+        walked(context, "exact", again, Counter())
         assert again.figures["unchanged_tables"], "nothing was written since, and everything was read"
     return replace(
         found,
@@ -81,7 +81,7 @@ def exact(context: Context) -> Comparison:
     )
 
 
-def _walked(context: Context, way: str, course: Course, phases: Counter[str]) -> float:
+def walked(context: Context, way: str, course: Course, phases: Counter[str]) -> float:
     """Seconds of one drill."""
     began = time.perf_counter()
     with scratch.place(context.settings, "drill-bench", "bench", context.progress) as own:
@@ -131,7 +131,7 @@ def _against_bare(
 
 
 @contextmanager
-def _streaming(context: Context) -> Iterator[None]:
+def streaming(context: Context) -> Iterator[None]:
     """WAL is taken, as on production."""
     process = subprocess.Popen(
         [sys.executable, "-m", "bilten_orchestration.cli.main", "wal", "stream"],

@@ -8,19 +8,25 @@ renamed, out of its order, or a second one of the same number. What a chain alon
 was cut off. Two things do: the marks `drilled` of backups, signed as well, name their drill,
 and documents that only the second bucket has were taken away from the first (listing.py).
 
-A store's drills are one after another (run.py holds the lock), so the chain does not fork. Each store has a
-chain of its own: one for all would need a lock for all, and a damaged document would cast doubt on more.
+A store's drills are one after another (run.py holds the lock), so the chain does not fork. While PostgreSQL
+is down that lock binds one machine alone, and no object store that we can count on refuses a second document
+of one number; so whoever has written looks again, and gives way to another one of its number: both may, and
+come back at different times. Each store has a chain of its own: one for all would need a lock for all, and a
+damaged document would cast doubt on more.
 
-What a kill leaves: nothing, or a whole document, which the next one follows. A document that cannot be
-believed is followed by its bytes all the same: drills go on, and the chain tells of it for ever.
+What a kill leaves: nothing, or a whole document, which the next one follows; of two writers at once, between
+a document and the look behind it, a fork, which is told for ever. A document that cannot be believed is
+followed by its bytes all the same: drills go on, and the chain tells of it for ever.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC
@@ -42,6 +48,8 @@ _KIND = "drill"
 _NAME = re.compile(r"(\d{6,})-\d{8}T\d{6}Z-[0-9a-f-]{36}\.json")
 # below the ten connections that a client keeps
 _AT_ONCE = 8
+_ATTEMPTS = 5
+_PAUSE_SECONDS = (0.2, 2.0)
 NEXT = "compare with the second bucket (bilten drill list --verify --bucket copy), and see who writes there"
 
 
@@ -64,17 +72,41 @@ class Series:
     problems: tuple[Problem, ...]
 
 
-def append(repository: Repository, ring: KeyRing, report: DrillReport) -> Attested:
-    """Attest a drill. The caller holds the lock of its store's drills.
+def append(
+    repository: Repository,
+    ring: KeyRing,
+    report: DrillReport,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Attested:
+    """Attest a drill. The caller holds the lock of its store's drills; where that does not bind another
+    writer, whose document has the same number, ours is taken back and follows that one.
 
-    Raises Mismatch where the name is taken, and what the object store does.
+    Raises Mismatch where the name is taken, or others are in the way time and again (then there is no
+    document of this drill), and what the object store does.
     """
-    names = names_of(repository, report.store)
-    newest = names[-1] if names else None
-    number = _number(newest) + 1 if newest else 1
-    previous = _digest(repository.read_small(newest)) if newest else None
-    stored = repository.write_small(name_of(number, report), document(number, previous, report, ring))
-    return Attested(stored.name, number, previous, stored.sha256, report)
+    for _ in range(_ATTEMPTS):
+        names = names_of(repository, report.store)
+        newest = names[-1] if names else None
+        number = _number(newest) + 1 if newest else 1
+        previous = _digest(repository.read_small(newest)) if newest else None
+        stored = repository.write_small(name_of(number, report), document(number, previous, report, ring))
+        rivals = [
+            name
+            for name in names_of(repository, report.store)
+            if _number(name) == number and name != stored.name
+        ]
+        if not rivals:
+            return Attested(stored.name, number, previous, stored.sha256, report)
+        repository.remove(stored.name)
+        sleep(random.uniform(*_PAUSE_SECONDS))  # noqa: S311
+    raise Mismatch(
+        f"somebody else attests drills of {report.store} at the same time",
+        expected=f"number {number} to be free, once in {_ATTEMPTS} attempts",
+        found=rivals[0],
+        next="see whether two deployments drill into one repository; then "
+        f"bilten drill run {report.store} --way {report.way}",
+    )
 
 
 def bring_back(first: Repository, second: Repository, store: Drilled) -> int:
@@ -91,6 +123,15 @@ def bring_back(first: Repository, second: Repository, store: Drilled) -> int:
     for name in reversed(missing):
         first.write_small(name, second.read_small(name))
     return len(missing)
+
+
+def carry(first: Repository, second: Repository, store: Store) -> None:
+    """Everything that the second bucket lacks of a chain, oldest first: a kill leaves one without its end,
+    and the next call, or the next copy, brings the rest. Raises what either store does."""
+    there = set(names_of(second, store))
+    for name in names_of(first, store):
+        if name not in there:
+            second.write_small(name, first.read_small(name))
 
 
 def document(number: int, previous: str | None, report: DrillReport, ring: KeyRing) -> bytes:

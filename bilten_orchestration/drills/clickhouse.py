@@ -16,8 +16,8 @@ see run.py; the engine dies with us.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from bilten_orchestration.backups.clickhouse import scratch
@@ -30,7 +30,7 @@ from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.falls import fall
 from bilten_orchestration.drills.promises import AGREED_DAYS
 from bilten_orchestration.drills.report import Proof
-from bilten_orchestration.errors import BiltenError, Refused, TransientError
+from bilten_orchestration.errors import BiltenError, Mismatch, Refused, TransientError
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import ClickHouseSettings, Settings
 from bilten_orchestration.stores import clickhouse
@@ -75,10 +75,35 @@ def walk(settings: Settings, way: str, place: Path, course: Course, *, progress:
             )
         )
         course.prove(fall(course.previous, course.counts, "rows", settings.drills.fall_percent))
-        with course.phase("proof"):
+        with course.phase("proof"), _alive(server):
             course.prove(_as_live(settings, server))
-        with course.phase("agree"):
+        with course.phase("agree"), _alive(server):
             _agree(settings, server, place, course, progress)
+
+
+@contextmanager
+def _alive(server: ClickHouseSettings) -> Iterator[None]:
+    """That it came up once proves little: it has to answer until the end. Asked also behind what ended well,
+    for a comparison that cannot be made only warns."""
+    try:
+        yield
+    except BiltenError:
+        _refuse_silence(server)
+        raise
+    _refuse_silence(server)
+
+
+def _refuse_silence(server: ClickHouseSettings) -> None:
+    try:
+        with closing(clickhouse.connect(server)) as client:
+            client.query("select 1")
+    except BiltenError as error:
+        raise Mismatch(
+            "the engine that was restored into ended while it was asked",
+            expected="an answer to every query until the end of the drill",
+            found=error.problems[0].found or error.problems[0].what,
+            next="look for memory that ran out (dmesg); then bilten drill run clickhouse",
+        ) from None
 
 
 def _as_live(settings: Settings, server: ClickHouseSettings) -> Proof:

@@ -169,12 +169,15 @@ class Held:
 
     def _mark(self, report: DrillReport) -> None:
         """On the backups that came back, in the bucket that they came from; said twice it is one mark. What
-        PostgreSQL's are worth is said by its own drills alone: search marks none."""
+        PostgreSQL's are worth is said by its own drills alone: search marks none. A mark names its drill, so
+        the second bucket has the attestation before it has the mark."""
         if plan.comes_from(self.store) != self.store:
             return
         name = self._bucket_name(report.bucket)
         bucket: Bucket = "copy" if name == self.settings.object_store.bucket_backups_copy else "first"
         with Opened.of(self.settings, new=False, bucket=bucket) as opened:
+            if bucket == "copy":
+                attestation.carry(self.opened.repository, opened.repository, self.store)
             there = catalogue.read(opened.repository, opened.ring, plan.comes_from(self.store))
             by_id = {backup.manifest.id: backup for backup in there.backups}
             for used in report.backups:

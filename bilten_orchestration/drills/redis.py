@@ -20,6 +20,8 @@ import random
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.falls import fall
 from bilten_orchestration.drills.redis_source import Sample, against_source, asked
 from bilten_orchestration.drills.report import Proof
+from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 
@@ -56,13 +59,32 @@ def walk(settings: Settings, way: str, place: Path, course: Course, *, progress:
         course.reached_at = backup.consistent_at
     try:
         report = _restored(settings, backup, target, course, progress)
-        with course.phase("first_query"), asked(target, 0) as client:
+        with course.phase("first_query"), _alive(target), asked(target, 0) as client:
             client.dbsize()
             course.first_query()
-        with course.phase("proof"):
+        with course.phase("proof"), _alive(target):
             _prove(settings, backup, report, target, course, progress)
     finally:
         scratch.end(target)
+
+
+@contextmanager
+def _alive(target: Path) -> Iterator[None]:
+    """That it came up once proves little: it has to answer until the end, also where what it was asked last
+    could not be told from an answer of the source."""
+    from redis.exceptions import ConnectionError, TimeoutError
+
+    try:
+        yield
+        with asked(target, 0) as client:
+            client.ping()
+    except (ConnectionError, TimeoutError) as error:
+        raise Mismatch(
+            "the restored server ended while it was asked",
+            expected="an answer to every query until the end of the drill",
+            found=f"{type(error).__name__}; its last words: {scratch.last_words(target)}",
+            next="restore it by hand and read its log: bilten restore redis --to DIR --start",
+        ) from None
 
 
 def _newest(settings: Settings, progress: Progress) -> Manifest:

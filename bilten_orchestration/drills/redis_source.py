@@ -60,7 +60,12 @@ def against_source(
     try:
         found = _compare(settings, backup, target, samples)
     except (BiltenError, RedisError) as error:
-        why = error.problems[0].what if isinstance(error, BiltenError) else type(error).__name__
+        # without the server's words, which may quote a key
+        why = (
+            error.problems[0].what
+            if isinstance(error, BiltenError)
+            else f"the source did not answer any more ({type(error).__name__}); bilten status"
+        )
         return [
             Proof(
                 "sampled values are those of the source",

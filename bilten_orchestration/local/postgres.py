@@ -86,6 +86,7 @@ def initialise(cluster: Cluster) -> bool:
                 "--no-instructions",
                 *([] if cluster.durable else ["--no-sync"]),
             ],
+            temporary,  # by which it is known, should we be killed
         )
         temporary.replace(cluster.data)
     _refuse_other_major(cluster)
@@ -254,13 +255,13 @@ def _role(connection: psycopg.Connection[tuple[object, ...]], role: str, options
     connection.execute(sql.SQL("alter role {} " + options).format(name))
 
 
-def _run_as(user: ServerUser | None, argv: list[str]) -> None:
+def _run_as(user: ServerUser | None, argv: list[str], directory: Path) -> None:
     result = subprocess.run(
         argv,
         capture_output=True,
         text=True,
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-        cwd="/",
+        cwd=directory,
         check=False,
         **({"user": user.uid, "group": user.gid, "extra_groups": []} if user else {}),  # type: ignore[call-overload]
     )

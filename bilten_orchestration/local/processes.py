@@ -48,6 +48,7 @@ def end(processes: Iterable[psutil.Process], *, seconds: float) -> list[int]:
     for process in targets:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGINT if process.name() == "postgres" else signal.SIGTERM)
+            process.send_signal(signal.SIGCONT)  # one that was stopped would not hear the other
     for process in wait_gone(targets, seconds=seconds):
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

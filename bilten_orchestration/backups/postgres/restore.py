@@ -111,6 +111,7 @@ def restore(
     objects, a file that PostgreSQL's manifest does not know, a target that replay did not find).
     """
     targets.check(target)
+    directory = directory.absolute()  # programs work in it, where a relative path is another one
     began = time.monotonic()
     with (
         Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened,
@@ -272,7 +273,7 @@ def _refuse(
                 next="name another directory; nothing is ever restored over files",
             )
         )
-    place = next(parent for parent in directory.absolute().parents if parent.exists())
+    place = next(parent for parent in directory.parents if parent.exists())
     free = shutil.disk_usage(place).free
     if free < needed_bytes:
         problems.append(
@@ -332,10 +333,12 @@ def _unpack_all(opened: Opened, backup: Manifest, directory: Path, busy: Busy, p
 
 
 def _run(*arguments: str | Path) -> None:
-    """Raises Mismatch when one of PostgreSQL's programs does not accept what was restored."""
+    """Raises Mismatch when one of PostgreSQL's programs does not accept what was restored. It works in what
+    it reads, the last of `arguments`: when we are killed, the place's next owner knows it by that."""
     program = Path(arguments[0])
     done = subprocess.run(
         arguments,
+        cwd=arguments[-1],
         env={"PATH": str(program.parent), "LC_ALL": "C"},
         capture_output=True,
         text=True,

@@ -148,7 +148,7 @@ class Scratch:
         return Mismatch(
             f"a Redis of our own does not accept what was restored to {self.directory}",
             expected="all of it loaded, and appended to a file",
-            found=f"{found}; it said: {_last_words(self.directory / LOG)}",
+            found=f"{found}; it said: {last_words(self.directory)}",
             next=next,
         )
 
@@ -235,7 +235,9 @@ def _bytes_in(directory: Path) -> int:
     return total
 
 
-def _last_words(log: Path) -> str:
-    """Its last lines, without those that quote a key, which may be a session's."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def last_words(directory: Path) -> str:
+    """The server's last lines, without those that quote a key, which may be a session's."""
+    lines = [
+        line.strip() for line in (directory / LOG).read_text(errors="replace").splitlines() if line.strip()
+    ]
     return " | ".join(line for line in lines[-_LAST_WORDS:] if "key '" not in line)[-600:]

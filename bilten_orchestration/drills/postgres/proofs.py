@@ -84,6 +84,7 @@ def amcheck(server: Server, program: Path, jobs: int) -> Proof:
                 f"--username={server.superuser}",
                 "--no-password",
             ],
+            cwd=server.running.directory,
             env={"PATH": str(program.parent), "LC_ALL": "C"},
             capture_output=True,
             text=True,

@@ -36,6 +36,8 @@ AGAIN = (
     Moved,
     psycopg.errors.QueryCanceled,
     psycopg.errors.UndefinedTable,
+    # the snapshot: who exported it was ended, for we were too slow to see it
+    psycopg.errors.UndefinedObject,
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
 

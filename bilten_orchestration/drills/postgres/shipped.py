@@ -17,6 +17,7 @@ from bilten_orchestration.settings import Settings
 
 _POLL_SECONDS = 0.5
 _TOLD_SECONDS = 10
+_FIRST_TOLD_SECONDS = 2
 
 
 def wait(settings: Settings, point: Point, progress: Progress, bucket: Bucket = "first") -> float:
@@ -25,7 +26,8 @@ def wait(settings: Settings, point: Point, progress: Progress, bucket: Bucket = 
 
     Raises Mismatch after `drills.wal_wait_seconds`, with what the stream of WAL says.
     """
-    began = told = time.monotonic()
+    began = time.monotonic()
+    told = began - _TOLD_SECONDS + _FIRST_TOLD_SECONDS
     limit = settings.drills.wal_wait_seconds
     with Opened.of(settings, new=False, bucket=bucket, progress=progress) as opened:
         size = point.segment_bytes

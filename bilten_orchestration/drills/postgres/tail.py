@@ -78,6 +78,7 @@ def _named(settings: Settings, point: Point, until: str, major: int, place: Path
             f"--start={positions.text(begin)}",
             f"--end={point.lsn}",
         ],
+        cwd=place,
         env={"LC_ALL": "C", "TZ": "UTC"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -7,10 +7,12 @@ the platform without a payment.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bilten_orchestration.backups.create import create
@@ -18,9 +20,12 @@ from bilten_orchestration.drills.report import DrillReport, Proof
 from bilten_orchestration.drills.run import run
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from tests.faults.drills.killed import kill, next_one_cleans_up
 from tests.integration.backups.command import bilten, document
+from tests.integration.drills.at_work import listening
 from tests.integration.metrics.world import later
 from tests.integration.recovery.conftest import FIRST, Platform, publish
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 DAYS, MARTS = 4, 5
@@ -77,6 +82,53 @@ def test_drills_of_all_stores_pass(
     assert not agreed["warns"]
     assert drills[2]["figures"]["agreed_mart_days"] == DAYS * MARTS
     assert by_name[AS_LIVE]["ok"]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "phase restore",
+        "call backups.clickhouse.restore:_restored",
+        "said starting, replaying",
+        "call ingestion.sync:sync",
+        "said [",
+        "call drills.attestation:append",
+    ],
+)
+def test_a_kill_leaves_nothing_behind_the_next_one(
+    published: Platform, environment: Callable[[Settings], dict[str, str]], at: str
+) -> None:
+    """With its engine, with a restored PostgreSQL beside it, and with dbt at work on both. The engine listens
+    on a port of its own, of this machine alone, and on no other's."""
+    settings = published.settings
+    live, rows = published.marts(), published.content()
+    before = published.ask("select slot_name, active from pg_replication_slots order by 1")
+    known = {process.pid for process in psutil.process_iter()}
+    killed = kill(settings, environment(settings), "clickhouse", "engine", at)
+    assert all(
+        host == "127.0.0.1" and port not in (settings.clickhouse.port, settings.postgres.port)
+        for host, port in listening(killed.place)
+    )
+    next_one_cleans_up(killed)
+    until(lambda: not _of_drills(settings, known), "dbt to end")
+    assert published.ask("select slot_name, active from pg_replication_slots order by 1") == before
+    assert published.ask("select 1 from pg_prepared_xacts") == []
+    assert (published.marts(), published.content()) == (live, rows)
+
+
+def _of_drills(settings: Settings, known: set[int]) -> list[int]:
+    """Processes that were not there before, and have to do with the state directory of this platform."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            about = (*process.cmdline(), *process.environ().values(), process.cwd())
+            if (
+                process.pid not in known
+                and process.status() != psutil.STATUS_ZOMBIE
+                and any(f"{settings.home}/drill-" in word for word in about)
+            ):
+                found.append(process.pid)
+    return found
 
 
 def test_a_row_of_a_live_mart_was_altered(published: Platform) -> None:

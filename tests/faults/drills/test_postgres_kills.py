@@ -1,112 +1,206 @@
-"""kill -9 of a drill of PostgreSQL in each phase: the next one says so, and nothing is left."""
+"""kill -9 of a drill of PostgreSQL in each phase of each way: production is untouched, the next one says so,
+and nothing is left."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
 
-from bilten_orchestration.backups import scratch
+from bilten_orchestration.backups.copies.copy import copy
+from bilten_orchestration.backups.postgres.base import take
+from bilten_orchestration.backups.postgres.logical import take as dump
+from bilten_orchestration.drills.postgres import digests
+from bilten_orchestration.drills.run import run
+from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
-from tests.integration.backups.wal.conftest import Source, until
-from tests.integration.drills.postgres.conftest import PLACE, drilled, selling, slots
+from tests.faults.drills.killed import Killed, kill, next_one_cleans_up, rows
+from tests.integration.backups.wal.conftest import Source
+from tests.integration.drills.at_work import inet_sockets
+from tests.integration.drills.postgres.conftest import sell, selling, slots
+from tests.integration.drills.postgres.test_unchanged import checkpoint
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
-_DRILL = f"""
-from bilten_orchestration.backups import scratch
-from bilten_orchestration.drills.course import Course
-from bilten_orchestration.drills.postgres.drill import walk
-from bilten_orchestration.settings.loading import load_settings
-
-def progress(text):
-    print(text, flush=True)
-
-settings = load_settings()
-with scratch.place(settings, "{PLACE}", "drill run", progress) as place:
-    print(f"the place is {{place}}", flush=True)
-    walk(settings, "exact", place, Course(), progress=progress)
-"""
+# heartbeats, samples, drills: what the platform itself writes at any time
+_BOOKS = ("system.", "audit.")
 
 
-class Child:
-    def __init__(self, shop: Source) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", _DRILL],
-            env=shop.stream.environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.place = Path(self.upto("the place is ").removeprefix("the place is "))
-
-    def upto(self, said: str) -> str:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith(said):
-                return line.strip()
-        raise AssertionError(f"it never said {said!r}")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
+@pytest.fixture(scope="module")
+def past(shop: Source) -> Source:
+    """A full backup and an incremental one, WAL behind them, a dump, all of it in the second bucket too; and
+    a drill that passed, whose digests the next one may take."""
+    sell(shop.settings, 5)
+    shop.await_reach(shop.now())
+    take(shop.settings, "incremental")
+    dump(shop.settings)
+    sell(shop.settings, 5)
+    for number in (0, 1):
+        shop.await_reach(shop.now(), number=number)
+    copy(shop.settings)
+    with postgres.connect(shop.settings.postgres, autocommit=True) as connection:
+        connection.execute("vacuum (freeze, analyze)")
+    (report,) = run(shop.settings, "postgres", way="exact")
+    assert report.ok, report.problems
+    checkpoint(shop)
+    return shop
 
 
-def _sessions(shop: Source) -> list[object]:
-    return shop.execute("select pid, query from pg_stat_activity where application_name like 'bilten drill%'")
+@pytest.fixture
+def watched(past: Source) -> Iterator[Source]:
+    """Production is the same before and after."""
+    before = _production(past)
+    yield past
+    assert _production(past) == before
 
 
-def _within(place: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()).is_relative_to(place.resolve()):
-                found.append(process.pid)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, OSError):
-            continue
-    return found
+def _production(shop: Source) -> dict[str, Any]:
+    """What a drill must not touch: rows (those of the platform's own book-keeping aside), slots,
+    subscriptions, prepared transactions."""
+    with postgres.connect(shop.settings.postgres, autocommit=True) as connection:
+        digests.pin(connection)
+        tables = [table for table in digests.tables(connection) if not table.label.startswith(_BOOKS)]
+        found = digests.compute([connection], tables, lambda text: None)
+    return {
+        "rows": {label: (table.rows, table.hash) for label, table in found.tables.items()},
+        "slots": slots(shop),
+        "subscriptions": shop.execute("select subname, subenabled from pg_subscription"),
+        "prepared": shop.execute("select gid from pg_prepared_xacts"),
+    }
 
 
-def _cleaned(shop: Source, place: Path) -> None:
-    until("its sessions to end", lambda: _sessions(shop) == [])
+def _left_alone(shop: Source, killed: Killed) -> None:
+    """Nothing of a drill is on production by the time that it has noticed, and nobody outside is reached."""
+    _no_session(shop)
+    assert inet_sockets(killed.place) == []
+    # who would have to wait says so
+    shop.execute("begin; set local lock_timeout = '2s'; lock table kept, payments.payments; rollback")
+
+
+def _no_session(shop: Source) -> None:
+    until(
+        lambda: (
+            shop.execute("select pid from pg_stat_activity where application_name like 'bilten drill%'") == []
+        ),
+        "its sessions to end",
+    )
     assert slots(shop) == ["shipped", "stream"]
-    told: list[str] = []
-    with scratch.place(shop.settings, PLACE, "drill run", told.append):
-        assert any("that was killed left" in line for line in told)
-        assert _within(place) == []
-        assert list(place.iterdir()) == []
-    assert not place.exists()
+    assert shop.execute("select pid from pg_locks where mode = 'ShareLock' and relation is not null") == []
 
 
-@pytest.mark.parametrize(
-    "said",
-    ["the point is ", "from ", "verifying", "starting, replaying", "proving: digests", "proving: pg_amcheck"],
-)
-def test_a_kill_leaves_nothing_behind_the_next_one(shop: Source, said: str) -> None:
-    with selling(shop):
-        child = Child(shop)
-        child.upto(said)
-        child.kill()
-    _cleaned(shop, child.place)
+_EXACT = [
+    "phase digests",
+    "call drills.postgres.drill:digests:together",
+    "phase wal",
+    "program pg_waldump",
+    "phase find",
+    "said from ",
+    "program pg_combinebackup",
+    "program pg_verifybackup",
+    "phase start",
+    "said starting, replaying",
+    "phase first_query",
+    "said proving: visibility maps",
+    "program pg_amcheck",
+    "call drills.attestation:append",
+]
+_OTHERS = [
+    ("latest", "said starting, replaying"),
+    ("moment", "phase first_query"),
+    ("oldest_full", "phase verify"),
+    ("second_bucket", "said from "),
+    ("second_bucket", "said proving: digests"),
+    ("table", "program initdb"),
+    ("table", "running pg_restore"),
+    ("table", "phase proof"),
+]
 
 
-def test_a_kill_while_it_waits_for_its_point(shop: Source) -> None:
-    with postgres.connect(shop.settings.postgres) as writer:
-        writer.execute("insert into kept (words) values ('never')")
-        child = Child(shop)
-        until(
-            "the slot to be waited for",
-            lambda: shop.execute(
-                "select pid from pg_stat_replication where application_name = 'bilten drill'"
-            ),
+@pytest.mark.parametrize(("way", "at"), [*(("exact", at) for at in _EXACT), *_OTHERS])
+def test_a_kill_leaves_nothing_behind_the_next_one(watched: Source, way: str, at: str) -> None:
+    killed = kill(watched.settings, watched.stream.environment, "postgres", way, at)
+    _left_alone(watched, killed)
+    next_one_cleans_up(killed)
+
+
+def test_while_it_waits_for_its_wal(watched: Source) -> None:
+    """Nobody ships: it stands there with its point, and with the snapshot of its digests open."""
+    watched.stream.stop()
+    try:
+        killed = kill(
+            watched.settings, watched.stream.environment, "postgres", "exact", "said waiting for WAL up to"
         )
-        time.sleep(0.5)
+        assert any(line.startswith("the point is ") for line in killed.said)
+        _left_alone(watched, killed)
+        next_one_cleans_up(killed)
+    finally:
+        watched.stream.start()
+
+
+@pytest.mark.parametrize("at", ["readers:see", "readers:whole"])
+def test_while_writers_are_locked_out(
+    watched: Source, environment: Callable[[Settings], dict[str, str]], at: str
+) -> None:
+    """A transaction of another database keeps the slot from its point, so it takes SHARE locks: killed with
+    them, and with the readers' behind them. Writers go on at once."""
+    drills = watched.settings.drills.model_copy(update={"slot_wait_seconds": 1})
+    settings = watched.settings.model_copy(update={"drills": drills})
+    with postgres.connect(watched.settings.postgres, "dagster") as of_another_database:
+        of_another_database.execute("select pg_current_xact_id()")
+        killed = kill(settings, environment(settings), "postgres", "exact", f"call drills.postgres.{at}")
+        assert any(line.startswith("a slot, attempt 2 of 2") for line in killed.said), killed.said
+    _left_alone(watched, killed)
+    next_one_cleans_up(killed)
+
+
+def test_while_it_waits_for_its_point(past: Source) -> None:
+    """The server finds out by itself that nobody waits for the slot any more."""
+    with postgres.connect(past.settings.postgres) as writer:
+        writer.execute("insert into kept (words) values ('never')")
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "bilten_orchestration.cli.main",
+                "drill",
+                "run",
+                "postgres",
+                "--way",
+                "exact",
+            ],
+            env=past.stream.environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until(
+            lambda: past.execute(
+                "select pid from pg_stat_activity where application_name = 'bilten drill'"
+                " and query like 'CREATE_REPLICATION_SLOT%' and wait_event = 'transactionid'"
+            ),
+            "the slot to be waited for",
+        )
+        assert len(slots(past)) == 3
         child.kill()
+        child.wait()
         writer.rollback()
-    _cleaned(shop, child.place)
+    killed = Killed(past.settings, "postgres", "exact", [])
+    _left_alone(past, killed)
+    next_one_cleans_up(killed)
 
 
-def test_and_the_next_drill_passes(shop: Source) -> None:
-    assert drilled(shop.settings, "exact").ok
+def test_under_traffic_and_then_the_next_one_passes(past: Source) -> None:
+    with selling(past):
+        killed = kill(past.settings, past.stream.environment, "postgres", "exact", "phase wal")
+        _no_session(past)
+        told: list[str] = []
+        (report,) = run(past.settings, "postgres", way="exact", progress=told.append)
+    assert report.ok, report.problems
+    assert any("that was killed left" in line for line in told)
+    assert [ok for _, ok in rows(past.settings)[-2:]] == [False, True]
+    assert all(ok is not None for _, ok in rows(past.settings))
+    _left_alone(past, killed)
+    assert not killed.place.exists()

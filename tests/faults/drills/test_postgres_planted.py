@@ -145,6 +145,53 @@ def test_the_restored_server_dies_after_it_started(behind: Source) -> None:
     assert course.rto_seconds is not None
 
 
+_ITEMS = "items add up to their payment, fee items to its fee, tax items to its tax"
+_SOLD = "sold counts the tickets that hold a seat"
+_PLANTED = (
+    "set session_replication_role = replica",
+    "update payments.payment_items set amount = amount + 1 where ctid = (select min(ctid) from"
+    " payments.payment_items)",
+    "update tickets.ticket_types set sold = sold + 1",
+    "create table lying (id int)",
+    "create index lying_id on lying (id)",
+    "update pg_index set indisready = false where indexrelid = 'lying_id'::regclass",
+    "insert into lying select generate_series(1, 100)",
+    "update pg_index set indisready = true where indexrelid = 'lying_id'::regclass",
+    "create table forgotten as select * from system.migrations where store = 'postgres'"
+    " order by version desc limit 1",
+    "delete from system.migrations m using forgotten f where (m.store, m.version) = (f.store, f.version)",
+)
+_MENDED = (
+    "insert into system.migrations overriding system value select * from forgotten",
+    "drop table lying, forgotten",
+    "update tickets.ticket_types set sold = sold - 1",
+    "update payments.payment_items set amount = amount - 1 where ctid = (select max(ctid) from"
+    " payments.payment_items)",
+    "reset session_replication_role",
+)
+
+
+def test_what_a_whole_copy_of_wrong_data_would_hide(behind: Source) -> None:
+    """Every byte comes back, digests would be equal: money that does not add up, a seat that nobody has, an
+    index that misses rows, a migration that is not applied."""
+    with embedded.superuser(behind.server.cluster, behind.settings.postgres.database) as connection:
+        for statement in _PLANTED:
+            connection.execute(statement.encode())
+        try:
+            behind.await_reach(behind.now())
+            course = drilled(behind.settings, "latest")
+        finally:
+            for statement in _MENDED:
+                connection.execute(statement.encode())
+    assert not course.ok
+    wrong = {each.name: each.found for each in course.proofs if not each.ok}
+    assert set(wrong) == {_ITEMS, _SOLD, "pg_amcheck", "migrations"}
+    assert "lying_id" in wrong["pg_amcheck"]
+    assert wrong[_SOLD].startswith("1, such as ")
+    behind.await_reach(behind.now())
+    assert drilled(behind.settings, "latest").ok
+
+
 def test_a_subscription_connects_nowhere(source: Source) -> None:
     """Production is away, so whoever calls would be the restored server."""
     source.stream.start()
@@ -239,6 +286,7 @@ def test_a_visibility_map_that_pg_verifybackup_accepts(source: Source) -> None:
     assert proof(course, "pg_verifybackup").ok
     wrong = [each.name for each in course.proofs if not each.ok]
     assert "pg_check_visible" in wrong
+    assert "pg_check_frozen" in wrong
     assert "public.kept" in proof(course, "pg_check_visible").found or "kept" in (
         proof(course, "pg_check_visible").found
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from bilten_orchestration.drills import clickhouse as of_clickhouse
 from bilten_orchestration.drills.run import run
 from tests.conftest import Servers
 from tests.integration.backups.clickhouse.world import ROWS, World, made
+from tests.integration.drills.at_work import at_work_in
 from tests.kills import killed_before_line
 
 
@@ -60,4 +63,48 @@ def test_a_part_with_a_flipped_bit(world: World) -> None:
     assert (report.ok, report.failed_phase) == (False, "restore")
     assert name in report.problems[0].what
     assert [each.state for each in world.listed()][-1] == "complete"
+    assert not (world.settings.home / "drill-clickhouse").exists()
+
+
+@pytest.mark.faults
+def test_a_part_that_was_damaged_before_its_backup(servers: Servers) -> None:
+    """Its SHA-256 is that of the damaged file, so every object is the one that was written: CHECK TABLE alone
+    finds it."""
+    with made(servers) as world:
+        ((path,),) = world.client.query(
+            "select path from system.parts where active and database = 'analytics' and table = 'events'"
+            " order by rows desc limit 1"
+        ).result_rows
+        file = max(Path(path).glob("*.bin"), key=lambda each: each.stat().st_size)
+        body = file.read_bytes()
+        half = len(body) // 2
+        file.write_bytes(body[:half] + bytes([body[half] ^ 1]) + body[half + 1 :])
+        taken = take(world.settings).manifest
+        (report,) = run(world.settings, "clickhouse")
+        assert (report.ok, report.failed_phase) == (False, "restore")
+        (problem,) = report.problems
+        assert "CHECK TABLE" in str(problem)
+        assert "events" in str(problem)
+        assert problem.next
+        assert [(each.manifest.id, each.state) for each in world.listed()] == [(taken.id, "complete")]
+        assert not (world.settings.home / "drill-clickhouse").exists()
+
+
+@pytest.mark.faults
+def test_the_engine_dies_before_marts_are_compared(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to compare here, which warns and passes: the drill is red for the engine's sake."""
+    take(world.settings)
+    agree = of_clickhouse._agree
+
+    def killed_first(*arguments: Any) -> None:
+        for process in at_work_in(world.settings.home / "drill-clickhouse"):
+            process.kill()
+        agree(*arguments)
+
+    monkeypatch.setattr(of_clickhouse, "_agree", killed_first)
+    (report,) = run(world.settings, "clickhouse")
+    assert (report.ok, report.failed_phase) == (False, "agree")
+    (problem,) = report.problems
+    assert problem.what == "the engine that was restored into ended while it was asked"
+    assert problem.next
     assert not (world.settings.home / "drill-clickhouse").exists()

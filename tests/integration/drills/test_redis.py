@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -12,12 +14,14 @@ import pytest
 from bilten_orchestration.backups.copies.copy import copy
 from bilten_orchestration.backups.redis.dump import take
 from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.keys import KeyRing
 from bilten_orchestration.backups.repository.opened import BUCKETS, Opened
 from bilten_orchestration.drills import attestation, listing, redis_source
 from bilten_orchestration.drills import redis as of_redis
 from bilten_orchestration.drills.attestation import Series
+from bilten_orchestration.drills.report import DrillReport
 from bilten_orchestration.drills.run import run
-from bilten_orchestration.errors import LockHeld, Refused, UsageError
+from bilten_orchestration.errors import LockHeld, Mismatch, Refused, UsageError
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import object_store, postgres, redis
 from tests.kills import killed_before_line
@@ -243,3 +247,79 @@ def test_a_disk_that_would_not_hold_it(here: Settings, monkeypatch: pytest.Monke
     (report,) = run(here, "redis")
     assert (report.ok, report.failed_phase) == (False, "room")
     assert "too little room" in report.problems[0].what
+
+
+def test_the_restored_server_dies_while_it_is_asked(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it was asked last: it is the restored one that is named, and no defect of ours."""
+    from bilten_orchestration.backups.redis import scratch
+
+    take(here)
+    compared = redis_source.against_source
+
+    def killed_first(*arguments: Any) -> Any:
+        for process in left_in(here):
+            if isinstance(process, psutil.Process):
+                process.kill()
+                process.wait(30)
+        return compared(*arguments)
+
+    monkeypatch.setattr(of_redis, "against_source", killed_first)
+    (report,) = run(here, "redis")
+    assert (report.ok, report.failed_phase) == (False, "proof")
+    (problem,) = report.problems
+    assert problem.what == "the restored server ended while it was asked"
+    assert "its last words: " in str(problem.found)
+    assert "bilten restore redis" in str(problem.next)
+    assert left_in(here) == []
+    assert scratch.end(here.home / "drill-redis" / "data") == []
+
+
+def test_the_source_is_away(here: Settings) -> None:
+    """What came back is proven by itself, and it is said that nothing was compared."""
+    take(here)
+    away = here.model_copy(update={"redis": here.redis.model_copy(update={"port": 1})})
+    (report,) = run(away, "redis")
+    assert report.ok, report.problems
+    (warned,) = report.warnings
+    assert warned.name == "sampled values are those of the source"
+    assert "Redis" in warned.found
+
+
+def test_two_writers_of_one_chain(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL is down, and another machine attests between our look at the chain and our document."""
+    take(here)
+    (first,) = run(here, "redis")
+    made = attestation.document
+    ours, theirs, third = (replace(first, id=str(uuid4())) for _ in range(3))
+    with Opened.of(here, new=False) as opened:
+        repository, ring = opened.repository, opened.ring
+
+        def behind_another(number: int, previous: str | None, report: DrillReport, ring: KeyRing) -> bytes:
+            monkeypatch.setattr(attestation, "document", made)
+            attestation.append(repository, ring, theirs)
+            return made(number, previous, report, ring)
+
+        monkeypatch.setattr(attestation, "document", behind_another)
+        paused: list[float] = []
+        attested = attestation.append(repository, ring, ours, sleep=paused.append)
+        assert len(paused) == 1
+        assert attested.number == 3
+        found = attestation.read(repository, ring, "redis")
+        assert found.problems == ()
+        assert [each.report.id for each in found.drills] == [first.id, theirs.id, ours.id]
+        assert attested.previous == found.drills[1].sha256
+
+        # one who is always there before us: no document of ours, and no fork
+        def always(number: int, previous: str | None, report: DrillReport, ring: KeyRing) -> bytes:
+            if report.id == third.id:
+                monkeypatch.setattr(attestation, "document", made)
+                attestation.append(repository, ring, replace(first, id=str(uuid4())))
+                monkeypatch.setattr(attestation, "document", always)
+            return made(number, previous, report, ring)
+
+        monkeypatch.setattr(attestation, "document", always)
+        with pytest.raises(Mismatch, match="somebody else attests drills of redis"):
+            attestation.append(repository, ring, third, sleep=paused.append)
+        found = attestation.read(repository, ring, "redis")
+        assert found.problems == ()
+        assert third.id not in {each.report.id for each in found.drills}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bilten_orchestration.drills.course import Course
-from bilten_orchestration.drills.postgres import digests
+from bilten_orchestration.drills.postgres import digests, locks, point, readers, slot
 from bilten_orchestration.errors import LockHeld
 from bilten_orchestration.stores import postgres
 from tests.integration.backups.wal.conftest import Source
 from tests.integration.drills.postgres.conftest import drilled, proof, selling, slots
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +50,17 @@ def test_it_tells_its_phases(first: Course) -> None:
 
 
 def test_a_table_that_was_emptied_warns_and_writers_are_locked_out_where_a_transaction_stays_open(
-    shop: Source, first: Course
+    shop: Source, first: Course, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The fall against the drill before is told though digests are equal; and the other way to a point."""
+    """The fall against the drill before is told though digests are equal; and the other way to a point,
+    which has a name."""
+    find, points = locks.find, []
+
+    def noted(*arguments: Any) -> Any:
+        points.append(find(*arguments))
+        return points[-1]
+
+    monkeypatch.setattr(locks, "find", noted)
     drills = shop.settings.drills.model_copy(update={"slot_wait_seconds": 1})
     settings = shop.settings.model_copy(update={"drills": drills})
     course = Course()
@@ -68,6 +79,32 @@ def test_a_table_that_was_emptied_warns_and_writers_are_locked_out_where_a_trans
     assert "payments" not in fall.found
     assert course.ok
     assert 0 < course.figures["writers_locked_out_seconds"] < 0.2
+    ((said, _),) = points
+    assert said.how == "locks"
+    assert str(said.lock[1]).startswith("bilten_drill_")
+
+
+@pytest.mark.faults
+def test_a_machine_that_is_too_slow_for_its_locks(shop: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends who holds them for longer than writers are to wait, and its snapshot with it: that is
+    one attempt of many."""
+    see, times = readers.see, iter(range(100))
+
+    def slow(*arguments: Any) -> None:
+        if next(times) == 0:
+            until(lambda: not shop.execute(_HOLDS_LOCKS), "the server to end who holds the locks")
+        see(*arguments)
+
+    monkeypatch.setattr(slot, "find", lambda *_: None)
+    monkeypatch.setattr(readers, "see", slow)
+    told: list[str] = []
+    with point.exact(shop.settings, told.append) as found:
+        assert found.point.how == "locks"
+        assert str(found.point.restore_point).startswith("bilten_drill_")
+    assert any(line.startswith("locks, attempt 1 of") and "snapshot" in line for line in told), told
+
+
+_HOLDS_LOCKS = "select pid from pg_stat_activity where application_name = 'bilten drill lock'"
 
 
 @pytest.mark.faults

@@ -9,8 +9,11 @@ import pytest
 from bilten_orchestration.backups.copies.copy import copy
 from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.logical import take as dump
-from bilten_orchestration.backups.repository.opened import Opened
+from bilten_orchestration.backups.repository import catalogue
+from bilten_orchestration.backups.repository.opened import BUCKETS, Opened
+from bilten_orchestration.drills import listing
 from bilten_orchestration.drills.plan import ways_of
+from bilten_orchestration.drills.run import run
 from bilten_orchestration.errors import UsageError
 from bilten_orchestration.stores.object_store import connect
 from tests.integration.backups.wal.conftest import Source
@@ -55,6 +58,20 @@ def test_the_oldest_full_backup(shop: Source) -> None:
     assert len(course.backups) == 1
     assert course.backups[0].endswith("full") or "full" in course.backups[0]
     assert course.counts["payments.payments"] == 200
+
+
+@pytest.mark.faults
+def test_the_second_bucket_tells_of_its_own_drill(shop: Source) -> None:
+    """Its marks name the drill at once, and no copy was made since: the attestation is there before them."""
+    (report,) = run(shop.settings, "postgres", way="second_bucket")
+    assert report.ok, report.problems
+    for bucket in BUCKETS:
+        found = listing.listed(shop.settings, "postgres", whole=True, bucket=bucket)
+        assert found.problems == ()
+        assert found.drills[-1].report.id == report.id
+    with Opened.of(shop.settings, new=False, bucket="copy") as opened:
+        backups = catalogue.read(opened.repository, opened.ring, "postgres").backups
+    assert {each.manifest.id for each in backups if each.state == "drilled"} >= set(report.backups)
 
 
 def test_one_table(shop: Source) -> None:
