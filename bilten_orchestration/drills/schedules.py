@@ -2,22 +2,16 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from bilten_orchestration import face
+from bilten_orchestration.drills.plan import CRONS
 
 if TYPE_CHECKING:  # not among the names that dagster exports
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
-#: UTC, by store; `why` then.
-CRONS: Mapping[str, tuple[str, str]] = {
-    "postgres": ("0 5 * * *", "After the full backup of the night and the builds, before people come."),
-    "clickhouse": ("30 5 * * *", "After PostgreSQL's drill, with whose restored rows marts are compared."),
-    "redis": ("30 5 * * *", "With ClickHouse's; the pool lets one drill measure at a time."),
-}
 
 
 def build_job(store: str, asset: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":
