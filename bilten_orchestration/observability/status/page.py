@@ -56,7 +56,8 @@ def _summary(found: Health) -> str:
     counts = found.counts
     kept = sum(each.status == "kept" for each in found.promises)
     said = [
-        f"{counts.critical} critical, {counts.warning} warnings, {counts.info} notes open",
+        f"open: {counts.critical} critical, {_counted(counts.warning, 'warning')},"
+        f" {_counted(counts.info, 'note')}",
         f"{kept} of {len(found.promises)} promises kept",
     ]
     if counts.not_yet:
@@ -186,6 +187,10 @@ def _sources(components: tuple[Component, ...]) -> str:
         '<th scope="col">read (UTC)</th><th scope="col">detail</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></details></section>"
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _exactly(at: datetime) -> str:

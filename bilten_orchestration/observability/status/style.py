@@ -61,6 +61,7 @@ thead th{color:var(--soft);font-size:.8rem}
 td,th{padding:.08rem .5rem .08rem 0;vertical-align:top}
 tbody tr{border-top:1px solid var(--line)}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.groups td{white-space:nowrap}
 .groups{columns:24rem;column-gap:2rem}
 .groups table{break-inside:avoid;margin-bottom:.5rem}
 .stores{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;list-style:none;margin:0;padding:0}
@@ -75,7 +76,7 @@ code{font:.92em ui-monospace,monospace;overflow-wrap:anywhere}
 .wide{overflow-x:auto}
 .strips{table-layout:fixed;border-collapse:separate;border-spacing:2px}
 .strips tbody tr{border:0}
-.strips thead th:first-child{width:13rem}
+.strips thead th:first-child{width:14.5rem}
 .strips th[scope=row]{padding:0 .4rem 0 0;vertical-align:middle;line-height:1.2}
 .strips thead th{padding:0;white-space:nowrap;overflow:visible}
 .strips td{padding:0;height:1.25rem;text-align:center;vertical-align:middle;color:var(--on);

@@ -54,6 +54,7 @@ class Staying(urllib.request.HTTPRedirectHandler):
 
 class Client:
     def __init__(self, port: int) -> None:
+        self.port = port
         self._base = f"http://127.0.0.1:{port}"
 
     def headers(self, path: str) -> Any:

@@ -16,7 +16,8 @@ SECOND = timedelta(seconds=1)
 
 
 def entry(at: datetime, *, fresh: bool = True, kept: bool | None = True, **given: object) -> dict[str, Entry]:
-    reading = Reading(promises=(Promise("search_lag", kept, 1.0, 900, "seconds"),), **given)  # type: ignore[arg-type]
+    promise = Promise("search_lag", kept, 1.0, 900, "seconds")
+    reading = Reading(promises=(promise,), **given)  # type: ignore[arg-type]
     return {"lags": Entry("lags", (), reading=reading, read_at=at, fresh=fresh)}
 
 
