@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from bilten_orchestration.observability import history
+from bilten_orchestration.observability import history, installed
 from bilten_orchestration.observability.board import Entry
 from bilten_orchestration.observability.finding import Promise
 from bilten_orchestration.observability.history import DAYS, Cell, History, Level, Samples
@@ -47,6 +47,7 @@ class Chronicle:
     def __init__(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = directory / "history.sqlite"
+        self._directory = directory
         self._guard = threading.Lock()
         self._connection, self._began = _opened(path)
         self._seen: dict[str, datetime] = {}
@@ -148,7 +149,7 @@ class Chronicle:
                 "select subject, day, bytes from level where day >= ?", (first,)
             )
         }
-        return History(cells, levels)
+        return History(cells, levels, installed.recorded(self._directory))
 
 
 def _how(promise: Promise, fresh: bool) -> str:

@@ -54,10 +54,20 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Everything of the last `DAYS`, by subject and day."""
+    """Everything of the last `DAYS`, by subject and day. `installed_at` is None where nobody knows."""
 
     cells: Mapping[tuple[str, date], Cell] = field(default_factory=dict)
     levels: Mapping[tuple[str, date], Level] = field(default_factory=dict)
+    installed_at: datetime | None = None
+
+    def cell(self, subject: str, day: date) -> Cell:
+        """What is known of a day, which may be nothing."""
+        found = self.cells.get((subject, day))
+        if found is not None:
+            return found
+        if self.installed_at is not None and begin_of(day) + timedelta(days=1) <= self.installed_at:
+            return Cell(subject, day, "not_yet", "before the installation")
+        return Cell(subject, day, "unknown", "nothing is recorded")
 
 
 def last_days(now: datetime) -> list[date]:

@@ -26,6 +26,7 @@ from bilten_orchestration.observability.sources import bounded
 from bilten_orchestration.settings import Settings
 
 _ASK_SECONDS: Final = 60.0
+_FILE: Final = "installed.json"
 
 Due = Literal["due", "not_yet", "unknown"]
 
@@ -66,7 +67,7 @@ class Installation:
     """When that was: asked of PostgreSQL until it says it, and kept on disk. Threads may share it."""
 
     def __init__(self, settings: Settings, directory: Path) -> None:
-        self._settings, self._file = settings, directory / "installed.json"
+        self._settings, self._file = settings, directory / _FILE
         self._guard = threading.Lock()
         self._known = _kept(self._file)
         self._asked_at: float | None = None
@@ -103,6 +104,12 @@ def asked(settings: Settings) -> datetime | None:
             return None
         row = connection.execute("select min(started_at) from system.migrations").fetchone()
     return None if row is None else row[0]
+
+
+def recorded(directory: Path) -> datetime | None:
+    """When the platform was installed, as it is kept on disk; None where nobody has said. Asks nobody."""
+    known = _kept(directory / _FILE)
+    return None if known is None else known.at
 
 
 def _kept(file: Path) -> Installed | None:

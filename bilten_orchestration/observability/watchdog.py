@@ -79,7 +79,7 @@ def every_source(settings: Settings, owners: Owners) -> list[Source]:
         dagster.DagsterChecks(settings, owners),
         disks.LocalDisks(settings),
         disks.ClickHouseDisks(settings),
-        wal.WalStream(settings),
+        wal.WalStream(settings, installed),
         wal.WalSource(settings),
         promises.Marts(settings, installed),
         promises.Lags(settings, installed),

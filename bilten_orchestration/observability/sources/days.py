@@ -39,6 +39,8 @@ def of_backups(
     for back, day in enumerate(reversed(last_days(now))):
         kept = [each for each in planned if each.kept > (back + 1) * _DAY]
         if not kept:
+            if installed.at is not None and begin_of(day) + _DAY <= begun:
+                cells.append(Cell(f"backups/{store}", day, *_nothing_due(day, installed, begun)))
             continue
         due = {each.kind: _due(each.cron, day, begun, now, backup_plan.GRACE) for each in kept}
         counts = {

@@ -49,7 +49,9 @@ def _figure(kind: str, title: str, known: Mapping[date, int]) -> str:
     last, first = known[days[-1]], known[days[0]]
     grown = last - first
     sign = "+" if grown >= 0 else "−"
-    said = f"{size(last)}, {sign}{size(abs(grown))} since {days[0]:%b %d}"
+    said = size(last)
+    if len(known) > 1:
+        said += f", {sign}{size(abs(grown))} since {days[0]:%b %d}"
     rows = "".join(
         f'<tr><th scope="row">{day:%Y-%m-%d}</th><td class="n">{size(value)}</td></tr>'
         for day, value in reversed(list(known.items()))

@@ -55,14 +55,14 @@ def _head(day: date, number: int, count: int) -> str:
 
 
 def _cells(history: History, subject: str, days: Iterable[date]) -> str:
-    return "".join(_cell(history.cells.get((subject, day)), day) for day in days)
+    return "".join(_cell(history.cell(subject, day)) for day in days)
 
 
-def _cell(cell: Cell | None, day: date) -> str:
-    name, sign, words = MARKS["unknown" if cell is None else cell.state]
-    said = f"{words}: {cell.said if cell is not None else 'nothing is recorded'}"
+def _cell(cell: Cell) -> str:
+    name, sign, words = MARKS[cell.state]
+    said = f"{words}: {cell.said}"
     return (
-        f'<td class="{name}" title="{day:%b %d}, {escape(said)}"><span aria-hidden="true">{sign}</span>'
+        f'<td class="{name}" title="{cell.day:%b %d}, {escape(said)}"><span aria-hidden="true">{sign}</span>'
         f'<span class="hidden">{escape(said)}</span></td>'
     )
 

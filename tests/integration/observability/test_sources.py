@@ -268,7 +268,7 @@ def word(settings: Settings, **given: object) -> None:
 
 def test_the_stream_of_wal_by_what_it_says(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
-    source = wal.WalStream(settings)
+    source = wal.WalStream(settings, old)
     reading = source.read()
     assert of(reading)["wal/stream"].severity == "critical"
     assert [(promise.name, promise.kept) for promise in reading.promises] == [("rpo", None)]
@@ -280,6 +280,12 @@ def test_the_stream_of_wal_by_what_it_says(tmp_path: Path) -> None:
         "rpo/bilten-backups": True,
         "rpo/bilten-backups-copy": False,
     }
+    nothing = tuple(statuses.BucketStatus(bucket, None, None) for bucket in ("bilten-backups", "x"))
+    word(settings, buckets=nothing)
+    assert set(of(source.read())) == {"rpo/bilten-backups", "rpo/x"}
+    early = wal.WalStream(settings, new).read()  # the first segment has not been shipped
+    assert early.findings == ()
+    assert {(promise.kept, promise.not_due) for promise in early.promises} == {(None, True)}
     word(settings, problems=(Problem("the second bucket is behind: x"),), buckets=())
     assert of(source.read())["wal/stream"].severity == "warning"
     word(settings, at=datetime.now(UTC) - timedelta(hours=1), buckets=())

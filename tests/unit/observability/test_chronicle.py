@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -84,4 +85,13 @@ def test_where_there_can_be_no_file_it_goes_on_in_memory(tmp_path: Path) -> None
     chronicle = Chronicle(tmp_path)
     chronicle.turn(entry(NOW), NOW)
     assert chronicle.history.cells
+    chronicle.close()
+
+
+def test_it_knows_the_installation_from_its_neighbour(tmp_path: Path) -> None:
+    since = (NOW - timedelta(days=3)).isoformat()
+    (tmp_path / "installed.json").write_text(json.dumps({"at": since, "since": NOW.isoformat()}))
+    chronicle = Chronicle(tmp_path)
+    states = [chronicle.history.cell("search_lag", day).state for day in last_days(NOW)]
+    assert states == ["not_yet"] * 26 + ["unknown"] * 4
     chronicle.close()

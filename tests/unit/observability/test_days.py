@@ -70,6 +70,12 @@ def test_a_day_without_a_backup_is_bad_and_a_day_before_the_installation_is_not_
     assert len(found) == 30
 
 
+def test_days_before_the_installation_are_not_yet_also_where_retention_would_have_taken_them() -> None:
+    found = of_backups("redis", [], Installed(NOW - DAY, NOW))
+    assert len(found) == 30
+    assert {cell.state for day, cell in found.items() if day < TODAY - DAY} == {"not_yet"}
+
+
 def test_a_kind_that_is_missing_is_told_though_others_make_up_the_number() -> None:
     at = datetime(2026, 11, 22, 0, 30, tzinfo=UTC)
     many = [backup("postgres", "incremental", at + timedelta(hours=hour)) for hour in range(9)]

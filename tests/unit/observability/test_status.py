@@ -326,6 +326,14 @@ def test_of_a_day_without_a_word_nothing_good_is_said() -> None:
     assert len([0 for _, attributes, *_ in without.all("td") if "title" in attributes]) == 30 * 7
 
 
+def test_days_before_the_installation_are_not_yet() -> None:
+    known = History(installed_at=NOW - timedelta(days=2))
+    read = Read(shown(document(), known, search=False))
+    cells = [said for _, attributes, said, _ in read.all("td") if "title" in attributes]
+    early, unknown = "not yet: before the installation", "unknown: nothing is recorded"
+    assert cells[:30] == [early] * 27 + [unknown] * 3
+
+
 def test_an_incident_says_what_on_call_needs() -> None:
     text = shown(document(status="warn", incidents=(incident(3),)))
     (item,) = [
