@@ -11,8 +11,8 @@ from typing import Literal
 from bilten_orchestration.backups.repository.manifest import Kind, Store
 from bilten_orchestration.errors import UsageError
 
-# what a schedule may be late, and a backup may take, before it counts as missing
-_GRACE = timedelta(hours=2)
+#: What a schedule may be late, and a backup may take, before it counts as missing.
+GRACE = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Planned:
     @property
     def within(self) -> timedelta:
         """How old the newest may be."""
-        return self.every + _GRACE
+        return self.every + GRACE
 
     @property
     def base(self) -> Literal["full", "incremental"]:

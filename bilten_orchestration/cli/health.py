@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from bilten_orchestration.cli import output
+
+_ORDER = ("missed", "unknown", "not_yet", "kept")
 
 
 def register(app: typer.Typer) -> None:
     app.command("health")(health)
 
 
-def health(as_json: output.Json = False) -> None:
+def health(
+    as_json: output.Json = False,
+    proven: Annotated[
+        bool, typer.Option("--proven", help="Exit 1 also for promises that have not been due yet.")
+    ] = False,
+) -> None:
     """Every store and every promise, as the watchdog knows them. Exits 1 when something is wrong, or nobody
-    knows; 3 when the watchdog does not answer."""
+    knows; 3 when the watchdog does not answer. What has not been due at a new installation is told, and is
+    nothing wrong; with --proven it is: then 0 means that every promise is kept."""
     with output.errors("health", as_json=as_json):
         from bilten_orchestration.errors import Problem
         from bilten_orchestration.observability.asked import asked
@@ -36,10 +44,11 @@ def health(as_json: output.Json = False) -> None:
             for each in found["components"]
             if each["status"] in ("down", "unknown")
         ]
-        if broken := [each["name"] for each in found["promises"] if each["status"] != "kept"]:
+        wrong = ("missed", "unknown", *(["not_yet"] if proven else []))
+        if broken := [each["name"] for each in found["promises"] if each["status"] in wrong]:
             problems.append(
                 Problem(
-                    f"{len(broken)} promises are not kept, or nobody knows",
+                    f"{len(broken)} promises are not kept{', or not yet' if proven else ''}, or nobody knows",
                     expected="every promise kept",
                     found=", ".join(broken),
                     next="docs/operations.md says of each what to do",
@@ -53,8 +62,11 @@ def _show(found: dict[str, Any]) -> None:
     for each in found["components"]:
         print(f"{each['name']:<28} {each['status']:<8} {each['detail'] or ''}"[:100].rstrip())
     print()
-    for each in found["promises"]:
+    for each in sorted(found["promises"], key=lambda each: _ORDER.index(each["status"])):
         value = "" if each["value"] is None else f"{each['value']:,.6g}"
         bound = "at least" if each["least"] else "at most"
         promised = f"{bound} {each['limit']:,.6g} {each['unit']}"
-        print(f"{each['name']:<44} {each['status']:<8} {value:>10}  {promised}")
+        status = each["status"].replace("_", " ")
+        print(f"{each['name']:<44} {status:<8} {value:>10}  {promised}")
+    if early := found["counts"]["not_yet"]:
+        print(f"\n{early} promises have not been due yet: nothing is wrong with them, and nothing is proven.")

@@ -125,7 +125,7 @@ def bring_back(first: Repository, second: Repository, store: Drilled) -> int:
     return len(missing)
 
 
-def carry(first: Repository, second: Repository, store: Store) -> None:
+def carry(first: Repository, second: Repository, store: Drilled) -> None:
     """Everything that the second bucket lacks of a chain, oldest first: a kill leaves one without its end,
     and the next call, or the next copy, brings the rest. Raises what either store does."""
     there = set(names_of(second, store))

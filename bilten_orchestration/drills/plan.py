@@ -16,6 +16,15 @@ Drilled = Literal["postgres", "clickhouse", "redis", "search"]
 
 #: Within which every way has to be walked.
 EVERY_WAY_WITHIN = timedelta(days=8)
+#: When drills are held (UTC), by store, and why then.
+CRONS: Mapping[Drilled, tuple[str, str]] = {
+    "postgres": ("0 5 * * *", "After the full backup of the night and the builds, before people come."),
+    "clickhouse": ("30 5 * * *", "After PostgreSQL's drill, with whose restored rows marts are compared."),
+    "redis": ("30 5 * * *", "With ClickHouse's; the pool lets one drill measure at a time."),
+    "search": ("45 5 * * *", "After those of the stores with backups, and before the daily drift check."),
+}
+#: What a drill may be late, and take, before it counts as missing.
+GRACE = timedelta(hours=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,47 +2,28 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import dagster as dg
 
 from bilten_orchestration import face
-
-if TYPE_CHECKING:  # not among the names that dagster exports
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
-#: UTC, by store; `why` then.
-CRONS: Mapping[str, tuple[str, str]] = {
-    "postgres": ("0 5 * * *", "After the full backup of the night and the builds, before people come."),
-    "clickhouse": ("30 5 * * *", "After PostgreSQL's drill, with whose restored rows marts are compared."),
-    "redis": ("30 5 * * *", "With ClickHouse's; the pool lets one drill measure at a time."),
-    "search": ("45 5 * * *", "After those of the stores with backups, and before the daily drift check."),
-}
+from bilten_orchestration.drills.plan import CRONS, Drilled
 
 
-def build_job(store: str, asset: dg.AssetsDefinition) -> "UnresolvedAssetJobDefinition":
-    return dg.define_asset_job(
+def build_job(store: Drilled, asset: dg.AssetsDefinition) -> "face.Job":
+    return face.job(
         f"{store}_drill",
-        selection=dg.AssetSelection.assets(asset),
-        owners=[face.DATA_PLATFORM],
-        description=f"Brings {store} back in a scratch place by the ways that are due, attests the proofs.",
-        tags={face.COMMAND: f"bilten drill run {store}", face.HELP: "bilten drill list --verify"},
+        dg.AssetSelection.assets(asset),
+        f"Brings {store} back in a scratch place by the ways that are due, attests the proofs.",
+        by_hand=f"bilten drill run {store}",
+        on_failure="bilten drill list --verify",
     )
 
 
-def build_schedule(store: str, job: "UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
+def build_schedule(store: Drilled, job: "face.Job") -> dg.ScheduleDefinition:
     cron, why = CRONS[store]
 
-    @dg.schedule(
-        name=f"{store}_drill_daily",
-        job=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        owners=[face.DATA_PLATFORM],
-        description=why,
-    )
+    @dg.schedule(name=f"{store}_drill_daily", job=job, cron_schedule=cron, description=why, **face.SCHEDULED)
     def daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         day = f"{context.scheduled_execution_time:%F}"
         return dg.RunRequest(run_key=f"{store}-drill-{day}", partition_key=day)
@@ -50,23 +31,20 @@ def build_schedule(store: str, job: "UnresolvedAssetJobDefinition") -> dg.Schedu
     return daily
 
 
-def build_promises(checks: Sequence[dg.AssetChecksDefinition]) -> "UnresolvedAssetJobDefinition":
-    return dg.define_asset_job(
+def build_promises(checks: Sequence[dg.AssetChecksDefinition]) -> "face.Job":
+    return face.job(
         "drill_promises",
-        selection=dg.AssetSelection.checks(*checks),
-        owners=[face.DATA_PLATFORM],
-        description="RPO, RTO, the age of the newest drill and every way back, as they are attested.",
-        tags={face.COMMAND: "bilten drill list --verify", face.HELP: "the description of a failed check"},
+        dg.AssetSelection.checks(*checks),
+        "RPO, RTO, the age of the newest drill and every way back, as they are attested.",
+        by_hand="bilten drill list --verify",
+        on_failure="the description of a failed check",
     )
 
 
-def build_promises_schedule(job: "UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
-    return dg.ScheduleDefinition(
-        name="drill_promises_hourly",
-        job=job,
-        cron_schedule="55 * * * *",
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        owners=[face.DATA_PLATFORM],
-        description="Also where no drill was held: a check inside a drill would never say so.",
+def build_promises_schedule(job: "face.Job") -> dg.ScheduleDefinition:
+    return face.schedule(
+        "drill_promises_hourly",
+        job,
+        "55 * * * *",
+        "Also where no drill was held: a check inside a drill would never say so.",
     )

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 FINAL_TAKES: Final = timedelta(hours=2)
 """From 12:00 UTC, when a day is over everywhere, until its final build has ended."""
+FINAL_CRON: Final = "0 13 * * *"
+"""When a day that is over everywhere is built for good (UTC)."""
+FINAL_GRACE: Final = timedelta(hours=1)
+"""What that build may take before its day counts as late."""
 _BUILD = "__build"
 
 

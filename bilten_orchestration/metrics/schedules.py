@@ -15,6 +15,7 @@ from bilten_orchestration.ingestion.checks import sync_lag
 from bilten_orchestration.metrics import days as day_rules
 from bilten_orchestration.metrics.checks import published_days_equal_postgres
 from bilten_orchestration.metrics.days import DayRange
+from bilten_orchestration.metrics.freshness import FINAL_CRON
 from bilten_orchestration.metrics.late import late_runs
 from bilten_orchestration.metrics.manifest import Mart
 from bilten_orchestration.stores.resources import Platform
@@ -123,7 +124,7 @@ def build_schedules(jobs: Jobs) -> list[dg.ScheduleDefinition]:
     @dg.schedule(
         name="metrics_final_daily",
         job=jobs.final,
-        cron_schedule="0 13 * * *",
+        cron_schedule=FINAL_CRON,
         description=(
             "An hour after a day has ended in UTC-12. Control totals of the last 60 days are computed afresh"
             " before; on Sundays those of all days."

@@ -64,6 +64,9 @@ class Postman(threading.Thread):
     ) -> None:
         super().__init__(name=f"postman {receiver.name}", daemon=True)
         self._alerts, self._environment = settings.alerts, settings.environment
+        # an address of this machine alone would lead nowhere from a phone
+        url = settings.serve.url
+        self._runbook = f"{url.rstrip('/')}/runbook/operations.md" if url else messages.RUNBOOK
         self._ledger, self.receiver, self._stop_asked = ledger, receiver, stop
         self._progress, self._deliver = progress, deliver
         self._secrecy = Secrecy(settings)
@@ -96,7 +99,8 @@ class Postman(threading.Thread):
     def _send(self, group: list[Message], now: datetime) -> None:
         self._ledger.sending(group, str(uuid.uuid4()))
         try:
-            failed = self._deliver(self.receiver, messages.text(group, self._environment, self._secrecy))
+            text = messages.text(group, self._environment, self._secrecy, runbook=self._runbook)
+            failed = self._deliver(self.receiver, text)
         except Exception as error:  # noqa: BLE001 of whatever service: it is told, and tried again
             failed = f"{type(error).__name__}: {error}"
         if failed is None:

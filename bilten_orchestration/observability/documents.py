@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Status = Literal["pass", "warn", "fail"]
+Standing = Literal["kept", "missed", "unknown", "not_yet"]
 
 
 class _Document(BaseModel):
@@ -31,8 +32,9 @@ class PromiseState(_Document):
     """Something promised, and how it stands."""
 
     name: str = Field(description="As `rpo/<bucket>`, `sync_lag`, `partitions_ahead/<table>`.")
-    status: Literal["kept", "missed", "unknown"] = Field(
-        description="unknown: nobody can tell, which is not kept."
+    status: Standing = Field(
+        description="unknown: nobody can tell, which is not kept; not_yet: at a new installation it has not"
+        " been due, which is neither kept nor missed."
     )
     value: float | None = Field(description="In `unit`; null where nothing tells.")
     limit: float = Field(description="At most so much, or at least where `least` is true.")
@@ -61,11 +63,13 @@ class Counts(_Document):
     warning: int
     critical: int
     undelivered: int = Field(description="Messages that a receiver has not taken.")
+    not_yet: int = Field(description="Promises that have not been due at a new installation.")
 
 
 class Health(_Document):
     """Everything. fail (503): a store is down, something critical is open, or the watchdog does not judge;
-    warn (200): something else is wrong or not known; pass (200): nothing is."""
+    warn (200): something else is wrong or not known; pass (200): nothing is, though `counts.not_yet` promises
+    may not have been due."""
 
     status: Status
     at: datetime

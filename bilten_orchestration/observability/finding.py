@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.observability.history import Cell, Level
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("info", "warning", "critical")
@@ -66,9 +67,8 @@ class Finding:
     """Something that is wrong now.
 
     `lasting`: it was recorded by somebody (a run, a check), so that it is an incident at once; else it was
-    measured, and is one once it has lasted, or after `after_seconds` where that is given (what has not
-    happened yet at a new installation is not late). `step` rises when it gets worse within its severity.
-    `since` is None where only its first sight tells. `link` leads into Dagster's UI.
+    measured, and is one once it has lasted. `step` rises when it gets worse within its severity. `since` is
+    None where only its first sight tells. `link` leads into Dagster's UI.
     """
 
     key: str
@@ -80,7 +80,6 @@ class Finding:
     step: int = 0
     link: str = ""
     lasting: bool = False
-    after_seconds: float | None = None
 
     @property
     def weight(self) -> tuple[int, int]:
@@ -91,7 +90,8 @@ class Finding:
 @dataclass(frozen=True, slots=True)
 class Promise:
     """How something promised stands: `value` against `limit`, both in `unit`. `kept` is None where nobody
-    knows, which counts as not kept. `least`: the value must be at least the limit, else at most."""
+    knows, which counts as not kept. `least`: the value must be at least the limit, else at most. `not_due`: a
+    new installation has had no time for it (installed.py), which is neither kept nor missed."""
 
     name: str
     kept: bool | None
@@ -100,15 +100,19 @@ class Promise:
     unit: str
     detail: str = ""
     least: bool = False
+    not_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that a source found at one time. `detail` in a few words, for people."""
+    """All that a source found at one time. `detail` in a few words, for people. `cells` and `levels` are for
+    the page's history."""
 
     findings: tuple[Finding, ...] = ()
     promises: tuple[Promise, ...] = ()
     detail: str = ""
+    cells: tuple[Cell, ...] = ()
+    levels: tuple[Level, ...] = ()
 
 
 def steps(count: float) -> int:

@@ -14,6 +14,7 @@ from bilten_orchestration.observability.documents import (
     Live,
     PromiseState,
     Ready,
+    Standing,
     Status,
 )
 from bilten_orchestration.observability.finding import Promise
@@ -58,6 +59,7 @@ def health(watchdog: Watchdog, *, details: bool) -> Health:
             for severity in ("info", "warning", "critical")
         },
         undelivered=watchdog.undelivered,
+        not_yet=sum(promise.status == "not_yet" for promise in promises),
     )
     return Health(
         status=_whole(watchdog, components, promises, counts),
@@ -95,7 +97,9 @@ def _whole(
     down = [each.name for each in components if each.status == "down" and each.name != _NO_STORE]
     if not watchdog.alive or counts.critical or down:
         return "fail"
-    good = all(each.status == "ok" for each in components) and all(each.status == "kept" for each in promises)
+    good = all(each.status == "ok" for each in components) and all(
+        each.status in ("kept", "not_yet") for each in promises
+    )
     return "pass" if good and not (counts.warning or counts.info or counts.undelivered) else "warn"
 
 
@@ -131,13 +135,20 @@ def _component(watchdog: Watchdog, entry: Entry, details: bool) -> Component:
 
 
 def _promise(watchdog: Watchdog, promise: Promise, entry: Entry, details: bool) -> PromiseState:
-    known = entry.fresh and promise.kept is not None
     return PromiseState(
         name=promise.name,
-        status=("kept" if promise.kept else "missed") if known else "unknown",
+        status=_standing(promise, entry.fresh),
         value=None if promise.value is None else round(promise.value, 3),
         limit=promise.limit,
         unit=promise.unit,
         least=promise.least,
         detail=watchdog.secrecy.clean(promise.detail) if details else None,
     )
+
+
+def _standing(promise: Promise, fresh: bool) -> Standing:
+    if not fresh:
+        return "unknown"
+    if promise.not_due:
+        return "not_yet"
+    return "unknown" if promise.kept is None else "kept" if promise.kept else "missed"

@@ -136,9 +136,7 @@ def _only_refreshed(before: Incident | None, now: Incident, rules: Rules) -> boo
 
 
 def _patience(finding: Finding, rules: Rules) -> timedelta:
-    if finding.lasting:
-        return timedelta()
-    return rules.open_after if finding.after_seconds is None else timedelta(seconds=finding.after_seconds)
+    return timedelta() if finding.lasting else rules.open_after
 
 
 def _suspected(source: str, finding: Finding, now: datetime, owner: str) -> Incident:

@@ -18,6 +18,7 @@ from bilten_orchestration.observability.secrecy import Secrecy
 
 TITLE: Final = 120  # characters; receivers cut more than that in their own ways
 FOUND: Final = 1200
+RUNBOOK: Final = "docs/operations.md"
 LISTED: Final = 20  # incidents named in a summary
 
 _SAID: Final[dict[Event, str]] = {"opened": "", "worsened": "WORSE: ", "recovered": "RECOVERED: "}
@@ -31,16 +32,17 @@ class Text:
     recovered: bool
 
 
-def text(messages: Sequence[Message], environment: str, secrecy: Secrecy) -> Text:
-    """One message about one incident, told by the newest of these, or the summary of several incidents."""
+def text(messages: Sequence[Message], environment: str, secrecy: Secrecy, *, runbook: str = RUNBOOK) -> Text:
+    """One message about one incident, told by the newest of these, or the summary of several incidents.
+    `runbook` is where the sections are."""
     one = len({message.incident.id for message in messages}) == 1
-    found = _one(messages, environment) if one else _many(messages, environment)
+    found = _one(messages, environment, runbook) if one else _many(messages, environment)
     return Text(
         secrecy.clean(_cut(found.title, TITLE)), secrecy.clean(found.body), found.severity, found.recovered
     )
 
 
-def _one(messages: Sequence[Message], environment: str) -> Text:
+def _one(messages: Sequence[Message], environment: str, runbook: str) -> Text:
     message = messages[-1]
     incident, problem = message.incident, message.incident.problem
     severity = "ok" if message.event == "recovered" else message.severity
@@ -59,7 +61,7 @@ def _one(messages: Sequence[Message], environment: str) -> Text:
     if message.event != "recovered":
         if problem.next:
             lines.append(f"next:     {problem.next}")
-        lines.append(f"more:     docs/operations.md#{incident.kind}")
+        lines.append(f"more:     {runbook}#{incident.kind}")
     if incident.link:
         lines.append(f"run:      {incident.link}")
     lines += [f"owner:    {incident.owner}", f"incident: {incident.key} ({incident.id[:8]})"]

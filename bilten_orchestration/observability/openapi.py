@@ -11,6 +11,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from bilten_orchestration.observability.documents import Health, Live, Ready, Refusal
+from bilten_orchestration.observability.status import markup
 
 _PATHS: dict[str, tuple[str, type, dict[str, str]]] = {
     "/health/live": (
@@ -29,6 +30,12 @@ _PATHS: dict[str, tuple[str, type, dict[str, str]]] = {
         {"200": "Nothing is down or critical.", "503": "Something is."},
     ),
 }
+_PAGES: dict[str, tuple[str, str, str]] = {
+    "/": ("The same for people. With `?refresh=<seconds>` it loads itself again.", "200", "HTML."),
+    "/docs": ("What this API offers, for people.", "200", "HTML."),
+    "/runbook/{name}": ("A document for who is on call, as `operations.md`.", "200", "HTML."),
+    "/sign-in": ("Makes a browser ask for the token, always.", "303", "It was right: back to the page."),
+}
 
 
 @cache
@@ -39,10 +46,13 @@ def document() -> bytes:
         [(model, "serialization") for model in models], ref_template="#/components/schemas/{model}"
     )
     refusal = {"description": "It wants the token.", "content": _json("Refusal")}
+    wanted: list[dict[str, list[str]]] = [{"token": []}, {"browser": []}, {}]
+    page = {"text/html": {"schema": {"type": "string"}}}
     paths: dict[str, Any] = {
         path: {
             "get": {
                 "summary": summary,
+                "operationId": path.strip("/").replace("/", "_"),
                 "responses": {
                     **{
                         code: {"description": said, "content": _json(model.__name__)}
@@ -50,7 +60,7 @@ def document() -> bytes:
                     },
                     **({"401": refusal} if path == "/health" else {}),
                 },
-                "security": [{"token": []}, {}] if path == "/health" else [],
+                "security": wanted if path == "/health" else [],
             }
         }
         for path, (summary, model, answers) in _PATHS.items()
@@ -58,6 +68,7 @@ def document() -> bytes:
     paths["/metrics"] = {
         "get": {
             "summary": "The same as numbers, for Prometheus.",
+            "operationId": "metrics",
             "responses": {
                 "200": {
                     "description": "Text format 0.0.4.",
@@ -65,9 +76,32 @@ def document() -> bytes:
                 },
                 "401": refusal,
             },
-            "security": [{"token": []}, {}],
+            "security": wanted,
         }
     }
+    for path, (summary, code, said) in _PAGES.items():
+        paths[path] = {
+            "get": {
+                "summary": summary,
+                "operationId": path.strip("/").partition("/")[0] or "status",
+                "responses": {
+                    code: {"description": said, **({"content": page} if code == "200" else {})},
+                    "401": refusal,
+                },
+                "security": wanted,
+            }
+        }
+    runbook = paths["/runbook/{name}"]["get"]
+    runbook["responses"]["404"] = {"description": "There is no such document.", "content": _json("Refusal")}
+    runbook["parameters"] = [
+        {
+            "name": "name",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "example": "operations.md",
+        }
+    ]
     return json.dumps(
         {
             "openapi": "3.1.0",
@@ -75,7 +109,14 @@ def document() -> bytes:
             "paths": paths,
             "components": {
                 "schemas": definitions["$defs"],
-                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {
+                    "token": {"type": "http", "scheme": "bearer"},
+                    "browser": {
+                        "type": "http",
+                        "scheme": "basic",
+                        "description": "The token is the password.",
+                    },
+                },
             },
         }
     ).encode()
@@ -85,28 +126,34 @@ def page() -> bytes:
     """The same for people, without scripts."""
     found = json.loads(document())
     parts = [
-        '<!doctype html><html lang="en"><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width"><title>Bilten: health API</title>'
-        "<style>:root{color-scheme:light dark}body{font:1rem/1.5 system-ui;max-width:60rem;margin:2rem auto;"
-        "padding:0 1rem}td,th{text-align:left;vertical-align:top;padding:.2rem .8rem .2rem 0}</style>"
-        f"<h1>{html.escape(found['info']['title'])}</h1>"
+        '<header><nav aria-label="Elsewhere"><ul><li><a href="/">Status</a></li></ul></nav>'
+        f"<h1>{html.escape(found['info']['title'])}</h1></header><main>"
         '<p>As OpenAPI: <a href="/openapi.json">/openapi.json</a></p>'
     ]
     for path, methods in found["paths"].items():
         get = methods["get"]
-        parts.append(f'<h2>GET <a href="{path}">{path}</a></h2><p>{html.escape(get["summary"])}</p><table>')
-        parts += [
-            f"<tr><th>{code}<td>{html.escape(each['description'])}" for code, each in get["responses"].items()
-        ]
-        parts.append("</table>")
+        rows = [(code, each["description"]) for code, each in get["responses"].items()]
+        shown = html.escape(path) if "{" in path else f'<a href="{path}">{path}</a>'
+        parts.append(f"<h2>GET {shown}</h2><p>{html.escape(get['summary'])}</p>{_table('code', rows)}")
     for name, schema in found["components"]["schemas"].items():
-        parts.append(f"<h2>{name}</h2><p>{html.escape(schema.get('description', ''))}</p><table>")
-        parts += [
-            f"<tr><th>{html.escape(field)}<td>{html.escape(each.get('description', ''))}"
-            for field, each in schema.get("properties", {}).items()
+        fields = [
+            (field, each.get("description", "")) for field, each in schema.get("properties", {}).items()
         ]
-        parts.append("</table>")
-    return "".join(parts).encode()
+        described = html.escape(schema.get("description", ""))
+        parts.append(f"<h2>{name}</h2><p>{described}</p>{_table('field', fields)}")
+    parts.append("</main>")
+    return markup.document(found["info"]["title"], "".join(parts))
+
+
+def _table(first: str, rows: list[tuple[str, str]]) -> str:
+    lines = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(said)}</td></tr>'
+        for name, said in rows
+    )
+    return (
+        f'<table><thead><tr><th scope="col">{first}</th><th scope="col">meaning</th></tr></thead>'
+        f"<tbody>{lines}</tbody></table>"
+    )
 
 
 def _json(model: str) -> dict[str, Any]:

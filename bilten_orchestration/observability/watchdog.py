@@ -5,6 +5,7 @@
     postman <n>     one per receiver: sends what is due
     record          copies incidents to PostgreSQL when it is there
     owners          asks Dagster who owns what
+    history         keeps on disk what the page shows of the past
     dead man        calls an address elsewhere while the judge does its work
 
 A kill at any line leaves what the ledger holds (ledger.py), and that is enough for the next start. A second
@@ -30,9 +31,12 @@ from bilten_orchestration.file_lock import exclusive
 from bilten_orchestration.observability import board as boards
 from bilten_orchestration.observability import quiet, record
 from bilten_orchestration.observability.board import Board, Entry, Reader, Source
+from bilten_orchestration.observability.chronicle import Chronicle
 from bilten_orchestration.observability.delivery import Postman, Send, send
 from bilten_orchestration.observability.finding import Finding
+from bilten_orchestration.observability.history import History
 from bilten_orchestration.observability.incidents import Incident, Rules, judge
+from bilten_orchestration.observability.installed import Installation
 from bilten_orchestration.observability.ledger import Ledger, Post
 from bilten_orchestration.observability.owners import Owners
 from bilten_orchestration.observability.receivers import Receiver, receivers, route
@@ -42,6 +46,7 @@ from bilten_orchestration.settings import Settings
 
 JUDGE_SECONDS: Final = 3.0
 RECORD_SECONDS: Final = 10.0
+REMEMBER_SECONDS: Final = 10.0
 #: Without a judgement for so long the watchdog counts as dead itself.
 SILENCE_SECONDS: Final = 60.0
 _UNKNOWN_AFTER: Final = timedelta(minutes=5)
@@ -56,21 +61,33 @@ def directory(settings: Settings) -> Path:
 
 
 def every_source(settings: Settings, owners: Owners) -> list[Source]:
-    from bilten_orchestration.observability.sources import dagster, disks, promises, queries, stores, wal
+    from bilten_orchestration.observability.sources import (
+        dagster,
+        disks,
+        past,
+        promises,
+        queries,
+        repository,
+        stores,
+        wal,
+    )
 
+    installed = Installation(settings, directory(settings))
     return [
         *stores.sources(settings),
         dagster.DagsterRuns(settings, owners),
         dagster.DagsterChecks(settings, owners),
         disks.LocalDisks(settings),
         disks.ClickHouseDisks(settings),
-        wal.WalStream(settings),
+        wal.WalStream(settings, installed),
         wal.WalSource(settings),
-        promises.Marts(settings),
-        promises.Lags(settings),
+        promises.Marts(settings, installed),
+        promises.Lags(settings, installed),
         promises.Partitions(settings),
-        promises.Repository(settings),
+        repository.Repository(settings, installed),
         queries.Statements(settings),
+        past.PostgresSizes(settings),
+        past.ClickHouseDays(settings, installed),
     ]
 
 
@@ -81,6 +98,7 @@ class Watchdog:
         self,
         settings: Settings,
         ledger: Ledger,
+        chronicle: Chronicle,
         sources: Sequence[Source],
         owners: Owners,
         stop: threading.Event,
@@ -89,6 +107,7 @@ class Watchdog:
         deliver: Send = send,
     ) -> None:
         self.settings, self.ledger, self.owners = settings, ledger, owners
+        self._chronicle = chronicle
         self.receivers: tuple[Receiver, ...] = receivers(settings.alerts)
         self.board = Board(sources)
         self.started_at = datetime.now(UTC)
@@ -104,6 +123,11 @@ class Watchdog:
             timedelta(seconds=alerts.open_after_seconds), timedelta(seconds=alerts.recover_after_seconds)
         )
         self._threads: list[threading.Thread] = []
+
+    @property
+    def history(self) -> History:
+        """From memory."""
+        return self._chronicle.history
 
     @property
     def alive(self) -> bool:
@@ -123,6 +147,7 @@ class Watchdog:
             threading.Thread(target=self._judge, name="judge", daemon=True),
             threading.Thread(target=self._record, name="record", daemon=True),
             threading.Thread(target=lambda: self.owners.run(stop), name="owners", daemon=True),
+            threading.Thread(target=self._remember, name="history", daemon=True),
         ]
         if self.settings.serve.dead_man_url.get_secret_value():
             self._threads.append(threading.Thread(target=self._call, name="dead man", daemon=True))
@@ -210,6 +235,12 @@ class Watchdog:
                     told = True
             self._stop_asked.wait(RECORD_SECONDS)
 
+    def _remember(self) -> None:
+        while not self._stop_asked.is_set():
+            with self._told("history"):
+                self._chronicle.turn(self.entries(), datetime.now(UTC))
+            self._stop_asked.wait(REMEMBER_SECONDS)
+
     def _call(self) -> None:
         url = self.settings.serve.dead_man_url.get_secret_value()
         told = False
@@ -254,10 +285,18 @@ def opened(
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with exclusive(place / "lock", "serve", progress, wait_seconds=0):
         ledger = Ledger(place)
+        chronicle = Chronicle(place)
         try:
             owners = Owners(settings, place, progress)
             watchdog = Watchdog(
-                settings, ledger, sources(settings, owners), owners, stop, progress, deliver=deliver
+                settings,
+                ledger,
+                chronicle,
+                sources(settings, owners),
+                owners,
+                stop,
+                progress,
+                deliver=deliver,
             )
             try:
                 yield watchdog
@@ -265,4 +304,5 @@ def opened(
                 stop.set()
                 watchdog.join(seconds=5)
         finally:
+            chronicle.close()
             ledger.close()

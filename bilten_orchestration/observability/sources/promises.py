@@ -3,19 +3,15 @@ PostgreSQL, backups and drills in the repository. The rules are those of the dom
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from bilten_orchestration.backups import plan, recency
-from bilten_orchestration.backups.repository import catalogue
-from bilten_orchestration.backups.repository.opened import Opened
-from bilten_orchestration.drills import attestation
-from bilten_orchestration.drills import plan as drill_plan
-from bilten_orchestration.drills import promises as drill_promises
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.ingestion import lag as lags
 from bilten_orchestration.observability.finding import Finding, Promise, Reading
+from bilten_orchestration.observability.installed import Due, Installed, after, whenever
 from bilten_orchestration.observability.sources import bounded
 from bilten_orchestration.partitions.declared import DECLARED
 from bilten_orchestration.partitions.listing import PartitionRow
@@ -27,7 +23,6 @@ from bilten_orchestration.stores.driver_errors import translated
 
 _SECONDS = 20.0
 _DRILLS_REMEMBERED = 64
-_MARTS_AFTER_SECONDS = 7200.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +30,7 @@ class Marts:
     """The newest closed day of every daily mart is final."""
 
     settings: Settings
+    installed: Callable[[], Installed]
     name: str = "marts"
     interval_seconds: float = 120
     needs: tuple[str, ...] = ("store/clickhouse",)
@@ -49,6 +45,7 @@ class Marts:
         now = datetime.now(UTC)
         with translated("the look at mart days"), closing(clickhouse.connect(quick)) as client:
             judged = freshness.judge(client, freshness.daily_marts(), now)
+        due = self.installed().due(after(freshness.FINAL_CRON, freshness.FINAL_GRACE), now)
         findings = [
             Finding(
                 f"mart/{each.mart}",
@@ -60,14 +57,22 @@ class Marts:
                     found=each.shown,
                     next=each.by_hand,
                 ),
-                after_seconds=_MARTS_AFTER_SECONDS if each.state is None else None,
             )
             for each in judged
-            if not each.fresh
+            if not each.fresh and (due == "due" or each.state is not None)
         ]
         fresh = sum(each.fresh for each in judged)
         kept = None if not judged else fresh == len(judged)
-        promise = Promise("marts_fresh", kept, fresh, len(judged), "marts", least=True)
+        early = bool(judged) and not kept and due != "due" and not findings
+        promise = Promise(
+            "marts_fresh",
+            None if early else kept,
+            fresh,
+            len(judged),
+            "marts",
+            least=True,
+            not_due=early and due == "not_yet",
+        )
         return Reading(tuple(findings), (promise,), f"{fresh} of {len(judged)} marts are fresh")
 
     def overdue(self, began_at: datetime, now: datetime) -> None:
@@ -79,6 +84,7 @@ class Lags:
     """ClickHouse and the search index follow PostgreSQL."""
 
     settings: Settings
+    installed: Callable[[], Installed]
     name: str = "lags"
     interval_seconds: float = 30
     needs: tuple[str, ...] = ("store/postgres",)
@@ -88,7 +94,8 @@ class Lags:
             found = [lags.read(connection, "clickhouse")]
             if self.settings.opensearch.enabled:
                 found.append(replace(search_lag.read(connection).followed, consumer="search"))
-        readings = [_lag(each) for each in found]
+        now, installed = datetime.now(UTC), self.installed()
+        readings = [_lag(each, installed, now) for each in found]
         return Reading(
             tuple(finding for reading in readings for finding in reading.findings),
             tuple(promise for reading in readings for promise in reading.promises),
@@ -98,7 +105,7 @@ class Lags:
         return None
 
 
-def _lag(found: lags.Lag) -> Reading:
+def _lag(found: lags.Lag, installed: Installed, now: datetime) -> Reading:
     search = found.consumer == "search"
     name, by_hand = ("the search index", "bilten search status") if search else ("ClickHouse", "bilten sync")
     rules = search_lag if search else lags
@@ -107,6 +114,9 @@ def _lag(found: lags.Lag) -> Reading:
     promise = Promise("search_lag" if search else "sync_lag", kept, found.seconds, warn, "seconds")
     if kept:
         return Reading(promises=(promise,))
+    due: Due = "due" if found.seconds is not None else installed.due(whenever(warn), now)
+    if due != "due":
+        return Reading(promises=(replace(promise, kept=None, not_due=due == "not_yet"),))
     interrupted = f"; batch {found.applying} was interrupted" if found.applying else ""
     finding = Finding(
         f"lag/{found.consumer}",
@@ -121,7 +131,6 @@ def _lag(found: lags.Lag) -> Reading:
             next=by_hand,
         ),
         since=found.as_of,
-        after_seconds=float(warn) if found.seconds is None else None,
     )
     return Reading((finding,), (promise,))
 
@@ -166,109 +175,3 @@ class Partitions:
 
     def overdue(self, began_at: datetime, now: datetime) -> None:
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """Backups are young enough and drills keep what is promised, as the bucket itself says."""
-
-    settings: Settings
-    name: str = "repository"
-    interval_seconds: float = 300
-    needs: tuple[str, ...] = ("store/object-store",)
-
-    def read(self) -> Reading:
-        now = datetime.now(UTC)
-        findings: list[Finding] = []
-        promises: list[Promise] = []
-        with Opened.of(self.settings, new=False, patience_seconds=1) as opened:
-            for store in plan.stores():
-                found = catalogue.read(opened.repository, opened.ring, store)
-                findings += _altered(store, found.problems)
-                for planned in (each for each in plan.PLANNED if each.store == store):
-                    judged = recency.judge(found, planned, now)
-                    promises.append(_backup(judged))
-                    if judged.said:
-                        findings.append(_overdue(judged))
-            for drilled in drill_plan.drilled(self.settings):
-                series = attestation.read(opened.repository, opened.ring, drilled, newest=_DRILLS_REMEMBERED)
-                reports = [each.report for each in series.drills]
-                for promise in drill_promises.judge(drilled, reports, self.settings.drills, now):
-                    promises.append(_drilled(drilled, promise))
-                    if not promise.kept and not promise.waits:
-                        findings.append(_missed(drilled, promise, never=not reports))
-                findings += [_missed_series(drilled, problem) for problem in series.problems[:1]]
-        return Reading(tuple(findings), tuple(promises))
-
-    def overdue(self, began_at: datetime, now: datetime) -> None:
-        return None
-
-
-def _backup(judged: recency.Recency) -> Promise:
-    planned = judged.planned
-    return Promise(
-        f"backup_age/{planned.store}/{planned.kind}",
-        not judged.said,
-        None if judged.age is None else judged.age.total_seconds(),
-        planned.within.total_seconds(),
-        "seconds",
-    )
-
-
-def _overdue(judged: recency.Recency) -> Finding:
-    planned = judged.planned
-    within = planned.within.total_seconds()
-    return Finding(
-        f"backup/{planned.store}/{planned.kind}",
-        "backup-overdue",
-        "critical" if planned.store == "postgres" and planned.kind == "full" else "warning",
-        Problem(
-            f"the {planned.kind} backup of {planned.store} is overdue",
-            expected=f"one within {recency.hours(planned.within)}",
-            found=judged.found,
-            next=planned.command,
-        ),
-        after_seconds=within if judged.age is None else None,
-        step=0 if judged.age is None else int(judged.age.total_seconds() > 2 * within),
-    )
-
-
-def _altered(store: str, problems: tuple[Problem, ...] | list[Problem]) -> list[Finding]:
-    if not problems:
-        return []
-    return [Finding(f"backup/{store}/altered", "backup-overdue", "critical", problems[0])]
-
-
-def _drilled(store: str, promise: drill_promises.Promise) -> Promise:
-    return Promise(
-        f"drill/{store}/{promise.name}",
-        True if promise.kept else None if promise.waits else False,
-        promise.value,
-        promise.limit,
-        promise.unit,
-        least=promise.name == drill_promises.WAYS,
-    )
-
-
-def _missed(store: str, promise: drill_promises.Promise, *, never: bool) -> Finding:
-    said, _, helps = promise.said.partition("next: ")
-    return Finding(
-        f"drill/{store}/{promise.name}",
-        "drill-promise",
-        "critical" if promise.name == drill_promises.RECENT and not never else "warning",
-        Problem(
-            f"drills of {store} do not keep their promise: {promise.name}",
-            expected=f"{promise.limit:,.0f} {promise.unit}",
-            found=said.strip("; ") or "nothing",
-            next=helps or f"bilten drill run {store}",
-        ),
-        after_seconds=promise.limit * 3600
-        if never and promise.unit == "hours"
-        else 86_400
-        if never
-        else None,
-    )
-
-
-def _missed_series(store: str, problem: Problem) -> Finding:
-    return Finding(f"drill/{store}/series", "drill-promise", "critical", problem)

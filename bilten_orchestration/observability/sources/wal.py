@@ -3,12 +3,14 @@ heartbeats."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from bilten_orchestration.backups.wal import slots, status
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.observability.finding import Finding, Promise, Reading
+from bilten_orchestration.observability.installed import Due, Installed, whenever
 from bilten_orchestration.observability.sources import bounded
 from bilten_orchestration.settings import Settings
 
@@ -23,6 +25,7 @@ class WalStream:
     """RPO of each bucket, now; and every trouble that the stream tells, as one finding."""
 
     settings: Settings
+    installed: Callable[[], Installed]
     name: str = "wal/stream"
     interval_seconds: float = 10
     needs: tuple[str, ...] = ()
@@ -57,8 +60,18 @@ class WalStream:
             # what the stream says grows old with it
             rpo = None if until is None else max(bucket.rpo_seconds or 0.0, (now - until).total_seconds())
             kept = rpo is not None and rpo <= limit
-            promises.append(Promise(f"rpo/{bucket.bucket}", kept, rpo, limit, "seconds"))
-            if not kept:
+            due: Due = "due" if rpo is not None else self.installed().due(whenever(limit), now)
+            promises.append(
+                Promise(
+                    f"rpo/{bucket.bucket}",
+                    kept if due == "due" else None,
+                    rpo,
+                    limit,
+                    "seconds",
+                    not_due=due == "not_yet",
+                )
+            )
+            if not kept and due == "due":
                 findings.append(self._missed(bucket.bucket, rpo, limit, until))
         if told is None:
             promises.append(Promise("rpo", None, None, limit, "seconds", "the stream of WAL says nothing"))

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 from bilten_orchestration.errors import Problem, StoreUnavailable
 from bilten_orchestration.observability import watchdog
 from bilten_orchestration.observability.board import Source
-from bilten_orchestration.observability.finding import Finding, Reading
+from bilten_orchestration.observability.finding import Finding, Promise, Reading
+from bilten_orchestration.observability.history import Cell, Level
 from bilten_orchestration.observability.owners import Owners
 from bilten_orchestration.observability.watchdog import Watchdog
 from bilten_orchestration.settings import AlertSettings, Settings
@@ -44,11 +45,14 @@ class Told:
     needs: tuple[str, ...] = ()
     findings: list[Finding] = field(default_factory=list)
     error: Problem | None = None
+    promises: tuple[Promise, ...] = ()
+    cells: tuple[Cell, ...] = ()
+    levels: tuple[Level, ...] = ()
 
     def read(self) -> Reading:
         if self.error is not None:
             raise StoreUnavailable(self.error)
-        return Reading(tuple(self.findings))
+        return Reading(tuple(self.findings), self.promises, cells=self.cells, levels=self.levels)
 
     def overdue(self, began_at: datetime, now: datetime) -> Reading | None:
         return None
@@ -80,7 +84,7 @@ Watched = Callable[[Settings, Sequence[Source]], AbstractContextManager[Watchdog
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Watched:
     """A watchdog that judges and sends ten times a second."""
-    for name in ("JUDGE_SECONDS", "RECORD_SECONDS"):
+    for name in ("JUDGE_SECONDS", "RECORD_SECONDS", "REMEMBER_SECONDS"):
         monkeypatch.setattr(watchdog, name, 0.1)
     monkeypatch.setattr("bilten_orchestration.observability.delivery.TICK_SECONDS", 0.1)
 

@@ -14,12 +14,12 @@ from pydantic import SecretStr
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.observability import listing
 from bilten_orchestration.observability.delivery import Postman
-from bilten_orchestration.observability.finding import KINDS
+from bilten_orchestration.observability.finding import KINDS, Finding
 from bilten_orchestration.observability.ledger import Ledger, Message
 from bilten_orchestration.observability.watchdog import Watchdog
-from bilten_orchestration.settings import PostgresSettings
+from bilten_orchestration.settings import PostgresSettings, ServeSettings
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
-from tests.integration.observability.receivers import MailServer, Webhook, wait_until
+from tests.integration.observability.receivers import Mail, MailServer, Webhook, wait_until
 
 ALWAYS = datetime.fromtimestamp(0, UTC)
 
@@ -65,12 +65,67 @@ def test_one_message_when_it_opens_when_it_worsens_and_when_it_recovers(
     assert re.search(r"since:    \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", body)
 
 
-def test_a_message_for_every_kind(tmp_path: Path, mails: MailServer, quick: Watched) -> None:
-    findings = [trouble(f"{kind}/x", kind=kind) for kind in KINDS]
-    with quick(alerting(tmp_path, mails.url, burst=100), [Told(findings=findings)]):
-        wait_until("all of them", lambda: len(mails.mails) == len(KINDS))
-    for kind, mail in zip(KINDS, mails.mails, strict=True):
-        assert f"docs/operations.md#{kind}" in mail.body
+def test_every_kind_opens_worsens_and_recovers_by_mail_and_by_webhook(
+    tmp_path: Path, mails: MailServer, hook: Webhook, quick: Watched
+) -> None:
+    def of(severity: str) -> list[Finding]:
+        return [trouble(f"{kind}/x", kind=kind, severity=severity) for kind in KINDS]
+
+    source, each = Told(findings=of("warning")), len(KINDS)
+    with quick(alerting(tmp_path, mails.url, hook.url, burst=100), [source]):
+        for told, findings in ((1, of("critical")), (2, []), (3, [])):
+            count = told * each
+            wait_until("all of them", lambda: len(mails.mails) == len(hook.posts) == count)  # noqa: B023
+            source.findings = findings
+    for number, said in enumerate(("WARNING", "CRITICAL WORSE:", "OK RECOVERED:")):
+        part = slice(number * each, (number + 1) * each)
+        titles = mails.subjects()[part]
+        assert [post["title"] for post in hook.posts[part]] == titles
+        assert {title.split("] ")[1].partition(" PostgreSQL")[0] for title in titles} == {said}
+        found = {
+            _key(mail): "docs/operations.md#" + _key(mail)[:-2] in mail.body for mail in mails.mails[part]
+        }
+        assert found == dict.fromkeys((f"{kind}/x" for kind in KINDS), number < 2)
+
+
+def _key(mail: Mail) -> str:
+    return mail.body.rpartition("incident: ")[2].split()[0]
+
+
+def test_in_quiet_hours_only_what_is_critical_goes_out_and_the_rest_in_the_morning(
+    tmp_path: Path, mails: MailServer, quick: Watched
+) -> None:
+    now = datetime.now(UTC)
+    begin, end = now - timedelta(hours=2), now + timedelta(hours=2)
+    settings = alerting(tmp_path, mails.url, quiet_hours=f"{begin:%H:%M}-{end:%H:%M}")
+    findings = [trouble("a", severity="warning"), trouble("b"), trouble("c", severity="info")]
+    with quick(settings, [Told(findings=findings)]) as running:
+        wait_until("what is critical", lambda: mails.mails)
+        (receiver,) = running.receivers
+        wait_until("it is written", lambda: "sent" in dict(_states(running)))
+        judged_again(running)
+        assert _states(running) == [("sent", 1), ("waiting", 2)]
+        morning = Postman(settings, running.ledger, receiver, threading.Event(), lambda text: None)
+        morning.turn(end - timedelta(minutes=5))
+        assert len(mails.mails) == 1
+        morning.turn(end + timedelta(minutes=1))
+        wait_until("the others", lambda: len(mails.mails) == 3)
+    assert [_key(mail) for mail in mails.mails] == ["b", "a", "c"]
+
+
+def _states(running: Watchdog) -> list[tuple[str, int]]:
+    return sorted((state, count) for (_, state), count in running.ledger.counts().items())
+
+
+def test_where_people_reach_the_watchdog_the_message_leads_to_its_section(
+    tmp_path: Path, mails: MailServer, quick: Watched
+) -> None:
+    given = {"serve": ServeSettings(url="https://status.example.org/bilten/")}
+    with quick(alerting(tmp_path, mails.url).model_copy(update=given), [Told(findings=[trouble()])]):
+        wait_until("a mail", lambda: mails.mails)
+    assert (
+        "more:     https://status.example.org/bilten/runbook/operations.md#store-down" in mails.mails[0].body
+    )
 
 
 def test_a_flood_of_500_failures_is_one_summary_and_so_is_their_recovery(

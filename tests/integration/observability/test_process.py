@@ -12,16 +12,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
 from bilten_orchestration.local import ports
+from bilten_orchestration.observability.finding import Promise
 from bilten_orchestration.settings import DagsterSettings, ServeSettings, Settings
 from bilten_orchestration.settings.loading import as_environment
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
 from tests.integration.observability.receivers import MailServer, Webhook, wait_until
+from tests.integration.observability.test_api import served
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "token-of-the-tests-0123456789"
@@ -131,6 +134,31 @@ def _waiting(settings: Settings) -> int:
     with contextlib.closing(connection):
         row = connection.execute("select count(*) from message where state <> 'sent'").fetchone()
     return int(row[0])
+
+
+def test_the_exit_code_of_health(tmp_path: Path, quick: Watched) -> None:
+    """0: nothing is wrong; with --proven: every promise is kept; 1 otherwise, and where nobody knows."""
+    token = ServeSettings(token=SecretStr(TOKEN))
+    settings = alerting(tmp_path / "home").model_copy(update={"serve": token})
+    kept, early = (
+        Promise("sync_lag", True, 1.0, 3600, "seconds"),
+        Promise("backup_age/redis/full", None, None, 28_800, "seconds", not_due=True),
+    )
+    told = Told(promises=(kept, early))
+    with quick(settings, [told]) as running, served(running) as client:
+        wait_until("it has judged", lambda: running.alive and client.get("/health")[1]["promises"])
+        asking = settings.model_copy(update={"serve": ServeSettings(port=client.port, token=token.token)})
+        status, document = bilten(asking, "health")
+        assert (status, document["ok"], document["result"]["status"]) == (0, True, "pass")
+        status, document = bilten(asking, "health", "--proven")
+        assert status == 1
+        assert "1 promises are not kept, or not yet" in document["problems"][0]["what"]
+        for promises, codes in (((kept,), (0, 0)), ((kept, replace(early, not_due=False)), (1, 1))):
+            told.promises = promises
+            wait_until("it is read", lambda: client.get("/health")[1]["counts"]["not_yet"] == 0)
+            count = len(promises)
+            wait_until("all of it", lambda: len(client.get("/health")[1]["promises"]) == count)  # noqa: B023
+            assert (bilten(asking, "health")[0], bilten(asking, "health", "--proven")[0]) == codes
 
 
 def test_a_taken_port_is_refused_with_its_holder(tmp_path: Path, hook: Webhook) -> None:

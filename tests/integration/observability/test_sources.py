@@ -18,7 +18,9 @@ from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.local import ports
 from bilten_orchestration.metrics import days, freshness, manifest
 from bilten_orchestration.observability.finding import Finding, Reading
-from bilten_orchestration.observability.sources import disks, promises, stores, wal
+from bilten_orchestration.observability.history import Level
+from bilten_orchestration.observability.installed import Installation, Installed, asked
+from bilten_orchestration.observability.sources import disks, past, promises, repository, stores, wal
 from bilten_orchestration.settings import (
     AlertSettings,
     BackupSettings,
@@ -29,6 +31,20 @@ from bilten_orchestration.settings import (
 from bilten_orchestration.stores import clickhouse, postgres
 from tests import stack
 from tests.waiting import until
+
+
+def installed(days: float) -> Installed:
+    """A platform of that age."""
+    at = datetime.now(UTC) - timedelta(days=days)
+    return Installed(at, at)
+
+
+def new() -> Installed:
+    return installed(0)
+
+
+def old() -> Installed:
+    return installed(400)
 
 
 def of(reading: Reading) -> dict[str, Finding]:
@@ -65,10 +81,13 @@ def test_a_store_that_does_not_let_us_in_is_down(settings: Settings) -> None:
 
 
 def test_marts_by_their_newest_closed_day(settings: Settings) -> None:
-    source = promises.Marts(settings)
+    early = promises.Marts(settings, new).read()
+    assert early.findings == ()
+    assert [(promise.kept, promise.not_due) for promise in early.promises] == [(None, True)]
+    source = promises.Marts(settings, old)
     reading = source.read()
     assert set(of(reading)) == {f"mart/{mart}" for mart in freshness.daily_marts()}
-    assert all(finding.after_seconds for finding in reading.findings)  # never built: not late yet
+    assert [(promise.kept, promise.not_due) for promise in reading.promises] == [(False, False)]
     now = datetime.now(UTC)
     due = days.newest_over(now - freshness.FINAL_TAKES)
     first, second, *others = freshness.daily_marts()
@@ -87,7 +106,8 @@ def test_marts_by_their_newest_closed_day(settings: Settings) -> None:
         f"mart/{first}": "refused, final",
         f"mart/{second}": "swapped, provisional",
     }
-    assert all(finding.after_seconds is None for finding in found.values())
+    # what was built is late whatever the age
+    assert set(of(promises.Marts(settings, new).read())) == set(found)
     assert found[f"mart/{first}"].problem.next == f"bilten metrics build --from {due} --to {due}"
 
 
@@ -98,11 +118,13 @@ def test_daily_marts_are_those_of_the_manifest(parsed_project: Path) -> None:
 
 def test_lags_of_the_sync_and_of_search(settings: Settings) -> None:
     searching = settings.model_copy(update={"opensearch": OpenSearchSettings(enabled=True)})
-    found = of(promises.Lags(searching).read())
-    assert {key: finding.after_seconds for key, finding in found.items()} == {
-        "lag/clickhouse": 3600.0,
-        "lag/search": 900.0,
+    half_an_hour = promises.Lags(searching, lambda: installed(1 / 48)).read()
+    assert set(of(half_an_hour)) == {"lag/search"}  # its limit is a quarter of an hour
+    assert {promise.name: promise.not_due for promise in half_an_hour.promises} == {
+        "sync_lag": True,
+        "search_lag": False,
     }
+    assert set(of(promises.Lags(searching, old).read())) == {"lag/clickhouse", "lag/search"}
     execute(
         settings,
         "insert into system.sync_state (consumer, batch, as_of, applying_batch) values"
@@ -115,7 +137,7 @@ def test_lags_of_the_sync_and_of_search(settings: Settings) -> None:
         "insert into system.search_state (alias, index_name) values ('events_index', 'events-1')"
         " on conflict (alias) do update set index_name = excluded.index_name",
     )
-    reading = promises.Lags(searching).read()
+    reading = promises.Lags(searching, new).read()
     (late,) = reading.findings
     assert (late.key, late.severity) == ("lag/clickhouse", "critical")
     assert "420 min ago; batch 8 was interrupted" in late.problem.found
@@ -143,17 +165,81 @@ def test_partitions_ahead(settings: Settings) -> None:
     assert few.problem.next.startswith("bilten partitions apply")
 
 
-def test_an_empty_repository_is_late_once_its_time_has_passed(settings: Settings) -> None:
+def test_an_empty_repository_is_late_once_its_first_schedule_has_passed(settings: Settings) -> None:
     with pytest.raises(BiltenError):  # no keys: nobody knows
-        promises.Repository(settings).read()
+        repository.Repository(settings, new).read()
     settings.home.mkdir(parents=True)
     keys.ensure(key_file(settings))
-    reading = promises.Repository(settings).read()
-    found = of(reading)
-    assert found["backup/postgres/full"].after_seconds == 26 * 3600
+    early = repository.Repository(settings, new).read()
+    assert early.findings == ()
+    assert {(promise.kept, promise.not_due, promise.value) for promise in early.promises} == {
+        (None, True, None)
+    }
+    assert {cell.state for cell in early.cells} == {"not_yet"}
+    late = repository.Repository(settings, old).read()
+    found = of(late)
     assert found["backup/redis/full"].problem.next == "bilten backup create redis --kind full"
-    assert all(finding.after_seconds for finding in reading.findings)
-    assert {promise.kept for promise in reading.promises if promise.name.startswith("backup_age")} == {False}
+    assert found["backup/postgres/full"].severity == "critical"
+    assert {promise.kept for promise in late.promises if promise.name.startswith("backup_age")} == {False}
+    # without a drill nobody can say whether it would have warned
+    assert {
+        promise.name.rpartition("/")[2]: (promise.kept, promise.not_due)
+        for promise in late.promises
+        if promise.name.startswith("drill/redis")
+    } == {
+        "recovery_point_is_recent": (False, False),
+        "recovery_time_is_short": (False, False),
+        "drilled_recently": (False, False),
+        "every_way_was_walked": (False, False),
+        "nothing_warned": (None, False),
+    }
+    assert {cell.state for cell in late.cells if cell.day < datetime.now(UTC).date()} == {"bad"}
+    unsaid = repository.Repository(settings, lambda: Installed(None, datetime.now(UTC))).read()
+    assert unsaid.findings == ()
+    assert {(promise.kept, promise.not_due) for promise in unsaid.promises} == {(None, False)}
+
+
+def test_the_installation_is_as_old_as_its_first_migration(
+    settings: Settings, empty_settings: Settings, tmp_path: Path
+) -> None:
+    with postgres.connect(settings.postgres) as connection:
+        row = connection.execute("select min(started_at) from system.migrations").fetchone()
+    assert row is not None and asked(settings) == row[0] is not None
+    assert asked(empty_settings) is None
+    away = settings.model_copy(
+        update={"postgres": settings.postgres.model_copy(update={"port": ports.any_free()})}
+    )
+    assert Installation(away, tmp_path)().at is None
+
+
+def test_the_past_in_the_stores(settings: Settings) -> None:
+    execute(
+        settings,
+        "insert into system.database_samples (database_name, sampled_at, connections, connections_limit,"
+        " database_bytes) values ('bilten', now() - interval '49 hours', 1, 10, 5),"
+        " ('bilten', now() - interval '48 hours', 1, 10, 7),"
+        " ('bilten', now() - interval '99 days', 1, 10, 1)",
+    )
+    levels = past.PostgresSizes(settings).read().levels
+    assert 7 in {level.bytes for level in levels} and 1 not in {level.bytes for level in levels}
+    day = datetime.now(UTC).date() - timedelta(days=9)
+    hour = datetime(day.year, day.month, day.day, 3, tzinfo=UTC)
+    marts = freshness.daily_marts()
+    with closing(clickhouse.connect(settings.clickhouse)) as client:
+        client.insert(
+            "analytics.platform_figures",
+            [[hour, "clickhouse", "marts", "size_bytes", 3.0], [hour, "postgres", "x", "size_bytes", 9.0]],
+            column_names=["hour", "store", "subject", "figure", "value"],
+        )
+        client.insert(
+            "analytics.mart_days",
+            [[mart, day, True, datetime.now(UTC), 1, 1, "swapped", "r"] for mart in marts],
+            column_names=["mart", "day", "is_final", "as_of", "batch", "rows", "verdict", "run_id"],
+        )
+    reading = past.ClickHouseDays(settings, old).read()
+    assert reading.levels == (Level("clickhouse/marts", day, 3),)
+    assert {cell.day: cell.state for cell in reading.cells}[day] == "good"
+    assert {cell.day: cell.state for cell in reading.cells}[day - timedelta(days=1)] == "bad"
 
 
 def word(settings: Settings, **given: object) -> None:
@@ -182,7 +268,7 @@ def word(settings: Settings, **given: object) -> None:
 
 def test_the_stream_of_wal_by_what_it_says(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
-    source = wal.WalStream(settings)
+    source = wal.WalStream(settings, old)
     reading = source.read()
     assert of(reading)["wal/stream"].severity == "critical"
     assert [(promise.name, promise.kept) for promise in reading.promises] == [("rpo", None)]
@@ -194,6 +280,12 @@ def test_the_stream_of_wal_by_what_it_says(tmp_path: Path) -> None:
         "rpo/bilten-backups": True,
         "rpo/bilten-backups-copy": False,
     }
+    nothing = tuple(statuses.BucketStatus(bucket, None, None) for bucket in ("bilten-backups", "x"))
+    word(settings, buckets=nothing)
+    assert set(of(source.read())) == {"rpo/bilten-backups", "rpo/x"}
+    early = wal.WalStream(settings, new).read()  # the first segment has not been shipped
+    assert early.findings == ()
+    assert {(promise.kept, promise.not_due) for promise in early.promises} == {(None, True)}
     word(settings, problems=(Problem("the second bucket is behind: x"),), buckets=())
     assert of(source.read())["wal/stream"].severity == "warning"
     word(settings, at=datetime.now(UTC) - timedelta(hours=1), buckets=())

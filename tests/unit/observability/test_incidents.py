@@ -68,14 +68,6 @@ def test_what_was_recorded_opens_at_once_and_keeps_its_own_time() -> None:
     assert known["store/postgres"].owner == "team:y"
 
 
-def test_what_has_not_happened_yet_has_its_own_patience() -> None:
-    late = finding(after_seconds=3600)
-    known, _, _ = turn({}, NOON, [late])
-    known, _, events = turn(known, NOON + 59 * MINUTE, [late])
-    assert events == []
-    assert turn(known, NOON + 60 * MINUTE, [late])[2] == ["opened"]
-
-
 def test_it_worsens_by_severity_and_step_and_never_twice() -> None:
     known, _, _ = turn({}, NOON, [finding(lasting=True)])
     known, _, events = turn(known, NOON, [finding(step=1)])
