@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from itertools import pairwise
@@ -105,8 +106,18 @@ def _staged(batch: int) -> str:
     return f"{STAGE}.control_totals_{batch}"
 
 
-def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Snapshot) -> tuple[int, int]:
-    """Make what is staged, and `days` without facts, the control totals of their days: (days, cells).
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The control totals of a batch; `held` and `needed` are rows of all batches, and those not replaced."""
+
+    days: int
+    cells: int
+    held: int
+    needed: int
+
+
+def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Snapshot) -> Published:
+    """Make what is staged, and `days` without facts, the control totals of their days.
 
     Repeating it for the same batch is harmless: the tables replace equal keys.
     """
@@ -126,25 +137,24 @@ def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Sna
         f"from (select arrayJoin([{listed}]::Array(Date32)) as day, 0 as cells union all "
         f"select metric_date, length({cells}) from {_staged(batch)}) group by day"
     )
-    written = client.query(
-        "select count(), sum(cells) from (select metric_date, any(cells) as cells "
-        f"from analytics.control_days where batch = {batch} group by metric_date)"
+    row = client.query(
+        f"select countIf(newest = {batch}), sumIf(cells, newest = {batch}), "
+        "(select count() from analytics.control_totals), sum(cells) from "
+        "(select max(batch) as newest, argMax(cells, batch) as cells from analytics.control_days "
+        "group by metric_date)"
     ).result_rows[0]
-    return int(written[0]), int(written[1])
+    return Published(*map(int, row))
 
 
-def forget_superseded(client: Client) -> int:
+def forget_superseded(client: Client, published: Published) -> int:
     """Delete totals that a newer batch replaced, once they are many; how many rows they were.
 
     A day that is traded on gets new totals in every batch, and a gate reads past all of them. Called while
     no build reads (under the lock of the sync). Only what `control_days` does not name as the newest goes,
     so a kill leaves rows that are no evidence anyway, for the next call.
     """
-    held, needed = client.query(
-        "select (select count() from analytics.control_totals), (select sum(cells) from "
-        "(select argMax(cells, batch) as cells from analytics.control_days group by metric_date))"
-    ).result_rows[0]
-    if held - needed <= max(needed, _SUPERSEDED_ROWS):
+    superseded = published.held - published.needed
+    if superseded <= max(published.needed, _SUPERSEDED_ROWS):
         return 0
     newest = "select metric_date, max(batch) from analytics.control_days group by metric_date"
     # days first: a total without its day is no evidence, a day without its totals would be wrong evidence
@@ -153,7 +163,7 @@ def forget_superseded(client: Client) -> int:
             f"alter table analytics.{table} delete where (metric_date, batch) not in ({newest})",
             settings={"mutations_sync": 2},
         )
-    return int(held - needed)
+    return superseded
 
 
 def statement(days: Collection[date] | None) -> str:

@@ -6,7 +6,8 @@ in the same batch, and their clicks are put on their new days.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -21,35 +22,42 @@ ORGANIZATIONS = BY_SOURCE["users.organizations"]
 EVENTS = BY_SOURCE["events.events"]
 
 
-def organizations_with_another_zone(client: Client, since_batch: int | None) -> list[UUID]:
-    """Staged organizations that ClickHouse shows with another zone.
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Of the stage: organizations that ClickHouse shows with another zone, events that it shows under another
+    organization, and events that it does not show yet (people may have looked at them before)."""
 
-    `since_batch` is given when a batch before this one was killed half applied: then ClickHouse may
-    show the new zone already, and every organization written after that batch counts as changed.
-    """
-    return _ids(
-        client,
-        f"select s.id from {ORGANIZATIONS.stage} s final join (select id, timezone, version from "
-        f"{ORGANIZATIONS.raw} final) r "
-        f"on r.id = s.id where s.timezone <> r.timezone{_or_half_applied(since_batch)}",
-    )
+    with_another_zone: frozenset[UUID]
+    with_another_organization: frozenset[UUID]
+    new_events: frozenset[UUID]
 
 
-def events_with_another_organization(client: Client, since_batch: int | None) -> list[UUID]:
-    """Staged events that ClickHouse shows under another organization; `since_batch` as above."""
-    return _ids(
-        client,
-        f"select s.id from {EVENTS.stage} s final join (select id, organization_id, version from "
-        f"{EVENTS.raw} final) r "
-        "on r.id = s.id where s.organization_id is distinct from r.organization_id"
-        + _or_half_applied(since_batch),
-    )
+def staged(client: Client, since_batch: int | None) -> Staged:
+    """`since_batch` is given when a batch before this one was killed half applied: then ClickHouse may show
+    the new zone already, and everything written after that batch counts as changed."""
+    written_after = f" or r.version > {since_batch}" if since_batch is not None else ""
+    written_before = f" where version <= {since_batch}" if since_batch is not None else ""
+    # one statement, for most batches have an event and none of these
+    rows = client.query(
+        f"select 'zone' as changed, s.id as id from {ORGANIZATIONS.stage} s final "
+        f"join (select id, timezone, version from {ORGANIZATIONS.raw} final) r on r.id = s.id "
+        f"where s.timezone <> r.timezone{written_after} "
+        f"union all select 'organization', s.id from {EVENTS.stage} s final "
+        f"join (select id, organization_id, version from {EVENTS.raw} final) r on r.id = s.id "
+        f"where s.organization_id is distinct from r.organization_id{written_after} "
+        f"union all select 'new', id from {EVENTS.stage} final "
+        f"where id not in (select id from {EVENTS.raw} final{written_before})"
+    ).result_rows
+    found: dict[str, set[UUID]] = {"zone": set(), "organization": set(), "new": set()}
+    for changed, key in rows:
+        found[changed].add(UUID(str(key)))
+    return Staged(*(frozenset(each) for each in found.values()))
 
 
-def events_of(client: Client, organizations: list[UUID]) -> list[UUID]:
+def events_of(client: Client, organizations: Collection[UUID]) -> list[UUID]:
     """Events that ClickHouse or the stage shows under one of these organizations."""
     found: set[UUID] = set()
-    for ids in _portions(organizations):
+    for ids in _portions(sorted(organizations)):
         found |= set(
             _ids(
                 client,
@@ -71,20 +79,6 @@ def zones_of(client: Client, events: list[UUID]) -> dict[UUID, str]:
         ).result_rows
         found |= {UUID(str(event)): str(zone) for event, zone in rows}
     return found
-
-
-def new_events(client: Client, since_batch: int | None) -> list[UUID]:
-    """Staged events that ClickHouse does not show yet: people may have looked at them before."""
-    half_applied = f" where version <= {since_batch}" if since_batch is not None else ""
-    return _ids(
-        client,
-        f"select id from {EVENTS.stage} final where id not in (select id from {EVENTS.raw} "
-        f"final{half_applied})",
-    )
-
-
-def _or_half_applied(since_batch: int | None) -> str:
-    return f" or r.version > {since_batch}" if since_batch is not None else ""
 
 
 def _portions(ids: list[UUID]) -> Iterator[str]:

@@ -77,10 +77,12 @@ class Staging:
         """Events whose zone or organization changed; and those whose clicks may lie on other days."""
         if not (self.holds(dependents.ORGANIZATIONS) or self.holds(dependents.EVENTS)):
             return [], []
-        organizations = dependents.organizations_with_another_zone(self.client, self.half_applied)
-        moved = set(dependents.events_of(self.client, organizations))
-        moved |= set(dependents.events_with_another_organization(self.client, self.half_applied))
-        return sorted(moved), sorted(moved | set(dependents.new_events(self.client, self.half_applied)))
+        staged = dependents.staged(self.client, self.half_applied)
+        moved = {
+            *dependents.events_of(self.client, staged.with_another_zone),
+            *staged.with_another_organization,
+        }
+        return sorted(moved), sorted(moved | staged.new_events)
 
     def moved(self, events: list[UUID], since: Since, rereading: frozenset[str]) -> None:
         """Rows of these events that did not change, but whose local dates did."""

@@ -207,8 +207,8 @@ class _Batch:
                 more = self._control_days(days, control_days, snapshot, whole) - wanted
                 control_totals(reading, more)
                 wanted |= more
-            computed, cells = controls.publish(self.client, wanted, batch=batch, snapshot=snapshot)  # 7
-            self.progress(f"control totals of {computed} days, {cells} cells")
+            totals = controls.publish(self.client, wanted, batch=batch, snapshot=snapshot)  # 7
+            self.progress(f"control totals of {totals.days} days, {totals.cells} cells")
             self._write_batch(staging, kind, snapshot, epoch, len(days))  # 8
             state.finish(
                 self.connection,
@@ -221,7 +221,7 @@ class _Batch:
             )  # 9
             self.progress(f"batch {batch} applied")
             clickstream_relocation.settle(self.client, clicks)
-            if superseded := controls.forget_superseded(self.client):
+            if superseded := controls.forget_superseded(self.client, totals):
                 self.progress(f"{superseded} superseded control totals deleted")
             comparison = (
                 compare(
@@ -238,8 +238,8 @@ class _Batch:
             rows=staging.rows,
             deletes=staging.deletes,
             touched_days=days,
-            control_days=computed,
-            control_cells=cells,
+            control_days=totals.days,
+            control_cells=totals.cells,
             clicks_moved=clicks.clicks_moved,
             added_columns=tuple(f"{p.table.source}.{c.name}" for p in plans.values() for c in p.added),
             epoch=asdict(epoch),
@@ -262,9 +262,8 @@ class _Batch:
     # -- what is there ------------------------------------------------------------------------
 
     def _raw_is_empty(self) -> bool:
-        return not any(
-            self.client.query(f"select 1 from {table.raw} limit 1").result_rows for table in TABLES
-        )
+        any_row = " union all ".join(f"select 1 from {table.raw} limit 1" for table in TABLES)
+        return not self.client.query(f"select 1 from ({any_row}) limit 1").result_rows
 
     def _newest_raw_version(self) -> int:
         parts = " union all ".join(f"select max(version) as newest from {table.raw}" for table in TABLES)
