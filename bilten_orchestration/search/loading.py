@@ -74,6 +74,8 @@ class _Load:
                 sent.add(self.sender.send(documents.lines(chunk)))
                 if self.failed.is_set():
                     return
+                if len(sent.dead) > dead_letters.MOST_OPEN:
+                    break  # and the range is not finished: record raises
         with self.record:
             dead_letters.record(self.work.connection, self.work.index, self.version.batch, sent)
             state.finish_range(

@@ -26,11 +26,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import Problem, TransientError
+from bilten_orchestration.errors import Problem, Refused, TransientError
 from bilten_orchestration.ingestion import source
 from bilten_orchestration.ingestion.state import Epoch, read_epoch
 from bilten_orchestration.progress import Progress, silent
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 # a build must end while tombstones of its beginning still keep their versions
 _RESUMED_WITHIN = timedelta(seconds=definition.GC_DELETES_SECONDS / 2)
-_HEALTH_SECONDS = 120
 _SIZE_GATE = "size"
 
 
@@ -92,12 +91,15 @@ def rebuild(
     run_id: str = "bilten search reindex",
     fresh: bool = False,
     accept_size: bool = False,
+    accept_epoch: bool = False,
     judges: Sequence[Gate] = gates.GATES,
     progress: Progress = silent,
 ) -> RebuildReport:
     """Build, prove and swap; go on with a build that was interrupted, unless `fresh`.
 
     `accept_size` leaves out the gate of that name, and goes on with an index that it alone has refused.
+    `accept_epoch`: also where the index that serves shows another PostgreSQL, or another past of this one.
+    The gates would not find that out: they compare with the one that is asked.
     Raises LockHeld (another builder), Refused (another epoch), Mismatch, StoreFull, StoreUnavailable.
     """
     with (
@@ -107,6 +109,7 @@ def rebuild(
         return _Rebuild(settings, stores, held, run_id, progress).run(
             fresh=fresh,
             accept_size=accept_size,
+            accept_epoch=accept_epoch,
             judges=[gate for gate in judges if not (accept_size and gate is gates.size)],
         )
 
@@ -127,9 +130,13 @@ class _Rebuild:
         self.batches = self.changes = 0
         self.started = self._since = time.monotonic()
 
-    def run(self, *, fresh: bool, accept_size: bool, judges: Sequence[Gate]) -> RebuildReport:
+    def run(
+        self, *, fresh: bool, accept_size: bool, accept_epoch: bool, judges: Sequence[Gate]
+    ) -> RebuildReport:
         before = state.settle(self.connection, self.client, self.run_id)
         epoch = read_epoch(self.connection)
+        if before is not None and not accept_epoch:
+            self._same_past(before, epoch)
         index = self._resumable(epoch, fresh=fresh, accept_size=accept_size)
         resumed = index is not None
         index = index or self._made()
@@ -196,6 +203,18 @@ class _Rebuild:
         )
 
     # -- the index ----------------------------------------------------------------------------
+
+    def _same_past(self, before: str, epoch: Epoch) -> None:
+        """Raises Refused: on a wrong address, an empty index would take the place of a full one."""
+        known, has = marks.both(self.connection, self.client, before)
+        if known.batch == has.batch == 0:
+            return  # not one of ours: it says nothing of where it comes from
+        if problems := marks.disagreements(known, before, has, epoch):
+            helps = (
+                "bilten search delta tells what differs; if BILTEN_POSTGRES__HOST is the right server: "
+                "bilten search delta --accept-epoch, or bilten search reindex --accept-epoch"
+            )
+            raise Refused([*problems[:-1], replace(problems[-1], next=helps)])
 
     def _resumable(self, epoch: Epoch, *, fresh: bool, accept_size: bool) -> str | None:
         """The build to go on with; others that were begun and never ended are given up."""
@@ -278,16 +297,21 @@ class _Rebuild:
             index=index,
             body={"index": {"number_of_replicas": replicas, "refresh_interval": definition.REFRESH_INTERVAL}},
         )
-        deadline = time.monotonic() + _HEALTH_SECONDS
+        patience = self.settings.search.patience_seconds
+        last, changed = None, time.monotonic()
         while True:
             self.lease.check()
             health = self.client.cluster.health(index=index)
             if health["status"] == "green":
                 return
-            if time.monotonic() > deadline:
+            seen = (health["active_shards"], health["initializing_shards"], health["unassigned_shards"])
+            if seen != last:  # slow, and not stuck
+                last, changed = seen, time.monotonic()
+                self.progress(f"{index}: {seen[0]} copies are there, {seen[1]} on their way, {seen[2]} wait")
+            if time.monotonic() - changed > patience:
                 raise TransientError(
                     f"{index} has not all of its copies",
-                    expected=f"green within {_HEALTH_SECONDS} s",
+                    expected=f"green, or one more copy every {patience} s",
                     found=f"{health['status']}, {health['unassigned_shards']} shards unassigned, "
                     f"{health['initializing_shards']} on their way",
                     next="see the allocation of shards; then the same again, which goes on here",
