@@ -283,7 +283,9 @@ def opensearch_jars(base: Path) -> Path:
         return opensearch.programs(programs, None, lambda text: None)
 
 
-def start_opensearch(base: Path, name: str = "opensearch") -> tuple[Server, OpenSearchSettings]:
+def start_opensearch(
+    base: Path, name: str = "opensearch", *, heap_bytes: int = 256 << 20
+) -> tuple[Server, OpenSearchSettings]:
     user = privileges.server_user()
     directory = base / name
     directory.mkdir()
@@ -293,7 +295,7 @@ def start_opensearch(base: Path, name: str = "opensearch") -> tuple[Server, Open
         programs=opensearch_jars(base),
         java=opensearch.java(base, user),
         user=user,
-        heap_bytes=256 << 20,
+        heap_bytes=heap_bytes,
     )
     opensearch.initialise(node)
     settings = OpenSearchSettings(enabled=True, url=f"http://{ports.LOOPBACK}:{node.port}")

@@ -41,6 +41,14 @@ def rebuild(
             "--accept-size", help="Without the gate of size, and on with an index that it alone has refused."
         ),
     ] = False,
+    accept_epoch: Annotated[
+        bool,
+        typer.Option(
+            "--accept-epoch",
+            help="After a restore: although the index that serves shows another PostgreSQL, or past."
+            " `bilten search delta` tells what differs.",
+        ),
+    ] = False,
     as_json: output.Json = False,
 ) -> None:
     """Build a new index beside the one that serves, prove it, and put it in its place.
@@ -52,7 +60,13 @@ def rebuild(
         from bilten_orchestration.search.rebuild import rebuild as build
         from bilten_orchestration.settings.loading import load_settings
 
-        report = build(load_settings(), fresh=fresh, accept_size=accept_size, progress=output.say)
+        report = build(
+            load_settings(),
+            fresh=fresh,
+            accept_size=accept_size,
+            accept_epoch=accept_epoch,
+            progress=output.say,
+        )
         output.finish(
             "search reindex",
             report,

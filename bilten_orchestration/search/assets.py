@@ -156,7 +156,7 @@ def events_index(
     with face.step(context):
         refuse_if_off(platform.settings)
         report = rebuild(platform.settings, run_id=context.run_id, progress=context.log.info)
-        history = status(platform.settings).swaps
+        history = status(platform.settings)
     yield dg.AssetCheckResult(
         asset_key=INDEX,
         check_name=GATES,
@@ -206,8 +206,8 @@ def events_index(
                 f"phase/{name.replace(' ', '_')}_seconds": round(value, 3)
                 for name, value in report.phases.items()
             },
-            "swaps": len(history),
-            "alias_history": face.records([asdict(swap) for swap in history]),
+            "swaps": history.swaps_recorded,
+            "alias_history": face.records([asdict(swap) for swap in history.swaps]),
         },
     )
 

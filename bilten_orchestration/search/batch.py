@@ -112,16 +112,15 @@ def open_work(
     *,
     check: Callable[[], None] = lambda: None,
     progress: Progress = silent,
-    helps: str = "bilten search reindex",
+    helps: str = "bilten search delta tells what differs",
 ) -> Work:
     """Look at the index. Raises Refused when it belongs to another PostgreSQL than this, or another past.
 
     `helps` is what the error proposes.
     """
     epoch = read_epoch(connection)
-    problems = marks.disagreements(
-        marks.followed(connection, index), index, marks.carried(client, index), epoch
-    )
+    known, has = marks.both(connection, client, index)
+    problems = marks.disagreements(known, index, has, epoch)
     if problems:
         raise Refused([*problems[:-1], replace(problems[-1], next=helps)])
     return Work(settings, connection, client, index, epoch, unknown_fields(client, index), check, progress)
@@ -177,6 +176,8 @@ def pinned(work: Work, *, also: Collection[str] = (), whole: bool = False) -> It
                 if number == 0:
                     begin(work, batch)  # 2
                 sent.add(sender.send(documents.lines(chunk)))  # 3
+                if len(sent.dead) > dead_letters.MOST_OPEN:
+                    break  # record tells: memory is not for a mapping that refuses everything
         if sent.operations:
             work.progress(f"{work.index}: batch {batch}, {sent.operations:,} documents")
             dead_letters.record(work.connection, work.index, batch, sent)  # 4

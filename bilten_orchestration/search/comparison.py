@@ -4,17 +4,19 @@ Both sides give, per range of keys, the number of documents and the sum of a 60-
 PostgreSQL computes its own from rows; on the other side it is computed anew from every _source that comes
 back, so what a document says about itself proves nothing. Adding up, unlike XOR, tells two equal documents
 from none. Only ranges that differ are compared document by document, so memory does not grow with the index.
+Documents that are not ours (without an id, or under another name than that) are found beside them.
 
 The index must hold what the snapshot shows, and stay so meanwhile: see batch.pinned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID
 
 from psycopg import sql
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from opensearchpy import OpenSearch
 
 PAGE = 2_000
+# of the contents of one page: descriptions may be long, and a node has room for few such answers
+PAGE_BYTES = 4 << 20
+FIRST_PAGE = 100
 SAMPLE = 20
 MOST_DIFFERENCES = 10_000
 _WHOLE = {"allow_partial_search_results": "false"}  # a shard that fails would look like missing documents
@@ -92,7 +97,24 @@ def compare_all(pinned: Pinned) -> Compared:
     at_once = min(search.parallel, len(ranges))
     with _readers(pinned, at_once) as opened, ThreadPoolExecutor(at_once, "search-compare") as pool:
         connections += opened
-        return sum(pool.map(one, ranges), Compared(0, 0, 0))
+        return sum(pool.map(one, ranges), _nameless(pinned))
+
+
+def _nameless(pinned: Pinned) -> Compared:
+    """Documents without an id: no range of keys has them."""
+    answer = pinned.work.client.search(
+        index=pinned.work.index,
+        body={
+            "query": {"bool": {"must_not": {"exists": {"field": "id"}}}},
+            "size": MOST_DIFFERENCES,
+            "track_total_hits": True,
+            "_source": False,
+        },
+        params=_WHOLE,
+    )
+    found = [hit["_id"] for hit in answer["hits"]["hits"]]
+    number = int(answer["hits"]["total"]["value"])
+    return Compared(0, 0, number, extra=number, differences=tuple(Difference(key, "extra") for key in found))
 
 
 @contextmanager
@@ -106,11 +128,20 @@ def _readers(pinned: Pinned, number: int) -> Iterator[list[Connection]]:
         yield [pinned.connection, *beside]
 
 
-def compare_these(pinned: Pinned, events: set[str]) -> Compared:
-    """These documents alone."""
-    listed = sorted(events)
+def is_event(name: str) -> bool:
+    """Whether a document of this name can be one of ours."""
+    try:
+        return str(UUID(name)) == name
+    except ValueError:
+        return False
+
+
+def compare_these(pinned: Pinned, names: Collection[str]) -> Compared:
+    """The documents of these names alone."""
+    listed = sorted(names)
     statement = sql.SQL("{} and e.id = any({}::uuid[])").format(
-        documents.hashes(None, pinned.work.omitted, pinned.without), sql.Literal(listed)
+        documents.hashes(None, pinned.work.omitted, pinned.without),
+        sql.Literal([name for name in listed if is_event(name)]),
     )
     ours: dict[str, int] = dict(pinned.connection.execute(statement).fetchall())
     theirs: dict[str, int] = {}
@@ -118,7 +149,7 @@ def compare_these(pinned: Pinned, events: set[str]) -> Compared:
         answer = pinned.work.client.mget(
             index=pinned.work.index, body={"ids": listed[start : start + PAGE]}, params={"realtime": "false"}
         )
-        theirs |= {doc["_id"]: content_hash(doc["_source"]) for doc in answer["docs"] if doc["found"]}
+        theirs |= {doc["_id"]: _hash(doc) for doc in answer["docs"] if doc["found"]}
     for known in pinned.without:
         theirs.pop(known, None)
     return _compared(ours, theirs)
@@ -223,24 +254,35 @@ def index_hashes(client: OpenSearch, index: str, keys: KeyRange) -> Iterator[tup
     bounds = {"gte": keys.low, "lt": keys.high}
     within = {name: str(bound) for name, bound in bounds.items() if bound is not None}
     after: dict[str, Any] = {}
+    size = FIRST_PAGE
+    asked: dict[str, Any] = {"range": {"id": within}} if within else {"exists": {"field": "id"}}
     while True:
         answer = client.search(
             index=index,
             body={
-                "query": {"range": {"id": within}} if within else {"match_all": {}},
+                "query": asked,
                 "sort": [{"id": "asc"}],
-                "size": PAGE,
+                "size": size,
                 "track_total_hits": False,
             }
             | after,
             params=_WHOLE,
         )
         hits = answer["hits"]["hits"]
+        length = 0
         for hit in hits:
-            yield hit["_id"], content_hash(hit["_source"])
-        if len(hits) < PAGE:
+            length += sum(len(value) for value in hit["_source"].values() if isinstance(value, str))
+            yield hit["_id"], _hash(hit)
+        if len(hits) < size:
             return
         after = {"search_after": hits[-1]["sort"]}
+        size = max(1, min(PAGE, PAGE_BYTES * size // max(length, 1)))
+
+
+def _hash(found: Mapping[str, Any]) -> int:
+    """Of a document under its own name; no document of PostgreSQL has 0, but for one in 2^60."""
+    source = found["_source"]
+    return content_hash(source) if source.get("id") == found["_id"] else 0
 
 
 def _compared(ours: dict[str, int], theirs: dict[str, int]) -> Compared:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilten_orchestration.errors import Problem, Refused
+from bilten_orchestration.errors import Mismatch, Problem, Refused
 from bilten_orchestration.ingestion import source
 from bilten_orchestration.ingestion.state import next_batch, read_epoch
 from bilten_orchestration.progress import Progress, silent
@@ -30,6 +30,7 @@ from bilten_orchestration.search.batch import (
 )
 from bilten_orchestration.search.comparison import Compared, compare_all
 from bilten_orchestration.search.opened import Opened, opened
+from bilten_orchestration.search.repair import repair_documents
 from bilten_orchestration.settings import Settings
 
 
@@ -73,7 +74,8 @@ def delta(
                 stores.client,
                 index,
                 progress=progress,
-                helps="bilten search delta --accept-epoch, or a rebuild, if this is the right server",
+                helps="bilten search delta --accept-epoch, or bilten search reindex --accept-epoch, "
+                "if this is the right server",
             )
         except Refused as refused:
             if accept_epoch:
@@ -137,8 +139,16 @@ def _accepted(settings: Settings, stores: Opened, index: str, progress: Progress
             applied, extra = found.applied, _extra(found)
         while extra:
             progress(f"{index}: {len(extra):,} documents are of another past")
-            with pinned(work, also=extra) as found:
-                removed += len(extra)
+            applied, left = repair_documents(work, extra)
+            if left.differing:
+                raise Mismatch(
+                    f"{index} keeps documents of another past",
+                    expected="none that PostgreSQL does not have",
+                    found=f"{left.differing:,}: {left.differences[0].document_id} and so on",
+                    next="bilten search reindex",
+                )
+            removed += len(extra)
+            with pinned(work) as found:
                 applied, extra = found.applied, _extra(found)
         return DeltaReport(applied, True, removed, len(found.without))
 

@@ -48,6 +48,10 @@ _SEARCHABLE: Final = (
 # the text of an instant as a date of the index holds it: to the millisecond
 _INSTANT: Final = "to_char({} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
 
+# A text is found however its letters are composed: those of a query are composed (request.py), and what was
+# pasted on some systems is not. Whether it is takes a fraction of composing it.
+_COMPOSED: Final = "case when {0} is nfc normalized then {0} else normalize({0}, nfc) end"
+
 # What an event is where its venue is not known or was given up is in its own location.
 _JOINS: Final = """
     left join events.venues v on v.id = e.venue_id and v.deleted_at is null
@@ -69,10 +73,11 @@ _JOINS: Final = """
 
 _CONTENT: Final = f"""
     jsonb_strip_nulls(jsonb_build_object(
-        'id', e.id, 'title', e.title, 'description', e.description, 'category', e.category, 'tags', e.tags,
+        'id', e.id, 'title', {_COMPOSED.format("e.title")},
+        'description', {_COMPOSED.format("e.description")}, 'category', e.category, 'tags', e.tags,
         'status', e.status, 'organizer_id', e.organizer_id,
-        'organization_id', e.organization_id, 'organization_name', o.name,
-        'venue_id', e.venue_id, 'venue_name', coalesce(v.name, e.location ->> 'venue'),
+        'organization_id', e.organization_id, 'organization_name', {_COMPOSED.format("o.name")},
+        'venue_id', e.venue_id, 'venue_name', {_COMPOSED.format("coalesce(v.name, e.location ->> 'venue')")},
         'location', jsonb_build_object(
             'coordinates', coalesce(v.latitude || ',' || v.longitude,
                                     (e.location ->> 'lat') || ',' || (e.location ->> 'lon')),

@@ -5,7 +5,7 @@ is told as one, with how many there were. Sampled, some documents of either side
 them are, by hash per range of keys. Changes wait meanwhile, for the index must stand still: seconds for a
 sample, for a million events some minutes.
 
-A repair is a batch of changes with the differing events among them (batch.py): a kill leaves them for the
+A repair is a batch of changes with the differing events among them (repair.py): a kill leaves them for the
 next.
 """
 
@@ -29,6 +29,7 @@ from bilten_orchestration.search.comparison import (
 )
 from bilten_orchestration.search.delta import serving_index
 from bilten_orchestration.search.opened import opened
+from bilten_orchestration.search.repair import repair_documents
 from bilten_orchestration.settings import Settings
 
 
@@ -85,9 +86,9 @@ def drift(
             progress(f"{index}: {compared.differing:,} documents differ")
             remaining = compared.differing
             if differing and repair:
-                with pinned(work, also=differing) as after:
-                    batch = after.applied.batch
-                    remaining += compare_these(after, differing).differing - len(differing)
+                applied, left = repair_documents(work, differing)
+                batch = applied.batch
+                remaining += left.differing - len(differing)
     return DriftReport(
         index=index,
         batch=batch,

@@ -137,6 +137,9 @@ class Golden:
         for place, (here, there) in enumerate(zip(right, got, strict=False), start=1):
             if here != there:
                 return Differing(asked, f"{here} in place {place}", there)
+        # a short list may lack its end, where an event of the edge makes up for the total
+        if possibly <= LIMIT and len(right) != len(got):
+            return Differing(asked, f"{len(right)} events within the edges", f"{len(got)}")
         return None
 
     def _recall(self, kind: str, text: Callable[[random.Random, str], str | None]) -> Answered:
@@ -147,12 +150,12 @@ class Golden:
             if words is None:
                 continue
             asked += 1
-            day = timedelta(days=1)
             request = SearchRequest(
                 text=words,
                 organizers=(known.organizer_id,),
-                starts_from=known.starts - day,
-                starts_before=known.starts + day,
+                # of one event that is held every hour there may be more than a page in a day
+                starts_from=known.starts,
+                starts_before=known.starts + timedelta(seconds=1),
                 sort=Sort.RELEVANCE,
                 fuzzy=kind == "misspelt",
             )

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from opensearchpy import OpenSearch
 
 TELL_SECONDS = 5.0
-_HEALTH_SECONDS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,8 @@ class _Load:
                 sent.add(self.sender.send(documents.lines(chunk)))
                 if self.failed.is_set():
                     return
+                if len(sent.dead) > dead_letters.MOST_OPEN:
+                    break  # and the range is not finished: record raises
         with self.record:
             dead_letters.record(self.work.connection, self.work.index, self.version.batch, sent)
             state.finish_range(
@@ -164,16 +165,21 @@ def ready(work: Work, replicas: int) -> None:
         index=work.index,
         body={"index": {"number_of_replicas": replicas, "refresh_interval": definition.REFRESH_INTERVAL}},
     )
-    deadline = time.monotonic() + _HEALTH_SECONDS
+    patience = work.settings.search.patience_seconds
+    last, changed = None, time.monotonic()
     while True:
         work.check()
         health = work.client.cluster.health(index=work.index)
         if health["status"] == "green":
             return
-        if time.monotonic() > deadline:
+        seen = (health["active_shards"], health["initializing_shards"], health["unassigned_shards"])
+        if seen != last:  # slow, and not stuck
+            last, changed = seen, time.monotonic()
+            work.progress(f"{work.index}: {seen[0]} copies are there, {seen[1]} on their way, {seen[2]} wait")
+        if time.monotonic() - changed > patience:
             raise TransientError(
                 f"{work.index} has not all of its copies",
-                expected=f"green within {_HEALTH_SECONDS} s",
+                expected=f"green, or one more copy every {patience} s",
                 found=f"{health['status']}, {health['unassigned_shards']} shards unassigned, "
                 f"{health['initializing_shards']} on their way",
                 next="see the allocation of shards; then the same again, which goes on here",

@@ -78,6 +78,16 @@ def _meta(client: OpenSearch, index: str) -> dict[str, Any]:
     return meta
 
 
+def both(connection: Connection, client: OpenSearch, index: str) -> tuple[SyncState, Carried]:
+    """What PostgreSQL knows of the index and what it carries, while others may write it.
+
+    The index first: a batch is begun in PostgreSQL before the index carries it. The other way round, one that
+    begins in between looks like a batch that PostgreSQL has forgotten.
+    """
+    has = carried(client, index)
+    return followed(connection, index), has
+
+
 def disagreements(known: SyncState, index: str, has: Carried, epoch: Epoch) -> list[Problem]:
     """Why this PostgreSQL is not the one, or not at the moment, that the index shows; empty when it is."""
     problems = []

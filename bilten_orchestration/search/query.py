@@ -12,6 +12,7 @@ one state of the index from end to end, and pays with a context held open on the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ KEEP_OPEN: Final = "1m"
 FUZZY_WORDS: Final = 10
 EXPANSIONS: Final = 20
 FRAGMENT: Final = 150
+_WORD: Final = re.compile(r"\w+")
 
 _SOURCE: Final = (
     "id",
@@ -188,7 +190,8 @@ def _text(request: SearchRequest) -> list[dict[str, Any]]:
         match |= {"type": "phrase"}
     else:
         match |= {"type": "best_fields", "minimum_should_match": "2<75%"}
-        if request.fuzzy and len(request.words.split()) <= FUZZY_WORDS:
+        # as the analyzer parts it, or into more: nearly all that is no letter and no digit parts words
+        if request.fuzzy and len(_WORD.findall(request.words)) <= FUZZY_WORDS:
             match |= {"fuzziness": "AUTO", "prefix_length": 1, "max_expansions": EXPANSIONS}
     return [{"multi_match": match}]
 

@@ -21,7 +21,13 @@ EDGE: Final = 0.002  # of a radius
 EDGE_METERS: Final = 1.0
 EARTH_METERS: Final = 6_371_008.7714  # the mean radius, as the index uses it
 
-_STOP = frozenset({"into", "such", "that", "their", "then", "there", "these", "they", "this", "will", "with"})
+# of three letters and more, as the analyzer leaves them out
+_STOP: Final = frozenset(
+    {
+        *("and", "are", "but", "for", "into", "not", "such", "that", "the", "their", "then", "there"),
+        *("these", "they", "this", "was", "will", "with"),
+    }
+)
 _NUMBER = r"^-?[0-9]{1,3}(\.[0-9]+)?$"
 
 # With: what is searchable, as it is to be found.
@@ -65,9 +71,9 @@ METERS: Final = """
           * sin(radians(s.longitude - %(longitude)s) / 2) ^ 2)))
 """
 _PRICED = """
-    exists (select from tickets.ticket_types t
-            where t.event_id = s.id and t.is_active and t.deleted_at is null and t.currency = %(currency)s
-            having max(t.price) >= %(minimum)s and min(t.price) <= %(maximum)s)
+    s.id in (select t.event_id from tickets.ticket_types t
+             where t.is_active and t.deleted_at is null and t.currency = %(currency)s group by t.event_id
+             having max(t.price) >= %(minimum)s and min(t.price) <= %(maximum)s)
 """
 # a double tells two prices apart up to here, with three digits after the point
 _LARGEST_PRICE = Decimal(10) ** 11
@@ -231,9 +237,10 @@ EXACT_KINDS: Final[dict[str, Callable[[random.Random, Sequence[Known]], Exact | 
 
 
 def phrase(_: random.Random, title: str) -> str | None:
-    """The whole title, quoted."""
+    """The whole title, quoted; of whatever letters, but for one of words that no search keeps."""
     plain = title.replace('"', " ").strip()
-    return f'"{plain}"' if _words(title, 3) else None
+    kept = set(re.findall(r"[^\W_]{3,}", title.lower())) - _STOP
+    return f'"{plain}"' if kept else None
 
 
 def stemmed(choice: random.Random, title: str) -> str | None:

@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import Problem
+from bilten_orchestration.errors import Problem, Refused
 from bilten_orchestration.ingestion.state import Epoch, read_epoch
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.search import definition, gates, lease, loading, marks, state
@@ -86,12 +86,15 @@ def rebuild(
     run_id: str = "bilten search reindex",
     fresh: bool = False,
     accept_size: bool = False,
+    accept_epoch: bool = False,
     judges: Sequence[Gate] = gates.GATES,
     progress: Progress = silent,
 ) -> RebuildReport:
     """Build, prove and swap; go on with a build that was interrupted, unless `fresh`.
 
     `accept_size` leaves out the gate of that name, and goes on with an index that it alone has refused.
+    `accept_epoch`: also where the index that serves shows another PostgreSQL, or another past of this one.
+    The gates would not find that out: they compare with the one that is asked.
     Raises LockHeld (another builder), Refused (another epoch), Mismatch, StoreFull, StoreUnavailable.
     """
     with (
@@ -101,6 +104,7 @@ def rebuild(
         return _Rebuild(settings, stores, held, run_id, progress).run(
             fresh=fresh,
             accept_size=accept_size,
+            accept_epoch=accept_epoch,
             judges=[gate for gate in judges if not (accept_size and gate is gates.size)],
         )
 
@@ -121,9 +125,13 @@ class _Rebuild:
         self.batches = self.changes = 0
         self.started = self._since = time.monotonic()
 
-    def run(self, *, fresh: bool, accept_size: bool, judges: Sequence[Gate]) -> RebuildReport:
+    def run(
+        self, *, fresh: bool, accept_size: bool, accept_epoch: bool, judges: Sequence[Gate]
+    ) -> RebuildReport:
         before = state.settle(self.connection, self.client, self.run_id)
         epoch = read_epoch(self.connection)
+        if before is not None and not accept_epoch:
+            self._same_past(before, epoch)
         index = self._resumable(epoch, fresh=fresh, accept_size=accept_size)
         resumed = index is not None
         if index is None:
@@ -193,6 +201,18 @@ class _Rebuild:
         )
 
     # -- the index ----------------------------------------------------------------------------
+
+    def _same_past(self, before: str, epoch: Epoch) -> None:
+        """Raises Refused: on a wrong address, an empty index would take the place of a full one."""
+        known, has = marks.both(self.connection, self.client, before)
+        if known.batch == has.batch == 0:
+            return  # not one of ours: it says nothing of where it comes from
+        if problems := marks.disagreements(known, before, has, epoch):
+            helps = (
+                "bilten search delta tells what differs; if BILTEN_POSTGRES__HOST is the right server: "
+                "bilten search delta --accept-epoch, or bilten search reindex --accept-epoch"
+            )
+            raise Refused([*problems[:-1], replace(problems[-1], next=helps)])
 
     def _resumable(self, epoch: Epoch, *, fresh: bool, accept_size: bool) -> str | None:
         """The build to go on with; others that were begun and never ended are given up."""

@@ -239,13 +239,24 @@ def _ids(name: str, values: tuple[str, ...]) -> Iterator[Problem]:
 def _times(request: SearchRequest) -> Iterator[Problem]:
     times = {"starts_from": request.starts_from, "starts_before": request.starts_before}
     for name, at in times.items():
-        if at is not None and at.tzinfo is None:
+        if at is None:
+            continue
+        if at.tzinfo is None:
             yield Problem(f"{name} has no zone", "an instant, such as 2026-05-01T18:00:00Z", at.isoformat())
-    first, end = (at.astimezone(UTC) if at and at.tzinfo else None for at in times.values())
+        elif _utc(at) is None:
+            yield Problem(f"{name} is out of bounds", "years 1 to 9999 in UTC", at.isoformat())
+    first, end = (_utc(at) if at and at.tzinfo else None for at in times.values())
     if first and end and first >= end:
         yield Problem(
             "the span of time is empty", f"starts_before after {first.isoformat()}", end.isoformat()
         )
+
+
+def _utc(at: datetime) -> datetime | None:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:  # the first and the last hours of all time, in a zone
+        return None
 
 
 def _circle(near: Near) -> Iterator[Problem]:
@@ -305,7 +316,7 @@ def _decoded(text: str) -> list[Any] | None:
         case [str(), int(seen), int() | float() as first, int() | float() as second, str() as last]:
             sound = (
                 0 < seen <= MAX_HITS
-                and not isinstance(seen, bool)
+                and not any(isinstance(value, bool) for value in (seen, first, second))
                 and all(abs(value) < _LARGEST for value in (first, second))
             )
             return found if sound and not any(_ids("cursor", (last,))) else None

@@ -62,7 +62,13 @@ def rollback(
     ):
         before, target = _target(stores, to, run_id)
         work = open_work(
-            settings, stores.connection, stores.client, target, check=held.check, progress=progress
+            settings,
+            stores.connection,
+            stores.client,
+            target,
+            check=held.check,
+            progress=progress,
+            helps="bilten search reindex",
         )
         applied = catch_up(work)
         with caught_up(work) as pinned:

@@ -70,14 +70,18 @@ def serving(client: OpenSearch, alias: str = definition.ALIAS) -> str | None:
 
 
 def settle(connection: Connection, client: OpenSearch, run_id: str) -> str | None:
-    """Bring the record to what the alias says, and tell what serves."""
+    """Bring the record to what the alias says, and tell what serves.
+
+    The record is read first: of a swap that is made and recorded meanwhile, the alias tells already, or
+    nothing is seen of it. The other way round, it would be taken back in the record.
+    """
+    row = connection.execute(
+        "select index_name from system.search_state where alias = %s", (definition.ALIAS,)
+    ).fetchone()
+    recorded = row[0] if row else None
     live = serving(client)
-    with connection.transaction():
-        row = connection.execute(
-            "select index_name from system.search_state where alias = %s", (definition.ALIAS,)
-        ).fetchone()
-        recorded = row[0] if row else None
-        if live is not None and live != recorded:
+    if live is not None and live != recorded:
+        with connection.transaction():
             record_swap(connection, recorded, live, _reason(connection, client, live), run_id)
     return live
 

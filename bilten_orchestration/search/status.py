@@ -49,7 +49,10 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class SearchStatus:
-    """`index` is what the alias says. A lease is shown while the session of its holder lives."""
+    """`index` is what the alias says. A lease is shown while the session of its holder lives.
+
+    `swaps` are the last ones of `swaps_recorded`.
+    """
 
     alias: str
     index: str | None
@@ -60,6 +63,7 @@ class SearchStatus:
     lease_until: datetime | None
     indices: tuple[IndexStatus, ...]
     swaps: tuple[Swap, ...]
+    swaps_recorded: int
     problems: tuple[Problem, ...]
 
 
@@ -83,6 +87,9 @@ def status(settings: Settings) -> SearchStatus:
                 (definition.ALIAS, _HISTORY),
             )
         )
+        recorded = stores.connection.execute(
+            "select count(*) from system.search_swaps where alias = %s", (definition.ALIAS,)
+        ).fetchone()
         carried = _mapping_hash(stores, live)
     return SearchStatus(
         alias=definition.ALIAS,
@@ -94,6 +101,7 @@ def status(settings: Settings) -> SearchStatus:
         lease_until=row[2] if row else None,
         indices=indices,
         swaps=swaps,
+        swaps_recorded=recorded[0] if recorded else 0,
         problems=tuple(_problems(settings, live, carried, indices)),
     )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ANSWER_SECONDS = 10
 # a full disk's answer, as 403 or 429 by version
 _BLOCKED = "cluster_block_exception"
+_NOT_THERE = "index_not_found_exception"
 
 
 def connect(
@@ -84,7 +85,9 @@ def translated(settings: OpenSearchSettings, doing: str = "") -> Iterator[None]:
             f"OpenSearch at {settings.url} refused {doing or 'a request'}",
             expected="an answer",
             found=str(error)[:300],
-            next="see the server's log",
+            next="bilten search status; bilten search reindex builds an index"
+            if error.error == _NOT_THERE
+            else "see the server's log",
         ) from None
 
 

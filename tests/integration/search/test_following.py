@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from bilten_orchestration.cli.main import build
 from bilten_orchestration.errors import Refused
-from bilten_orchestration.search import definition, state
+from bilten_orchestration.search import definition, lag, marks, state
+from bilten_orchestration.search import rebuild as engine
 from bilten_orchestration.search.delta import delta
 from bilten_orchestration.search.drift import drift
 from bilten_orchestration.search.prune import prune
@@ -19,7 +22,7 @@ from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import opensearch
-from tests.integration.search.shopfront import Shopfront, rebuild
+from tests.integration.search.shopfront import EXACT, Shopfront, rebuild
 
 
 def test_a_change_of_any_joined_table_reaches_its_events(search: Settings, front: Shopfront) -> None:
@@ -66,6 +69,104 @@ def test_a_restored_postgres_is_refused_until_it_is_accepted(search: Settings, f
     assert report.applied.batch > last
     assert front.differing() == set()
     assert delta(search).applied.operations == 0
+
+
+def test_no_index_of_another_past_is_put_in_its_place_unasked(search: Settings, front: Shopfront) -> None:
+    """Every gate compares with the PostgreSQL that is asked: on a wrong address all of them pass."""
+    first = rebuild(search).index
+    front.run("delete from tickets.ticket_types")
+    front.run("delete from events.events")
+    front.run("insert into system.restores (reason) values ('test')")
+    with pytest.raises(Refused, match="another epoch") as refused:
+        rebuild(search)
+    assert "reindex --accept-epoch" in str(refused.value)
+    assert status(search).index == first
+    assert len(front.found()) == 280
+    report = engine.rebuild(search, accept_epoch=True, judges=EXACT)
+    assert report.swapped
+    assert front.differing() == set()
+    assert delta(search).problems == []
+    with pytest.raises(Refused, match="another epoch"):
+        rollback(search)
+
+
+@pytest.mark.parametrize("read", ["followed", "carried"])
+def test_a_batch_that_begins_while_another_looks_is_no_other_past(
+    search: Settings, front: Shopfront, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    rebuild(search)
+    look, looks = getattr(marks, read), []
+
+    def meanwhile(*asked: Any) -> Any:
+        found = look(*asked)
+        looks.append(asked)
+        if len(looks) == 1:
+            front.run("update events.events set title = 'meanwhile' where id = md5('event1')::uuid")
+            assert delta(search).applied.operations == 1
+        return found
+
+    monkeypatch.setattr(marks, read, meanwhile)
+    assert delta(search).applied.operations == 0
+    assert front.differing() == set()
+
+
+def test_a_swap_while_a_delta_looks_is_not_taken_back_in_the_record(
+    search: Settings, front: Shopfront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = rebuild(search).index
+    look: Callable[..., str | None] = state.serving
+    built: list[str] = []
+
+    def meanwhile(*asked: Any) -> str | None:
+        found = look(*asked)
+        if not built:
+            built.append("")
+            built[0] = rebuild(search).index
+        return found
+
+    monkeypatch.setattr(state, "serving", meanwhile)
+    front.run("update events.events set title = 'at the swap' where id = md5('event1')::uuid")
+    assert delta(search).applied.index == first
+    assert lag.read(front.connection).index == built[0]
+    assert [swap.reason for swap in status(search).swaps] == ["rebuild", "rebuild"]
+    assert front.differing() == set()
+
+
+def test_what_somebody_else_has_written_is_found_and_goes(search: Settings, front: Shopfront) -> None:
+    """Under a name that is no event's, without an id, as a copy, and with a version above all of ours."""
+    index = rebuild(search).index
+    client = opensearch.connect(search.opensearch)
+    keys = sorted(front.expected())
+    source = client.get(index=index, id=keys[0])["_source"]
+    nameless = {name: value for name, value in source.items() if name != "id"}
+    stranger = "00000000-0000-0000-0000-0000000000ff"
+
+    def spoil(version: int) -> None:
+        client.index(index=index, id="made-by-hand", body=source)
+        client.index(index=index, id="no-id", body=nameless)
+        for key in (keys[1], stranger):
+            body = source | {"id": key, "title": "by hand"}
+            client.index(index=index, id=key, body=body, version=version, version_type="external")
+        client.indices.refresh(index=index)
+
+    spoil(1 << 40)
+    for whole in (True, False):
+        found = drift(search, whole=whole, repair=False).compared
+        assert (found.missing, found.extra, found.changed) == (0, 3, 1)
+    assert drift(search, whole=True).repaired == 4
+    assert front.differing() == set()
+    front.run("update events.events set title = 'later' where id = %s", keys[1])
+    assert delta(search).applied.superseded == 0
+    assert front.differing() == set()
+
+    spoil(1 << 41)
+    front.run("insert into system.restores (reason) values ('test')")
+    with pytest.raises(Refused, match="would change 4 documents"):
+        delta(search)
+    # written again, and told: its version is above the batch's, and only the drift check looks at it
+    assert delta(search, accept_epoch=True).removed == 3
+    drift(search, whole=True)
+    assert front.differing() == set()
 
 
 def test_drift_is_found_repaired_and_told(search: Settings, front: Shopfront) -> None:

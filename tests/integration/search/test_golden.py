@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +13,19 @@ from typing import Any
 import pytest
 from opensearchpy import OpenSearch
 
-from bilten_orchestration.search import definition, documents
+from bilten_orchestration.search import definition, documents, golden
 from bilten_orchestration.search.documents import KeyRange, Version
 from bilten_orchestration.search.golden import Answered, Golden
-from bilten_orchestration.search.questions import EXACT_KINDS, TEXT_KINDS
+from bilten_orchestration.search.questions import (
+    EARTH_METERS,
+    EDGE,
+    EDGE_METERS,
+    EXACT_KINDS,
+    METERS,
+    TEXT_KINDS,
+    Exact,
+)
+from bilten_orchestration.search.request import Near, SearchRequest
 from bilten_orchestration.settings import OpenSearchSettings, Settings
 from bilten_orchestration.stores import opensearch, postgres
 from bilten_orchestration.stores.postgres import Connection
@@ -161,6 +171,45 @@ def test_what_is_known_to_be_missing_is_left_out_on_both_sides(world: World) -> 
     assert refused(world.ask(fewer, without=without)) == set()
     # nor does what an index has of them count
     assert refused(world.ask(world.right, without=without)) == set()
+
+
+def test_a_list_without_its_end_is_found_where_the_rim_makes_up_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events of the rim may be in or out: one of them must not stand for another that is missing."""
+    latitude, longitude = 38.72, -9.13
+    located = [doc for doc in world.right.values() if "coordinates" in doc["location"]]
+    away = sorted({_meters(doc, latitude, longitude) for doc in located})
+    # through the place of some events, and no other is near
+    rim = next(
+        here
+        for before, here, after in zip(away, away[1:], away[2:], strict=False)
+        if here - before > here / 50 and after - here > here / 50
+    )
+    near = Near(latitude, longitude, round(rim * (1 + EDGE / 2) / 1000, 3))
+    values = {"latitude": latitude, "longitude": longitude, "radius": near.radius_km * 1000}
+    within = f"{METERS} <= %(radius)s * {1 + EDGE} + {EDGE_METERS}"
+    question = Exact(SearchRequest(near=near), within, values, distance=True)
+    monkeypatch.setattr(golden, "EXACT_KINDS", {"radius": lambda *_: question})
+
+    inside = [doc for doc in located if _meters(doc, latitude, longitude) < rim * 0.99]
+    last = max(inside, key=lambda doc: (doc["start_date"], doc["id"]))
+    assert refused(world.ask(world.right)) == set()
+    fewer = {key: document for key, document in world.right.items() if key != last["id"]}
+    found = world.ask(fewer)["radius"]
+    assert found.right == 0
+    assert "within the edges" in found.differing[0].expected
+
+
+def _meters(document: dict[str, Any], latitude: float, longitude: float) -> float:
+    north, east = map(float, document["location"]["coordinates"].split(","))
+    angle = (
+        math.sin(math.radians(north - latitude) / 2) ** 2
+        + math.cos(math.radians(latitude))
+        * math.cos(math.radians(north))
+        * math.sin(math.radians(east - longitude) / 2) ** 2
+    )
+    return 2 * EARTH_METERS * math.asin(math.sqrt(angle))
 
 
 def test_an_index_without_stemming_is_found(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -137,6 +138,24 @@ def test_no_text_is_a_language(index: Index, text: str) -> None:
     assert index.search(text, highlight=True).total <= 3
 
 
+def test_words_without_spaces_do_not_become_more_than_a_server_takes(index: Index) -> None:
+    """Each nearly right word becomes up to 20 in each field, and a query may have 1,024."""
+    name = "events-test-words"
+    words = ["".join(letters) for letters in itertools.product("abcdefghijklmnop", repeat=3)]
+    texts = [" ".join(words[start : start + 25]) for start in range(0, len(words), 25)]
+    events = tuple(
+        event(1, text, description=text, venue_name=text) | {"id": key(number)}
+        for number, text in enumerate(texts, start=1)
+    )
+    fill(index.client, name, events)
+    try:
+        for between in ("-", ",", "/", " "):
+            text = between.join(words[:1800:30])
+            assert Index(index.settings, index.client, name).search(text).total >= 0
+    finally:
+        index.client.indices.delete(index=name)
+
+
 def test_the_title_counts_twice(index: Index) -> None:
     by_score = index.search("choir jazz", sort=Sort.RELEVANCE)
     assert by_score.hits[0].id == key(4)
@@ -245,8 +264,9 @@ def test_a_walk_sees_one_state(index: Index) -> None:
 
 
 def test_what_went_wrong_is_told_as_ours(index: Index) -> None:
-    with pytest.raises(TerminalError, match="refused a search"):
+    with pytest.raises(TerminalError, match="refused a search") as nobody:
         query.search(index.settings, index.client, SearchRequest("jazz"), index="events-of-nobody")
+    assert "bilten search reindex" in str(nobody.value)
     nowhere = index.settings.model_copy(update={"url": "http://127.0.0.1:1"})
     with pytest.raises(StoreUnavailable, match="went away during a search"):
         query.search(nowhere, opensearch.client(nowhere), SearchRequest("jazz"))

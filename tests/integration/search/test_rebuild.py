@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 import pytest
 
-from bilten_orchestration.errors import LockHeld
-from bilten_orchestration.search import loading, state
+from bilten_orchestration.errors import LockHeld, Mismatch, TransientError
+from bilten_orchestration.search import dead_letters, loading, query, state
+from bilten_orchestration.search.bulk import Sent
 from bilten_orchestration.search.delta import delta
 from bilten_orchestration.search.gates import GATES
+from bilten_orchestration.search.request import SearchRequest
 from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import opensearch
+from bilten_orchestration.stores.postgres import Connection
 from tests.integration.search.kills import killed_at
 from tests.integration.search.shopfront import Shopfront, owner, rebuild
 
@@ -133,6 +136,49 @@ def test_a_document_that_is_refused_is_a_dead_letter_and_too_many_refuse_the_swa
     front.run("update events.events set tags = '{}' where id = md5('event7')::uuid")
     assert delta(search).problems == []
     assert front.differing() == set()
+
+
+def test_a_mapping_that_refuses_everything_is_told_and_not_collected(
+    search: Settings, front: Shopfront, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_letters, "MOST_OPEN", 10)
+    front.run("update events.events set tags = array[%s]", HUGE_TAG)
+    sent: list[Sent] = []
+    record = dead_letters.record
+
+    def seen(connection: Connection, index: str, batch: int, found: Sent) -> None:
+        sent.append(found)
+        record(connection, index, batch, found)
+
+    monkeypatch.setattr(dead_letters, "record", seen)
+    with pytest.raises(Mismatch, match="refuses documents"):
+        rebuild(with_search(search, bulk_bytes=256 << 10, range_documents=1_000, parallel=1))
+    assert max(len(each.dead) for each in sent) < 30
+
+
+def test_one_title_every_five_minutes_in_decomposed_letters_is_found(
+    search: Settings, front: Shopfront
+) -> None:
+    """An organizer whose day has more dates than a page has hits; a title as some systems paste it."""
+    front.run(
+        "update events.events set title = E'Cafe\\u0301 Concerto', organizer_id = md5('user1')::uuid, "
+        "start_date = timestamptz '2027-01-01' + x.n * interval '5 minutes' from "
+        "(select id, row_number() over (order by id) as n from events.events) x where x.id = events.id"
+    )
+    report = rebuild(search, judges=GATES)
+    assert report.problems == []
+    client = opensearch.connect(search.opensearch)
+    for text in ("caf\u00e9", "cafe\u0301", '"Cafe\u0301 Concerto"'):
+        found = query.search(search.opensearch, client, SearchRequest(text, fuzzy=False), seconds=120)
+        assert found.total == 280, text
+
+
+def test_copies_that_no_node_takes_are_not_waited_for_without_end(search: Settings, front: Shopfront) -> None:
+    with pytest.raises(TransientError, match="has not all of its copies"):
+        rebuild(with_search(search, replicas=1, patience_seconds=1))
+    report = rebuild(search)
+    assert report.resumed
+    assert report.swapped
 
 
 def test_there_is_one_builder_at_a_time(search: Settings, front: Shopfront) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -54,6 +54,14 @@ def test_a_full_request_is_good() -> None:
         ({"availability": ("plenty",)}, "availability is unknown"),
         ({"starts_from": datetime(2026, 5, 1)}, "starts_from has no zone"),
         ({"starts_before": AT}, "the span of time is empty"),
+        (
+            {"starts_from": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))},
+            "starts_from is out of bounds",
+        ),
+        (
+            {"starts_before": datetime.max.replace(tzinfo=timezone(timedelta(hours=-5)))},
+            "starts_before is out of bounds",
+        ),
         ({"near": Near(91, 0, 1)}, "latitude is out of bounds"),
         ({"near": Near(0, float("nan"), 1)}, "longitude is out of bounds"),
         ({"near": Near(0, 0, 0)}, "the radius is out of bounds"),
@@ -110,6 +118,8 @@ def test_a_cursor_is_of_no_use_for_another_search(other: SearchRequest) -> None:
         [20, 10**400, 1.5, ID],
         [0, 1, 1.5, ID],
         [True, 1, 1.5, ID],
+        [20, True, 1.5, ID],
+        [20, 1, False, ID],
         [20, 1, {"script": "x"}, ID],
         [20, 1, 1.5, ID, 1],
     ],
@@ -140,10 +150,13 @@ def test_whatever_is_typed_is_refused_or_becomes_one_value(text: str, after: str
 
 
 def test_long_texts_are_not_searched_fuzzily() -> None:
-    def clause(words: int) -> dict[str, Any]:
-        asked = SearchRequest(text=" ".join(["word"] * words))
+    def clause(words: int, between: str = " ") -> dict[str, Any]:
+        asked = SearchRequest(text=between.join(["word"] * words))
         found: dict[str, Any] = query.query(asked)["bool"]["must"][0]["multi_match"]
         return found
 
     assert clause(query.FUZZY_WORDS)["fuzziness"] == "AUTO"
     assert "fuzziness" not in clause(query.FUZZY_WORDS + 1)
+    # what parts words for the analyzer is more than spaces
+    assert "fuzziness" not in clause(query.FUZZY_WORDS + 1, "-")
+    assert "fuzziness" not in clause(query.FUZZY_WORDS + 1, ",")
