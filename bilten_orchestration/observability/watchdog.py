@@ -56,12 +56,21 @@ def directory(settings: Settings) -> Path:
 
 
 def every_source(settings: Settings, owners: Owners) -> list[Source]:
-    from bilten_orchestration.observability.sources import dagster, disks, promises, queries, stores, wal
+    from bilten_orchestration.observability.sources import (
+        code_location,
+        dagster,
+        disks,
+        promises,
+        queries,
+        stores,
+        wal,
+    )
 
     return [
         *stores.sources(settings),
         dagster.DagsterRuns(settings, owners),
         dagster.DagsterChecks(settings, owners),
+        code_location.CodeLocation(settings),
         disks.LocalDisks(settings),
         disks.ClickHouseDisks(settings),
         wal.WalStream(settings),
