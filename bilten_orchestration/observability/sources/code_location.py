@@ -1,5 +1,5 @@
-"""Whether Dagster's definitions are loaded: a code location with an error has no assets, schedules or sensors,
-while daemon and webserver look well.
+"""Whether Dagster's definitions are loaded: a code location with an error has no assets, schedules or
+sensors, while daemon and webserver look well.
 
 Two questions, since either alone is answered well while the other is not: whether something listens where
 the code server should (its port refuses at once when it is dead; the webserver goes on showing what it loaded

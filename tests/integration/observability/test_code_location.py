@@ -1,4 +1,4 @@
-"""Whether definitions are loaded, asked of a real webserver with a location that loads and one that does not."""
+"""Whether definitions are loaded, asked of a real webserver: one location loads, one does not."""
 
 from __future__ import annotations
 
