@@ -19,6 +19,7 @@ from bench import (
     loading,
     maintenance,
     marts,
+    observation,
     partitions,
     pgbackrest,
     report,
@@ -56,8 +57,8 @@ BACKUPS: dict[str, Bench] = {
     "partition-writers": maintenance.beside_writers,
     "partition-plan": maintenance.planned,
 }
-# on servers of its own, OpenSearch among them
-SEARCH: dict[str, Bench] = {"search": search.loads}
+# each on servers of its own, OpenSearch among them
+ALONE: dict[str, Bench] = {"search": search.loads, "observation": observation.observed}
 # on an older PostgreSQL, where that and the rival are installed
 BESIDE = "pgbackrest"
 
@@ -67,11 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="amount of demo data (default 1)")
     parser.add_argument("--runs", type=int, default=3, help="turns of each contestant (default 3)")
     parser.add_argument(
-        "--only", nargs="+", choices=[*BENCHES, *BACKUPS, *SEARCH, BESIDE], help="some alone (default: all)"
+        "--only", nargs="+", choices=[*BENCHES, *BACKUPS, *ALONE, BESIDE], help="some alone (default: all)"
     )
     parser.add_argument("--no-save", action="store_true", help="leave docs/benchmarks.md as it is")
     options = parser.parse_args(arguments)
-    only = options.only or [*BENCHES, *BACKUPS, *SEARCH, BESIDE]
+    only = options.only or [*BENCHES, *BACKUPS, *ALONE, BESIDE]
     found: list[Comparison] = []
     try:
         if wanted := [name for name in BENCHES if name in only]:
@@ -89,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with saved(options.scale, say) as settings:
                 for name in wanted:
                     found += _run(name, BACKUPS[name], Context(settings, options.scale, options.runs, say))
-        for name in SEARCH:
+        for name in ALONE:
             if name in only:
-                found += _run(name, SEARCH[name], _on_its_own(options.scale, options.runs))
+                found += _run(name, ALONE[name], _on_its_own(options.scale, options.runs))
         if BESIDE in only and (lacking := pgbackrest.lacking()):
             say(f"{BESIDE} is left out: {lacking}")
         elif BESIDE in only:

@@ -13,6 +13,7 @@ from bilten_orchestration.drills import defs as drills
 from bilten_orchestration.ingestion import defs as ingestion
 from bilten_orchestration.metrics import defs as metrics
 from bilten_orchestration.observability.queries import defs as queries
+from bilten_orchestration.observability.runs import defs as runs
 from bilten_orchestration.partitions import defs as partitions
 from bilten_orchestration.search import defs as search
 from bilten_orchestration.settings import Settings
@@ -28,6 +29,7 @@ def assemble(settings: Settings) -> dg.Definitions:
         metrics.definitions(settings),
         partitions.definitions(),
         queries.definitions(),
+        runs.definitions(),
         search.definitions(settings),
         # a process per step costs 3.5 CPU-seconds, and no step here gains from one
         dg.Definitions(resources={"platform": Platform(settings)}, executor=dg.in_process_executor),

@@ -34,6 +34,8 @@ warnings.filterwarnings("ignore", r".*partitions_def on an AssetCheckSpec", dg.P
 DATA_PLATFORM: Final = "team:data-platform"
 COMMAND: Final = "bilten/by_hand"  # run tag: what does the same from a shell
 HELP: Final = "bilten/on_failure"  # run tag: where to look first
+NO_FRESHNESS: Final = "bilten/no_freshness"  # metadata: why an asset has no freshness policy
+BY_APPLICATION: Final = {NO_FRESHNESS: "written by the application at any time, and by no run"}
 TOLD_PROBLEMS: Final = 3  # in the text of a failure
 SHOWN_PROBLEMS: Final = 50
 

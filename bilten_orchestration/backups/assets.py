@@ -2,6 +2,8 @@
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
+from datetime import timedelta
+
 import dagster as dg
 
 from bilten_orchestration import face
@@ -90,7 +92,7 @@ def _asset(planned: Planned) -> dg.AssetsDefinition:
 
 def _success_rate(instance: dg.DagsterInstance, planned: Planned) -> float | None:
     """Of the runs of its job in the last 30 days that have ended; None before the first."""
-    from datetime import UTC, datetime, timedelta
+    from datetime import UTC, datetime
 
     since = datetime.now(UTC) - timedelta(days=30)
 
@@ -118,6 +120,9 @@ ASSETS = {(planned.store, planned.kind): _asset(planned) for planned in PLANNED}
     kinds={"s3"},
     tags={"layer": "backup"},
     pool="backup_copy",
+    freshness_policy=dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=3), warn_window=timedelta(hours=1)
+    ),
     op_tags={face.COMMAND: COPY_COMMAND},
 )
 def copies(
@@ -169,6 +174,7 @@ def copies(
     kinds={"s3"},
     tags={"layer": "backup"},
     pool="backup_retention",
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50)),
     op_tags={face.COMMAND: PRUNE_COMMAND},
 )
 def retention(

@@ -8,7 +8,7 @@ import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.backups import recency as recencies
-from bilten_orchestration.backups.assets import COPY_COMMAND, copies, key
+from bilten_orchestration.backups.assets import COPY_COMMAND, PRUNE_COMMAND, copies, key, retention
 from bilten_orchestration.backups.plan import PLANNED, Planned
 from bilten_orchestration.stores.resources import Platform
 
@@ -88,6 +88,32 @@ def copy_complete(
             "lag_objects": lag.objects,
             "lag_bytes": lag.bytes,
             "lag_seconds": round(lag.seconds, 1),
+            "problems": len(found.problems),
+        },
+    )
+
+
+@dg.asset_check(
+    asset=retention,
+    description="Both buckets hold nothing that retention no longer keeps, and every backup could be judged.",
+)
+def nothing_expired_is_left(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    from bilten_orchestration.backups.retention.prune import prune
+
+    with face.step(context):
+        found = prune(platform.settings, execute=False, by="a check")
+    said = [str(problem) for problem in found.problems[: face.TOLD_PROBLEMS]]
+    if found.backups_going:
+        said.append(f"{found.backups_going} expired backups are left; next: {PRUNE_COMMAND}")
+    return dg.AssetCheckResult(
+        passed=not said,
+        severity=dg.AssetCheckSeverity.WARN,  # too much is kept, and nothing too little
+        description="\n".join(said) or None,
+        metadata={
+            "expired_backups": found.backups_going,
+            "removable_wal_objects": found.wal_objects_going,
             "problems": len(found.problems),
         },
     )

@@ -7,6 +7,7 @@ missing.
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 
@@ -29,6 +30,7 @@ CLEAN, RPO = "audit_is_clean", "recovery_point_is_recent"
     owners=[face.DATA_PLATFORM],
     kinds={"postgres", "s3"},
     tags={"layer": "backup"},
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=3)),
     check_specs=[
         dg.AssetCheckSpec(
             CLEAN,

@@ -31,6 +31,7 @@ DOMAINS = (
     "search",
     "recover",
     "queries",
+    "runs",
     "alerts",
     "health",
 )

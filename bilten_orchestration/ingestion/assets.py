@@ -16,6 +16,7 @@ import dagster as dg
 from pydantic import Field
 
 from bilten_orchestration import face
+from bilten_orchestration.ingestion.lag import FAIL_SECONDS, WARN_SECONDS
 from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
 from bilten_orchestration.stores.resources import Platform
 
@@ -23,6 +24,10 @@ GROUP = "ingestion"
 CONTROLS = dg.AssetKey(["analytics", "control_totals"])
 CONTROL_DAYS = dg.AssetKey(["analytics", "control_days"])
 CLICKSTREAM = dg.AssetKey(["analytics", "events"])
+# Every 15 minutes; the same limits as those of the lag.
+FRESHNESS = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(seconds=FAIL_SECONDS), warn_window=timedelta(seconds=WARN_SECONDS)
+)
 
 
 def operational_key(table: str) -> dg.AssetKey:
@@ -43,6 +48,7 @@ OPERATIONAL = [
         owners=[face.DATA_PLATFORM],
         kinds={"postgres", "table"},
         tags={"layer": "operational"},
+        metadata=face.BY_APPLICATION,
     )
     for table in TABLES
 ]
@@ -57,6 +63,7 @@ CLICKS = dg.AssetSpec(
     owners=[face.DATA_PLATFORM],
     kinds={"clickhouse", "table"},
     tags={"layer": "raw"},
+    metadata=face.BY_APPLICATION,
 )
 
 RAW = [
@@ -73,6 +80,7 @@ RAW = [
         tags={"layer": "raw"},
         metadata={"dagster/table_name": table.raw},
         skippable=True,
+        freshness_policy=FRESHNESS,
     )
     for table in TABLES
 ]
@@ -88,6 +96,7 @@ EVIDENCE = [
         tags={"layer": "raw"},
         metadata={"dagster/table_name": ".".join(key.path)},
         skippable=True,
+        freshness_policy=FRESHNESS,
     )
     for key, description in (
         (

@@ -1,12 +1,15 @@
-"""Check of the sync: how far ClickHouse is behind."""
+"""Checks of the sync: how far ClickHouse is behind, and whether it holds what PostgreSQL holds."""
 
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
+
+from collections.abc import Iterator
 
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.ingestion.assets import CONTROLS
+from bilten_orchestration.ingestion.assets import CLICKSTREAM, CONTROL_DAYS, CONTROLS, raw_key
 from bilten_orchestration.ingestion.lag import FAIL_SECONDS, WARN_SECONDS
+from bilten_orchestration.ingestion.tables import TABLES
 from bilten_orchestration.stores.resources import Platform
 
 
@@ -45,3 +48,103 @@ def sync_lag(
             metadata=metadata,
         )
     return dg.AssetCheckResult(passed=True, metadata=metadata)
+
+
+@dg.multi_asset_check(
+    name="raw_equals_postgres",
+    specs=[
+        dg.AssetCheckSpec(
+            "equal_to_postgres",
+            asset=raw_key(table),
+            description=f"Every row of {table.source} is in ClickHouse with the same content, and no other:"
+            " by hashes per bucket of keys, and exact sums of amounts, in the snapshot of a batch that this"
+            " check applies.",
+        )
+        for table in TABLES
+    ],
+    can_subset=True,
+)
+def equal_to_postgres(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> Iterator[dg.AssetCheckResult]:
+    from bilten_orchestration.ingestion.sync import reconcile
+
+    with face.step(context):
+        report = reconcile(platform.settings, progress=context.log.info)
+    found = {each.table: each for each in report.tables}
+    selected = {check.asset_key for check in context.selected_asset_check_keys}
+    for table in TABLES:
+        if raw_key(table) not in selected:
+            continue
+        each = found.get(table.source)  # one that was not compared is not equal
+        yield dg.AssetCheckResult(
+            passed=each is not None and each.equal,
+            asset_key=raw_key(table),
+            check_name="equal_to_postgres",
+            description=None
+            if each is not None and each.equal
+            else "it was not compared; next: bilten sync --reconcile"
+            if each is None
+            else f"{each.missing} rows are missing, {each.extra} too many, {each.changed} differ."
+            " Next: bilten sync --full, and find out who writes there",
+            metadata={"batch": report.batch}
+            if each is None
+            else {
+                "batch": report.batch,
+                "rows_postgres": each.rows_postgres,
+                "rows_clickhouse": each.rows_clickhouse,
+                "missing": each.missing,
+                "extra": each.extra,
+                "changed": each.changed,
+            },
+        )
+
+
+@dg.asset_check(
+    asset=CONTROL_DAYS,
+    description="Each day has as many control totals as the batch that wrote them counted: fewer would let a"
+    " gate pass by what is not there.",
+)
+def cells_are_whole(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    with face.step(context), platform.clickhouse() as client:
+        days, wrong, first = client.query(
+            """
+            select count(), countIf(told.cells <> there.cells),
+                   toString(minIf(day, told.cells <> there.cells))
+            from (
+                select metric_date as day, argMax(cells, batch) as cells, max(batch) as newest
+                from analytics.control_days group by day
+            ) as told
+            left join (
+                select metric_date as day, batch, count() as cells
+                from analytics.control_totals final group by day, batch
+            ) as there on there.day = told.day and there.batch = told.newest
+            """
+        ).result_rows[0]
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        description=f"{wrong} days, from {first} on. Next: bilten sync --full" if wrong else None,
+        metadata={"days": days, "wrong_days": wrong},
+    )
+
+
+@dg.asset_check(
+    asset=CLICKSTREAM,
+    description="No click is from more than an hour ahead of the server's clock: the writer refuses such, so"
+    " one that is there came another way, and its day would be closed without it.",
+)
+def nothing_from_the_future(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    with face.step(context), platform.clickhouse() as client:
+        clicks, newest = client.query(
+            "select count(), toString(max(timestamp)) from analytics.events"
+            " where timestamp > now() + interval 1 hour"
+        ).result_rows[0]
+    return dg.AssetCheckResult(
+        passed=not clicks,
+        description=f"{clicks} clicks, the newest of {newest} UTC" if clicks else None,
+        metadata={"clicks": clicks},
+    )

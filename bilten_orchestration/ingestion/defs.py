@@ -10,7 +10,12 @@ from bilten_orchestration.ingestion import assets, checks, schedules
 def definitions() -> dg.Definitions:
     return dg.Definitions(
         assets=[*assets.OPERATIONAL, assets.CLICKS, assets.raw],
-        asset_checks=[checks.sync_lag],
-        jobs=[schedules.ingestion],
-        schedules=[schedules.every_15_minutes],
+        asset_checks=[
+            checks.sync_lag,
+            checks.equal_to_postgres,
+            checks.cells_are_whole,
+            checks.nothing_from_the_future,
+        ],
+        jobs=[schedules.ingestion, schedules.reconciliation],
+        schedules=[schedules.every_15_minutes, schedules.reconciled],
     )

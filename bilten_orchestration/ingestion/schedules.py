@@ -6,6 +6,11 @@ import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import SYNCED
+from bilten_orchestration.ingestion.checks import (
+    cells_are_whole,
+    equal_to_postgres,
+    nothing_from_the_future,
+)
 
 ingestion = face.job(
     "ingestion",
@@ -20,4 +25,22 @@ every_15_minutes = face.schedule(
     ingestion,
     "*/15 * * * *",
     "Brings what has changed in PostgreSQL since the last batch.",
+)
+
+reconciliation = dg.define_asset_job(
+    "raw_reconciliation",
+    selection=dg.AssetSelection.checks(equal_to_postgres, cells_are_whole, nothing_from_the_future),
+    owners=[face.DATA_PLATFORM],
+    description="Every row of the copies in ClickHouse against PostgreSQL, and what the gates rest on.",
+    tags={face.COMMAND: "bilten sync --reconcile", face.HELP: "bilten sync --reconcile names the rows"},
+)
+
+reconciled = dg.ScheduleDefinition(
+    name="raw_reconciliation_daily",
+    job=reconciliation,
+    cron_schedule="22 12 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    owners=[face.DATA_PLATFORM],
+    description="Before the day's final build, between two batches: what makes it wrong is known by then.",
 )

@@ -28,6 +28,8 @@ MODULE = "bilten_orchestration.definitions"
 LOCATION = "bilten"
 CODE_SERVER, WEBSERVER, DAEMON = "dagster-code", "dagster-webserver", "dagster-daemon"
 RUN_WORKER_CRASH_RETRIES = 2
+# what steps print, by run: in the bucket and, until it is there, in DAGSTER_HOME
+COMPUTE_LOGS = "compute-logs"
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 NETWORK = frozenset(
     (
@@ -43,7 +45,7 @@ def initialise(layout: Layout, settings: Settings) -> None:
     """Write dagster.yaml and the workspace (JSON, which is YAML as well)."""
     server_file(layout.dagster_home / "dagster.yaml", json.dumps(instance(layout, settings), indent=2), None)
     server_file(layout.dagster_home / "workspace.yaml", json.dumps(workspace(settings), indent=2), None)
-    (layout.dagster_home / "compute-logs").mkdir(mode=0o700, exist_ok=True)
+    (layout.dagster_home / COMPUTE_LOGS).mkdir(mode=0o700, exist_ok=True)
 
 
 def programs(
@@ -170,7 +172,7 @@ def storage_url(settings: Settings) -> str:
 
 def instance(layout: Layout, settings: Settings) -> dict[str, object]:
     """dagster.yaml."""
-    store = settings.object_store
+    store, days = settings.object_store, settings.dagster.keep_runs_days
     return {
         "storage": {"postgres": {"postgres_url": {"env": "DAGSTER_POSTGRES_URL"}}},
         "compute_logs": {
@@ -178,11 +180,11 @@ def instance(layout: Layout, settings: Settings) -> dict[str, object]:
             "class": "S3ComputeLogManager",
             "config": {
                 "bucket": store.bucket_dagster,
-                "prefix": "compute-logs",
+                "prefix": COMPUTE_LOGS,
                 "endpoint_url": store.endpoint_url,
                 "region": store.region,
                 "use_ssl": (store.endpoint_url or "").startswith("https://"),
-                "local_dir": str(layout.dagster_home / "compute-logs"),
+                "local_dir": str(layout.dagster_home / COMPUTE_LOGS),
                 "upload_interval": 30,  # seconds: the logs of a run are readable while it runs
                 "skip_empty_files": True,
             },
@@ -212,8 +214,12 @@ def instance(layout: Layout, settings: Settings) -> dict[str, object]:
         "schedules": {"use_threads": True, "num_workers": 4},
         "sensors": {"use_threads": True, "num_workers": 4},
         "retention": {
-            "schedule": {"purge_after_days": 90},
-            "sensor": {"purge_after_days": {"skipped": 2, "failure": 30, "started": 30, "success": 90}},
+            # as long as the runs that they started (observability/runs); of ticks that did nothing there are
+            # thousands a day
+            "schedule": {"purge_after_days": days},
+            "sensor": {
+                "purge_after_days": {"skipped": 2, **dict.fromkeys(("failure", "started", "success"), days)}
+            },
         },
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},

@@ -55,7 +55,7 @@ def prepare(
         if found is None and ours:
             connection.execute("drop schema public cascade")
             connection.execute("create schema public")
-        _migrate(layout, environment)
+        migrate(layout, environment)
         connection.execute(
             sql.SQL("comment on database {} is {}").format(
                 sql.Identifier(settings.postgres.dagster_database), sql.Literal(wanted)
@@ -63,7 +63,8 @@ def prepare(
         )
 
 
-def _migrate(layout: Layout, environment: Mapping[str, str]) -> None:
+def migrate(layout: Layout, environment: Mapping[str, str]) -> None:
+    """By Dagster's own command, alone on the database. Raises Mismatch when it fails."""
     result = subprocess.run(
         [sys.executable, "-m", "dagster", "instance", "migrate"],
         env=base_environment(layout.home) | dict(environment),

@@ -37,7 +37,10 @@ MART_DAYS = dg.AssetSpec(
     owners=[face.DATA_PLATFORM],
     kinds={"clickhouse", "table"},
     tags={"layer": "analytics"},
-    metadata={"dagster/table_name": "analytics.mart_days"},
+    metadata={
+        "dagster/table_name": "analytics.mart_days",
+        face.NO_FRESHNESS: "written by every swap; each mart has its check newest_closed_day_is_final",
+    },
 )
 
 

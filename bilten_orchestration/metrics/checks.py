@@ -68,6 +68,28 @@ def published_days_equal_postgres(
     )
 
 
+@dg.asset_check(
+    asset=dg.AssetKey(["analytics", "mart_days"]),
+    description="No day of the last 60 stands as refused: its mart shows what was there before.",
+)
+def no_day_is_refused(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    with face.step(context), platform.clickhouse() as client:
+        rows = client.query(
+            "select mart, toString(day) from analytics.mart_days final"
+            " where verdict = 'refused' and day >= today() - 60 order by day, mart"
+        ).result_rows
+    return dg.AssetCheckResult(
+        passed=not rows,
+        description=f"{rows[0][0]} of {rows[0][1]}, and {len(rows) - 1} more."
+        f" Next: bilten metrics build --from {rows[0][1]} --to {rows[-1][1]} names the gates"
+        if rows
+        else None,
+        metadata={"refused_days": len(rows)},
+    )
+
+
 def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
     """One check per partitioned mart: a freshness policy would take any partition for fresh."""
 

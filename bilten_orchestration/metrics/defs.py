@@ -24,7 +24,7 @@ def definitions(settings: Settings) -> dg.Definitions:
     jobs = schedules.build_jobs(daily, whole, [freshness])
     return dg.Definitions(
         assets=[assets.mart_days(marts), daily, whole],
-        asset_checks=[freshness, checks.published_days_equal_postgres],
+        asset_checks=[freshness, checks.published_days_equal_postgres, checks.no_day_is_refused],
         jobs=[*jobs],
         schedules=schedules.build_schedules(jobs),
         sensors=[schedules.late_days_sensor(jobs, marts)],

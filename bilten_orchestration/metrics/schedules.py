@@ -11,9 +11,9 @@ import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import SYNCED
-from bilten_orchestration.ingestion.checks import sync_lag
+from bilten_orchestration.ingestion.checks import cells_are_whole, equal_to_postgres, sync_lag
 from bilten_orchestration.metrics import days as day_rules
-from bilten_orchestration.metrics.checks import published_days_equal_postgres
+from bilten_orchestration.metrics.checks import no_day_is_refused, published_days_equal_postgres
 from bilten_orchestration.metrics.days import DayRange
 from bilten_orchestration.metrics.freshness import FINAL_CRON
 from bilten_orchestration.metrics.late import late_runs
@@ -77,8 +77,10 @@ def build_jobs(
 ) -> Jobs:
     marts = dg.AssetSelection.assets(daily)
     models = dg.AssetSelection.assets(whole)
-    raw = dg.AssetSelection.assets(*(spec.key for spec in SYNCED))
-    late = dg.AssetSelection.checks(*checks, published_days_equal_postgres, sync_lag)
+    synced = dg.AssetSelection.assets(*(spec.key for spec in SYNCED))
+    late = dg.AssetSelection.checks(*checks, published_days_equal_postgres, no_day_is_refused, sync_lag)
+    # a reconciliation applies a batch of its own
+    raw = synced - dg.AssetSelection.checks(equal_to_postgres, cells_are_whole)
     days_help = "the step's failure names days, marts and gates; bilten explain DAY EVENT METRIC"
     return Jobs(
         provisional=face.job(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtProject
 
 from bilten_orchestration import face
-from bilten_orchestration.metrics.manifest import SWAP
+from bilten_orchestration.metrics.manifest import SWAP, WHOLE
 
 GROUP = "metrics"
+# Of what is built as a whole, twice a day.
+FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=30), warn_window=timedelta(hours=26))
 
 
 class Translator(DagsterDbtTranslator):
@@ -45,6 +48,14 @@ class Translator(DagsterDbtTranslator):
 
     def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> dict[str, str]:
         return {"layer": dbt_resource_props["schema"]}
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        whole = WHOLE in manifest["nodes"].get(unique_id, {}).get("tags", ())
+        # of a mart by day any partition would count as fresh: those have a check
+        return spec.replace_attributes(freshness_policy=FRESHNESS) if whole else spec
 
     def get_asset_check_spec(
         self,

@@ -62,6 +62,7 @@ def directory(settings: Settings) -> Path:
 
 def every_source(settings: Settings, owners: Owners) -> list[Source]:
     from bilten_orchestration.observability.sources import (
+        code_location,
         dagster,
         disks,
         past,
@@ -77,6 +78,7 @@ def every_source(settings: Settings, owners: Owners) -> list[Source]:
         *stores.sources(settings),
         dagster.DagsterRuns(settings, owners),
         dagster.DagsterChecks(settings, owners),
+        code_location.CodeLocation(settings),
         disks.LocalDisks(settings),
         disks.ClickHouseDisks(settings),
         wal.WalStream(settings, installed),

@@ -46,6 +46,7 @@ OPERATIONAL = [
         owners=[face.DATA_PLATFORM],
         kinds={"postgres", "table"},
         tags={"layer": "operational"},
+        metadata=face.BY_APPLICATION,
     )
     for table in DECLARED
 ]

@@ -16,24 +16,15 @@ status, and gets both by the next call. A run that has ended is never touched.
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.local.dagster_services import storage_url
+from bilten_orchestration.local import dagster_instance
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.driver_errors import translated
-
-# of this process: where Dagster reads the address of its storage, with the password
-_URL = "RECOVERED_DAGSTER_STORAGE_URL"
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, RunRecord
@@ -75,7 +66,7 @@ def recover(settings: Settings, *, execute: bool = False, progress: Progress = s
     restored_at, reason = row
     if execute:
         return RunsReport(restored_at, cancel(settings, reason, progress, before=restored_at), True)
-    with _opened(settings) as instance:
+    with dagster_instance.opened(settings, "bilten recover") as instance:
         found = () if instance is None else _unfinished(instance, restored_at)
     return RunsReport(restored_at, tuple(_told(record) for record in found), False)
 
@@ -84,7 +75,7 @@ def cancel(
     settings: Settings, why: str, progress: Progress = silent, *, before: datetime | None = None
 ) -> tuple[Unserved, ...]:
     """Cancel what is unfinished (and was made `before`): these. `why` stands in each of them."""
-    with _opened(settings) as instance:
+    with dagster_instance.opened(settings, "bilten recover") as instance:
         found = () if instance is None else _unfinished(instance, before)
         for record in found:
             assert instance is not None  # noqa: S101
@@ -112,42 +103,3 @@ def _unfinished(instance: DagsterInstance, before: datetime | None) -> tuple[Run
 def _told(record: RunRecord) -> Unserved:
     run = record.dagster_run
     return Unserved(run.run_id, run.job_name, run.status.value, record.create_timestamp.astimezone(UTC))
-
-
-@contextmanager
-def _opened(settings: Settings) -> Iterator[DagsterInstance | None]:
-    """Dagster's instance on the storage that the settings name, without anybody's dagster.yaml; None where
-    there is none, or one without tables: Dagster would make them."""
-    if not _is_there(settings):
-        yield None
-        return
-    from dagster import DagsterInstance
-
-    with tempfile.TemporaryDirectory(prefix="bilten-dagster-") as home:
-        # the password in it is named, not written: a kill leaves the directory
-        storage = {"postgres": {"postgres_url": {"env": _URL}}}
-        (Path(home) / "dagster.yaml").write_text(
-            json.dumps({"storage": storage, "telemetry": {"enabled": False}})
-        )
-        os.environ[_URL] = storage_url(settings)
-        try:
-            with DagsterInstance.from_config(home) as instance:
-                yield instance
-        finally:
-            del os.environ[_URL]
-
-
-def _is_there(settings: Settings) -> bool:
-    name = "bilten recover"
-    with translated("Dagster's storage"):
-        with postgres.connect(settings.postgres, application_name=name, autocommit=True) as connection:
-            database = connection.execute(
-                "select from pg_database where datname = %s", (settings.postgres.dagster_database,)
-            ).fetchone()
-        if database is None:
-            return False
-        with postgres.connect(
-            settings.postgres, "dagster", application_name=name, autocommit=True
-        ) as connection:
-            row = connection.execute("select to_regclass('public.runs') is not null").fetchone()
-    return row is not None and bool(row[0])

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -34,6 +35,9 @@ KEPT = dg.AssetKey(["search", "kept_indices"])
 
 GATES = "gates"
 NO_DRIFT = "no_drift"
+NOTHING_LEFT = "nothing_left"
+RECENT = "counts_recent_days"
+LATE = timedelta(days=3)
 
 TAGS = {"layer": "search"}
 OWNERS = [face.DATA_PLATFORM]
@@ -54,6 +58,7 @@ def refuse_if_off(settings: "Settings") -> None:
 
 @dg.asset(
     key=DEFINITION,
+    metadata={face.NO_FRESHNESS: "compared when the definition changes; its check asks what serves"},
     description=(
         "The definition of the index in the code against the one that serves: nothing to do, fields that are"
         " added in place (each document is written again with them), or a rebuild, with every difference."
@@ -91,6 +96,7 @@ def definition(
 
 @dg.asset(
     key=POPULARITY,
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50)),
     deps=[SALES],
     description=(
         "Tickets sold per event in the last 30 published days, counted in ClickHouse and kept in PostgreSQL"
@@ -98,19 +104,28 @@ def definition(
     ),
     kinds={"clickhouse", "postgres"},
     pool="search_popularity",
+    check_specs=[
+        dg.AssetCheckSpec(
+            RECENT,
+            asset=POPULARITY,
+            description="The newest day that was counted is at most three days ago: else search sorts by old"
+            " sales.",
+        )
+    ],
     group_name=GROUP,
     owners=OWNERS,
     tags=TAGS,
 )
 def popularity(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     from bilten_orchestration.search import popularity as engine
 
     with face.step(context):
         refuse_if_off(platform.settings)
         report = engine.count(platform.settings, progress=context.log.info)
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
+        asset_key=POPULARITY,
         metadata={
             "first_day": str(report.first),
             "last_day": str(report.last),
@@ -118,12 +133,24 @@ def popularity(
             "tickets_sold": report.tickets_sold,
             "changed": report.changed,
             "seconds": round(report.seconds, 3),
-        }
+        },
+    )
+    behind = datetime.now(UTC).date() - report.last
+    yield dg.AssetCheckResult(
+        asset_key=POPULARITY,
+        check_name=RECENT,
+        passed=behind <= LATE,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=None
+        if behind <= LATE
+        else f"the newest published day is {report.last}. Next: see why its mart is not fresh",
+        metadata={"days_behind": behind.days, "events": report.events},
     )
 
 
 @dg.asset(
     key=INDEX,
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=9)),
     deps=[*JOINED, DEFINITION, POPULARITY],
     description=(
         "The index behind the alias events_index, built anew from one snapshot of PostgreSQL beside the one"
@@ -214,6 +241,7 @@ def events_index(
 
 @dg.asset(
     key=CHANGES,
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=1)),
     deps=[INDEX, *JOINED, POPULARITY],
     description=(
         "One batch: every event that changed since the last one, by the marks of every table that a document"
@@ -257,6 +285,7 @@ def changes(
 
 @dg.asset(
     key=DRIFT,
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50)),
     deps=[CHANGES],
     description=(
         "Every document of the index that serves against PostgreSQL, by hash per range of keys; what differs"
@@ -320,6 +349,7 @@ def drift(
 
 @dg.asset(
     key=KEPT,
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=50)),
     deps=[INDEX],
     description=(
         "Indices beside the one that serves: kept for a rollback, or refused and kept to be looked at;"
@@ -327,6 +357,11 @@ def drift(
     ),
     kinds={"opensearch"},
     pool=WRITE_POOL,
+    check_specs=[
+        dg.AssetCheckSpec(
+            NOTHING_LEFT, asset=KEPT, description="No index is left whose days are over, after the removal."
+        )
+    ],
     op_tags={face.COMMAND: "bilten search prune --execute"},
     group_name=GROUP,
     owners=OWNERS,
@@ -334,20 +369,30 @@ def drift(
 )
 def kept_indices(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-) -> dg.MaterializeResult[None]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     from bilten_orchestration.search.prune import prune
 
     with face.step(context):
         refuse_if_off(platform.settings)
         report = prune(platform.settings, execute=True, run_id=context.run_id, progress=context.log.info)
     kept = [each for each in report.actions if each.index not in report.removed]
-    return dg.MaterializeResult(
+    left = [each.index for each in kept if each.action == "remove"]
+    yield dg.MaterializeResult(
+        asset_key=KEPT,
         metadata={
             "kept": len(kept),
             "kept_bytes": sum(each.bytes or 0 for each in kept),
             "removed": len(report.removed),
             "indices": face.records([asdict(each) for each in report.actions]),
-        }
+        },
+    )
+    yield dg.AssetCheckResult(
+        asset_key=KEPT,
+        check_name=NOTHING_LEFT,
+        passed=not left,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{', '.join(left[:5])}. Next: bilten search status" if left else None,
+        metadata={"left": len(left), "kept": len(kept)},
     )
 
 

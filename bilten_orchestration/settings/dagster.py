@@ -28,3 +28,16 @@ class DagsterSettings(Section):
         description="A run that takes longer is taken for stuck, and ended; the tag dagster/max_runtime of a"
         " single run says otherwise.",
     )
+    keep_runs_days: int = Field(
+        35,
+        ge=31,
+        le=3650,
+        description="A run that ended longer ago loses its events and logs, and its ticks theirs; what is"
+        " still the newest of an asset or partition, or named by a backup, stays. Success rates take 30.",
+    )
+    prune_runs: int = Field(
+        5000,
+        ge=1,
+        le=100_000,
+        description="Runs that one clean-up removes at most; what is left over goes with the next.",
+    )

@@ -18,6 +18,7 @@ The names in use:
     drill:<store>     one drill of a store (drills/run.py)
     wal:stream        one stream of WAL into the repository
     recover           one recovery
+    dagster-runs      one removal of old runs
     slow-queries      one look at the statistics of statements
     search:build      one builder, roller-back or remover of search indices, beside its lease
     search:<index>    one batch of changes of an index

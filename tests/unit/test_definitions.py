@@ -25,9 +25,11 @@ imports = time.process_time() - started
 before = set(sys.modules)
 started = time.process_time()
 from bilten_orchestration.definitions import definitions
+from bilten_orchestration.face import NO_FRESHNESS
 repository = definitions().get_repository_def()
 seconds = time.process_time() - started
 jobs = repository.get_all_jobs()
+plain = lambda value: getattr(value, "value", value)
 graph = repository.asset_graph
 print(json.dumps({
     "imports": imports,
@@ -40,6 +42,9 @@ print(json.dumps({
             "description": graph.get(key).description or "",
             "kinds": sorted(graph.get(key).kinds),
             "partitioned": graph.get(key).is_partitioned,
+            "external": graph.get(key).is_external,
+            "fresh": graph.get(key).freshness_policy is not None,
+            "no_freshness": str(plain(graph.get(key).metadata.get(NO_FRESHNESS, ""))),
             "checks": sorted(check.name for check in graph.get(key).check_keys),
             "parents": sorted(parent.to_user_string() for parent in graph.get(key).parent_keys),
         }
@@ -53,6 +58,11 @@ print(json.dumps({
         for key in graph.asset_check_keys
     },
     "jobs": sorted(job.name for job in jobs if not job.name.startswith("__")),
+    "off": sorted(
+        found.name
+        for found in (*repository.schedule_defs, *repository.sensor_defs)
+        if found.default_status.value != "RUNNING"
+    ),
     "schedules": {s.name: [s.cron_schedule, s.execution_timezone] for s in repository.schedule_defs},
     "sensors": sorted(sensor.name for sensor in repository.sensor_defs),
     "named": {
@@ -139,6 +149,29 @@ def test_every_asset_is_described_owned_and_grouped_by_its_domain(loaded: dict[s
         ), key
 
 
+# What tells that the newest partition is due and not there; a policy would take any partition for fresh.
+OF_PARTITIONS = {"newest_closed_day_is_final", "drilled_recently"}
+
+
+def test_every_asset_is_fresh_by_a_policy_or_says_why_not(loaded: dict[str, Any]) -> None:
+    for key, asset in loaded["assets"].items():
+        if asset["partitioned"]:
+            assert not asset["fresh"], key
+            assert OF_PARTITIONS & set(asset["checks"]), key
+        else:
+            # one of both, and what no run makes can have no policy
+            assert asset["fresh"] != (len(asset["no_freshness"]) > 20), key
+            assert not (asset["external"] and asset["fresh"]), key
+
+
+def test_every_asset_has_a_check(loaded: dict[str, Any]) -> None:
+    assert [key for key, asset in loaded["assets"].items() if not asset["checks"]] == []
+
+
+def test_schedules_and_sensors_are_on(loaded: dict[str, Any]) -> None:
+    assert loaded["off"] == []
+
+
 def _marts(loaded: dict[str, Any]) -> dict[str, Any]:
     """Of those by day."""
     return {
@@ -170,6 +203,7 @@ def test_drills_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
         "partitions",
         "postgres_backup",
         "redis_backup",
+        "run_history",
         "search_follow",
         "search_popularity",
         "search_write",
@@ -218,7 +252,7 @@ def test_jobs_schedules_and_sensors_are_described_and_owned(loaded: dict[str, An
     for name, (description, owners) in loaded["named"].items():
         assert description, name
         assert owners == ["team:data-platform"], name
-    assert len(loaded["named"]) == 58
+    assert len(loaded["named"]) == 64
 
 
 def test_the_graph_reads_from_table_to_mart(loaded: dict[str, Any]) -> None:
@@ -280,6 +314,8 @@ def test_the_graph_reads_from_table_and_mart_to_search(loaded: dict[str, Any]) -
     }
     checks = {key: asset["checks"] for key, asset in loaded["assets"].items() if key in of}
     assert checks["search/events_index"] == ["gates"]
+    assert checks["search/popularity"] == ["counts_recent_days"]
+    assert checks["search/kept_indices"] == ["nothing_left"]
     assert checks["search/changes"] == ["search_lag"]
     assert checks["search/drift"] == ["no_drift"]
     assert checks["search/definition"] == ["serves_the_definition"]
@@ -306,8 +342,10 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "postgres_incremental_backup",
         "postgres_logical_backup",
         "postgres_wal_audit",
+        "raw_reconciliation",
         "redis_drill",
         "redis_full_backup",
+        "run_retention",
         "search_changes",
         "search_definition",
         "search_drift",
@@ -316,6 +354,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "search_promises",
         "search_prune",
         "search_rebuild",
+        "table_checks",
     ]
     assert loaded["schedules"] == {
         "backup_copies_every_30_minutes": ["7,37 * * * *", "UTC"],
@@ -336,8 +375,10 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "postgres_incremental_backup": ["0 */4 * * *", "UTC"],
         "postgres_logical_backup": ["45 2 * * 0", "UTC"],
         "postgres_wal_audit": ["25 * * * *", "UTC"],
+        "raw_reconciliation_daily": ["22 12 * * *", "UTC"],
         "redis_drill_daily": ["30 5 * * *", "UTC"],
         "redis_full_backup": ["0 */6 * * *", "UTC"],
+        "run_retention_daily": ["20 6 * * *", "UTC"],
         "search_changes_every_5_minutes": ["*/5 * * * *", "UTC"],
         "search_drift_daily": ["30 6 * * *", "UTC"],
         "search_drill_daily": ["45 5 * * *", "UTC"],
@@ -345,6 +386,7 @@ def test_jobs_schedules_and_sensors(loaded: dict[str, Any]) -> None:
         "search_promises_hourly": ["58 * * * *", "UTC"],
         "search_prune_daily": ["45 6 * * *", "UTC"],
         "search_rebuild_weekly": ["30 0 * * 0", "UTC"],
+        "table_checks_daily": ["40 6 * * *", "UTC"],
     }
     assert loaded["sensors"] == ["metrics_late_days", "search_definition_changed"]
 

@@ -9,6 +9,7 @@
     plans.py         generic plans, where asking for one is safe
     regressions.py   two weeks compared; scans.py: plans that read a whole table for little
     indexes.py, tables.py   what the catalogues of PostgreSQL tell; clickhouse.py: the query log
+    shape.py         single tables by the rules of the advice
     advice.py        puts it together, as lines.py words it and markdown.py shows it; listing.py: what is slow
     assets.py, checks.py, schedules.py, defs.py   advice every week, figures every hour
 

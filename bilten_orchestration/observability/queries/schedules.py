@@ -7,6 +7,7 @@ import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.observability.queries.assets import advice, platform_figures
+from bilten_orchestration.observability.queries.checks import tables_in_shape
 
 database_advice = dg.define_asset_job(
     "database_advice",
@@ -42,4 +43,22 @@ hourly = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     owners=[face.DATA_PLATFORM],
     description="Every hour, when the one before is over.",
+)
+
+table_checks = dg.define_asset_job(
+    "table_checks",
+    selection=dg.AssetSelection.checks(tables_in_shape),
+    owners=[face.DATA_PLATFORM],
+    description="Whether each operational table is there, vacuumed, frozen and analysed.",
+    tags={face.COMMAND: "bilten advice", face.HELP: "bilten advice"},
+)
+
+daily = dg.ScheduleDefinition(
+    name="table_checks_daily",
+    job=table_checks,
+    cron_schedule="40 6 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    owners=[face.DATA_PLATFORM],
+    description="When the night is over, in which autovacuum had time.",
 )

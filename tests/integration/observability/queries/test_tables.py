@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bilten_orchestration.observability.queries import tables
+from bilten_orchestration.observability.queries import shape, tables
 from bilten_orchestration.observability.queries.tables import Table
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -74,3 +74,28 @@ def test_ages(big: Connection) -> None:
     assert 0 < table.frozen_age < 100_000
     assert table.freeze_limit == 200_000_000
     assert tables.old([table]) == []
+
+
+def test_a_table_is_in_shape_by_its_partitions(database: Settings, owner: Connection) -> None:
+    owner.execute(
+        "create table system.by_month (at date not null, note text) partition by range (at);"
+        "create table system.by_month_1 partition of system.by_month for values from ('2026-01-01') to"
+        " ('2026-02-01') with (autovacuum_enabled = off);"
+        "insert into system.by_month select '2026-01-05', repeat('x', 40) from generate_series(1, 30000)"
+    )
+    names = ["system.by_month", "events.events", "system.nowhere"]
+    owner.execute("select pg_stat_force_next_flush()")
+    until(lambda: shape.read(database, names)["system.by_month"].live_rows == 30_000, "the statistics arrive")
+    # never analysed, which autovacuum would have done
+    assert [each.kind for each in shape.read(database, names)["system.by_month"].advice] == ["analyze"]
+    owner.execute("analyze system.by_month_1")
+    until(lambda: not shape.read(database, names)["system.by_month"].advice, "the statistics arrive")
+    found = shape.read(database, names)
+    assert [found[name].is_there for name in names] == [True, True, False]
+    owner.execute("delete from system.by_month where true")
+    owner.execute("select pg_stat_force_next_flush()")
+    until(lambda: shape.read(database, names)["system.by_month"].dead_rows == 30_000, "the statistics arrive")
+    said = shape.read(database, names)["system.by_month"].advice
+    (line,) = [each for each in said if each.kind == "vacuum"]
+    assert line.statements == ("vacuum (verbose, analyze) system.by_month_1",)
+    assert shape.read(database, names)["events.events"].advice == ()
