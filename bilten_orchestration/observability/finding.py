@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Final, Literal
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.observability.series import Sample
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("info", "warning", "critical")
@@ -104,11 +105,12 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that a source found at one time. `detail` in a few words, for people."""
+    """All that a source found at one time. `detail` in a few words, for people; `samples` for /metrics."""
 
     findings: tuple[Finding, ...] = ()
     promises: tuple[Promise, ...] = ()
     detail: str = ""
+    samples: tuple[Sample, ...] = ()
 
 
 def steps(count: float) -> int:
