@@ -1,7 +1,7 @@
 """/metrics: everything that is known now, in the text format of Prometheus.
 
 Made anew with every scrape from what is in memory; no server is asked. Samples of servers (exporter/) are
-told while their reading is the newest attempt and young: see docs/adr/0036.
+told while their reading is the newest attempt and young: see docs/adr/0038.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ samples them on the watchdog's clock.
     platform.py         the watchdog itself, and how every promise stands
     listing.py          all families; reference.py writes docs/metrics-of-the-platform.md from it
 
-A scrape asks no server: it writes what the newest readings hold (docs/adr/0036). Servers are asked in few
+A scrape asks no server: it writes what the newest readings hold (docs/adr/0038). Servers are asked in few
 statements, over one connection each; names of tables are the largest ones, parts of a partitioned table
 count as one.
 """

@@ -26,10 +26,10 @@ QUEUE_AGE = gauge(f"{_D}longest_queued_seconds", "How long a run has been waitin
 RUN_AGE = gauge(f"{_D}longest_run_seconds", "How long a run has been going on at most")
 BEAT_AGE = gauge(f"{_D}daemon_heartbeat_age_seconds", "Since the newest heartbeat of a daemon", "daemon")
 TICKS = gauge(f"{_D}ticks_last_hour", "Evaluations of schedules and sensors within an hour", "status")
-ENDED = gauge(f"{_D}runs_ended_last_day", "Runs that ended within a day", "job", "status")
-MEAN = gauge(f"{_D}run_duration_mean_seconds", "Mean duration of those that succeeded", "job")
-LONGEST = gauge(f"{_D}run_duration_max_seconds", "Longest duration of those", "job")
-SUCCEEDED_AT = gauge(f"{_D}last_success_timestamp_seconds", "When the newest of those ended", "job")
+ENDED = gauge(f"{_D}runs_ended_last_day", "Runs that ended within a day", "job_name", "status")
+MEAN = gauge(f"{_D}run_duration_mean_seconds", "Mean duration of those that succeeded", "job_name")
+LONGEST = gauge(f"{_D}run_duration_max_seconds", "Longest duration of those", "job_name")
+SUCCEEDED_AT = gauge(f"{_D}last_success_timestamp_seconds", "When the newest of those ended", "job_name")
 
 # creation is in UTC without a zone; starts are seconds since 1970
 _GOING = """

@@ -20,7 +20,7 @@ _POOLS: Final = ("search", "write", "get")
 #: Nodes beyond that have no series of their own.
 _MOST_NODES: Final = 20
 
-STATUS = gauge(f"{_O}cluster_status", "1 for the status that the cluster has, 0 for the others", "status")
+STATUS = gauge(f"{_O}cluster_status", "Whether the cluster has this status", "status")
 NODES = gauge(f"{_O}nodes", "Nodes of the cluster")
 SHARDS = gauge(f"{_O}shards", "Shards by state", "state")
 PENDING = gauge(f"{_O}pending_tasks", "Changes of the cluster's state that wait")

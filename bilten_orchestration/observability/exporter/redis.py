@@ -30,7 +30,6 @@ EVICTED = counter(f"{_R}keys_evicted_total", "Keys given up for want of memory")
 EXPIRED = counter(f"{_R}keys_expired_total", "Keys whose time had passed")
 RECEIVED = counter(f"{_R}received_bytes_total", "Bytes received")
 SENT = counter(f"{_R}sent_bytes_total", "Bytes sent")
-ERRORS = counter(f"{_R}error_replies_total", "Replies that were errors")
 KEYS = gauge(f"{_R}keys", "Keys of the platform's database")
 SAVED = gauge(f"{_R}rdb_last_save_timestamp_seconds", "When an RDB file was last saved, or the start")
 SAVE_OK = gauge(f"{_R}rdb_last_save_success", "Whether the last save of an RDB file succeeded")
@@ -55,7 +54,6 @@ _FIELDS: Final = {
     EXPIRED: "expired_keys",
     RECEIVED: "total_net_input_bytes",
     SENT: "total_net_output_bytes",
-    ERRORS: "total_error_replies",
     SAVED: "rdb_last_save_time",
     UNSAVED: "rdb_changes_since_last_save",
     AOF: "aof_enabled",
