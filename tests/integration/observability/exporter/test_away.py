@@ -76,7 +76,7 @@ def _sources(settings: Settings, _: Owners) -> list[Source]:
         pytest.param(
             store,
             state,
-            marks=[] if (store, state) in (("redis", "hung"), ("postgres", "hung")) else pytest.mark.faults,
+            marks=[] if (store, state) == ("postgres", "hung") else pytest.mark.faults,
         )
         for store in STORES
         for state in get_args(State)

@@ -107,10 +107,10 @@ def whole(settings: Settings, servers: Servers, tmp_path: Path) -> Iterator[Sett
         from dagster._daemon.types import DaemonHeartbeat
 
         instance.add_daemon_heartbeat(DaemonHeartbeat(1.0, "SENSOR", "id"))
-    with closing(opensearch.connect(value.opensearch)) as client:
-        client.indices.create("events-metrics", body={"aliases": {ALIAS: {}}})
+    with closing(opensearch.connect(value.opensearch, timeout_seconds=120)) as client:
+        client.indices.create(index="events-metrics", body={"aliases": {ALIAS: {}}})
         for number in range(3):
-            client.index("events-metrics", {"n": number}, refresh=True)
+            client.index(index="events-metrics", body={"n": number}, refresh="true")
     try:
         with ExitStack() as held:
             owner = held.enter_context(postgres.connect(value.postgres, autocommit=True))
@@ -123,8 +123,8 @@ def whole(settings: Settings, servers: Servers, tmp_path: Path) -> Iterator[Sett
             held.enter_context(receiving(value, "scraped"))
             yield value
     finally:
-        with closing(opensearch.connect(value.opensearch)) as client:
-            client.indices.delete("events-metrics")
+        with closing(opensearch.connect(value.opensearch, timeout_seconds=120)) as client:
+            client.indices.delete(index="events-metrics")
         with stack.postgres.superuser(servers.postgres.cluster) as connection:
             connection.execute(f"drop database {dagster_database} with (force)")
 
