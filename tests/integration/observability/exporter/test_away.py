@@ -21,7 +21,7 @@ from bilten_orchestration.observability.exporter.redis import RedisInternals
 from bilten_orchestration.observability.owners import Owners
 from bilten_orchestration.settings import ServeSettings, Settings
 from tests.integration.observability.exporter.gate import Gate, State, gate
-from tests.integration.observability.exporter.test_scrape import scrape
+from tests.integration.observability.exporter.scraping import scrape
 from tests.waiting import until
 
 STORES = ("postgres", "clickhouse", "redis", "object_store")
