@@ -45,8 +45,9 @@ lint: ## ruff, mypy, sqlfluff
 bench: install ## the speeds in docs/benchmarks.md
 	@$(BIN)/python -m bench $(ARGS)
 
-docs: install ## docs/settings.md from the settings, and dbt's own documentation
+docs: install ## docs/settings.md and the list of series from the code, and dbt's own documentation
 	@$(BIN)/python -m bilten_orchestration.settings.reference > docs/settings.md
+	@$(BIN)/python -m bilten_orchestration.observability.exporter.reference > docs/metrics-of-the-platform.md
 	@eval "$$($(BIN)/bilten env)" && cd dbt_project && ../$(BIN)/dbt docs generate --target-path ../.bilten/dbt/docs
 
 lock: install ## new lock files from pyproject.toml

@@ -27,20 +27,17 @@ every_15_minutes = face.schedule(
     "Brings what has changed in PostgreSQL since the last batch.",
 )
 
-reconciliation = dg.define_asset_job(
+reconciliation = face.job(
     "raw_reconciliation",
-    selection=dg.AssetSelection.checks(equal_to_postgres, cells_are_whole, nothing_from_the_future),
-    owners=[face.DATA_PLATFORM],
-    description="Every row of the copies in ClickHouse against PostgreSQL, and what the gates rest on.",
-    tags={face.COMMAND: "bilten sync --reconcile", face.HELP: "bilten sync --reconcile names the rows"},
+    dg.AssetSelection.checks(equal_to_postgres, cells_are_whole, nothing_from_the_future),
+    "Every row of the copies in ClickHouse against PostgreSQL, and what the gates rest on.",
+    by_hand="bilten sync --reconcile",
+    on_failure="bilten sync --reconcile names the rows",
 )
 
-reconciled = dg.ScheduleDefinition(
-    name="raw_reconciliation_daily",
-    job=reconciliation,
-    cron_schedule="22 12 * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    owners=[face.DATA_PLATFORM],
-    description="Before the day's final build, between two batches: what makes it wrong is known by then.",
+reconciled = face.schedule(
+    "raw_reconciliation_daily",
+    reconciliation,
+    "22 12 * * *",
+    "Before the day's final build, between two batches: what makes it wrong is known by then.",
 )

@@ -46,7 +46,7 @@ def application(watchdog: Watchdog) -> Starlette:
     serve = watchdog.settings.serve
     token = serve.token.get_secret_value()
     local = serve.host in LOOPBACK
-    collector = exposition.Collector(watchdog)
+    registry = exposition.registry(watchdog)
 
     def authorized(request: Request) -> bool:
         given = _given(request.headers.get("authorization", ""))
@@ -85,7 +85,7 @@ def application(watchdog: Watchdog) -> Starlette:
 
     def metrics(_: Request) -> Response:
         return Answer(
-            exposition.render(collector),
+            exposition.render(registry),
             headers={**_NO_STORE, "Content-Type": exposition.CONTENT_TYPE},
         )
 

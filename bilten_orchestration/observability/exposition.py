@@ -1,22 +1,22 @@
-"""/metrics: the state of everything for Prometheus, made anew with every scrape from what the board has.
+"""/metrics: everything that is known now, in the text format of Prometheus.
 
-Names: bilten_<thing>_<unit>; labels are of a fixed small set, so that series do not multiply. A promise is
-told as 0 or 1 (`bilten_promise_kept`), whose mean over time is the part of time in which it was kept: burn
-rates follow from that. What is not known is told as not kept.
+Made anew with every scrape from what is in memory; no server is asked. Samples of servers (exporter/) are
+told while their reading is the newest attempt and young: see docs/adr/0038.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.observability import health
-from bilten_orchestration.observability.sources.stores import PREFIX
+from bilten_orchestration.observability.exporter import platform
+from bilten_orchestration.observability.series import Family, Sample
 
 if TYPE_CHECKING:
-    from prometheus_client import Metric
+    from prometheus_client import CollectorRegistry, Metric
 
+    from bilten_orchestration.observability.board import Entry
     from bilten_orchestration.observability.watchdog import Watchdog
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -29,51 +29,44 @@ class Collector:
         self._watchdog = watchdog
 
     def collect(self) -> Iterator[Metric]:
-        from prometheus_client.core import GaugeMetricFamily as Gauge
-
-        document = health.health(self._watchdog, details=False)
-        up = Gauge("bilten_store_up", "Whether a store answers", labels=["store"])
-        known = Gauge("bilten_source_known", "Whether a source was read lately", labels=["source"])
-        took = Gauge("bilten_source_read_seconds", "How long the last reading took", labels=["source"])
-        for component in document.components:
-            if component.name.startswith(PREFIX):
-                up.add_metric([component.name.removeprefix(PREFIX)], component.status == "ok")
-            known.add_metric([component.name], component.status != "unknown")
-            if component.took_seconds is not None:
-                took.add_metric([component.name], component.took_seconds)
-        yield from (up, known, took)
-
-        kept = Gauge("bilten_promise_kept", "Whether it is kept; 0: no, or nobody knows", labels=["promise"])
-        value = Gauge("bilten_promise_value", "What was measured", labels=["promise", "unit"])
-        limit = Gauge("bilten_promise_limit", "What is promised", labels=["promise", "unit"])
-        for promise in document.promises:
-            kept.add_metric([promise.name], promise.status == "kept")
-            limit.add_metric([promise.name, promise.unit], promise.limit)
-            if promise.value is not None:
-                value.add_metric([promise.name, promise.unit], promise.value)
-        yield from (kept, value, limit)
-
-        incidents = Gauge("bilten_incidents_open", "Open incidents", labels=["severity"])
-        for severity in ("info", "warning", "critical"):
-            incidents.add_metric([severity], getattr(document.counts, severity))
-        yield incidents
-        yield Gauge(
-            "bilten_alert_messages_undelivered",
-            "Messages that a receiver has not taken",
-            value=document.counts.undelivered,
+        yield from metrics(
+            [*platform.samples(self._watchdog), *of_servers(self._watchdog.entries().values())]
         )
-        judged = self._watchdog.judged_at
-        if judged is not None:
-            yield Gauge(
-                "bilten_watchdog_judged_seconds",
-                "How long ago the watchdog judged",
-                value=max(0.0, time.monotonic() - judged),
-            )
 
 
-def render(collector: Collector) -> bytes:
-    from prometheus_client import CollectorRegistry, generate_latest
+def of_servers(entries: Iterable[Entry]) -> Iterator[Sample]:
+    """Samples whose reading was the newest attempt, and is not old."""
+    for entry in entries:
+        if entry.fresh and entry.problem is None and entry.reading is not None:
+            yield from entry.reading.samples
 
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+
+def metrics(samples: Iterable[Sample]) -> Iterator[Metric]:
+    """By family, as the library writes them."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    grouped: dict[Family, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        grouped[sample.family].append(sample)
+    for family, found in grouped.items():
+        make = GaugeMetricFamily if family.kind == "gauge" else CounterMetricFamily
+        metric = make(family.name, family.help, labels=family.labels)
+        for sample in found:
+            metric.add_metric(sample.labels, sample.value)
+        yield metric
+
+
+def registry(watchdog: Watchdog) -> CollectorRegistry:
+    """One for the life of the server; nothing in it grows. With what this process itself takes."""
+    from prometheus_client import CollectorRegistry, ProcessCollector
+
+    found = CollectorRegistry(auto_describe=False)
+    found.register(Collector(watchdog))
+    ProcessCollector(registry=found)
+    return found
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    from prometheus_client import generate_latest
+
     return generate_latest(registry)

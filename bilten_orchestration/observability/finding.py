@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.observability.history import Cell, Level
+from bilten_orchestration.observability.series import Sample
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("info", "warning", "critical")
@@ -108,13 +109,14 @@ class Promise:
 @dataclass(frozen=True, slots=True)
 class Reading:
     """All that a source found at one time. `detail` in a few words, for people. `cells` and `levels` are for
-    the page's history."""
+    the page's history, `samples` for /metrics."""
 
     findings: tuple[Finding, ...] = ()
     promises: tuple[Promise, ...] = ()
     detail: str = ""
     cells: tuple[Cell, ...] = ()
     levels: tuple[Level, ...] = ()
+    samples: tuple[Sample, ...] = ()
 
 
 def steps(count: float) -> int:

@@ -41,6 +41,7 @@ from bilten_orchestration.observability.ledger import Ledger, Post
 from bilten_orchestration.observability.owners import Owners
 from bilten_orchestration.observability.receivers import Receiver, receivers, route
 from bilten_orchestration.observability.secrecy import Secrecy
+from bilten_orchestration.observability.tally import Tally
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 
@@ -61,6 +62,7 @@ def directory(settings: Settings) -> Path:
 
 
 def every_source(settings: Settings, owners: Owners) -> list[Source]:
+    from bilten_orchestration.observability.exporter import listing
     from bilten_orchestration.observability.sources import (
         code_location,
         dagster,
@@ -90,6 +92,7 @@ def every_source(settings: Settings, owners: Owners) -> list[Source]:
         queries.Statements(settings),
         past.PostgresSizes(settings),
         past.ClickHouseDays(settings, installed),
+        *listing.sources(settings),
     ]
 
 
@@ -117,6 +120,7 @@ class Watchdog:
         # as of the newest judgement, for answers that must not wait for the disk
         self.open: tuple[Incident, ...] = ()
         self.undelivered = 0
+        self.tally = Tally()
         self._sources, self._stop_asked, self._progress = sources, stop, progress
         self._deliver = deliver
         self.secrecy = Secrecy(settings)
@@ -165,6 +169,7 @@ class Watchdog:
     def turn(self, now: datetime) -> None:
         """One judgement: what every source says now, against what is known."""
         entries = self.board.entries(now)
+        self.tally.count(entries.values())
         found = {
             name: tuple(map(self._clean, findings))
             for name, findings in boards.findings(entries, now, patience=_UNKNOWN_AFTER).items()

@@ -3,7 +3,6 @@
 # Dagster reads annotations of decorated functions as objects: no postponed ones in this module.
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -11,85 +10,66 @@ from bilten_orchestration import face
 from bilten_orchestration.search import assets, checks
 from bilten_orchestration.stores.resources import Platform
 
-if TYPE_CHECKING:  # not among the names that dagster exports
-    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-
 SENSOR_SECONDS = 300
 HELP = "bilten search status"
 _BUILT = "select 1 from system.search_state where index_name is not null"
 
-rebuild = dg.define_asset_job(
+rebuild = face.job(
     "search_rebuild",
-    selection=dg.AssetSelection.assets(assets.INDEX),
-    owners=[face.DATA_PLATFORM],
-    description="Builds a new index from one snapshot, proves it, and puts it in the place of the old one.",
-    tags={face.COMMAND: "bilten search reindex", face.HELP: HELP},
+    dg.AssetSelection.assets(assets.INDEX),
+    "Builds a new index from one snapshot, proves it, and puts it in the place of the old one.",
+    by_hand="bilten search reindex",
+    on_failure=HELP,
 )
-changes = dg.define_asset_job(
+changes = face.job(
     "search_changes",
-    selection=dg.AssetSelection.assets(assets.CHANGES),
-    owners=[face.DATA_PLATFORM],
-    description="Brings what changed in PostgreSQL to the index that serves.",
-    tags={face.COMMAND: "bilten search delta", face.HELP: HELP},
+    dg.AssetSelection.assets(assets.CHANGES),
+    "Brings what changed in PostgreSQL to the index that serves.",
+    by_hand="bilten search delta",
+    on_failure=HELP,
 )
-drift = dg.define_asset_job(
+drift = face.job(
     "search_drift",
-    selection=dg.AssetSelection.assets(assets.DRIFT),
-    owners=[face.DATA_PLATFORM],
-    description="Compares every document with PostgreSQL, and repairs what differs.",
-    tags={face.COMMAND: "bilten search drift --all", face.HELP: HELP},
+    dg.AssetSelection.assets(assets.DRIFT),
+    "Compares every document with PostgreSQL, and repairs what differs.",
+    by_hand="bilten search drift --all",
+    on_failure=HELP,
 )
-popularity = dg.define_asset_job(
+popularity = face.job(
     "search_popularity",
-    selection=dg.AssetSelection.assets(assets.POPULARITY),
-    owners=[face.DATA_PLATFORM],
-    description="Counts the sales of the last 30 published days, by which search can sort.",
-    tags={face.HELP: "the run's failure names the days that are missing"},
+    dg.AssetSelection.assets(assets.POPULARITY),
+    "Counts the sales of the last 30 published days, by which search can sort.",
+    on_failure="the run's failure names the days that are missing",
 )
-prune = dg.define_asset_job(
+prune = face.job(
     "search_prune",
-    selection=dg.AssetSelection.assets(assets.KEPT),
-    owners=[face.DATA_PLATFORM],
-    description="Removes indices that no rollback may want any more.",
-    tags={face.COMMAND: "bilten search prune --execute", face.HELP: HELP},
+    dg.AssetSelection.assets(assets.KEPT),
+    "Removes indices that no rollback may want any more.",
+    by_hand="bilten search prune --execute",
+    on_failure=HELP,
 )
-definition = dg.define_asset_job(
+definition = face.job(
     "search_definition",
-    selection=dg.AssetSelection.assets(assets.DEFINITION),
-    owners=[face.DATA_PLATFORM],
-    description="Compares the definition with what serves; adds fields in place where that is enough.",
-    tags={face.COMMAND: "bilten search mapping --execute", face.HELP: "bilten search mapping"},
+    dg.AssetSelection.assets(assets.DEFINITION),
+    "Compares the definition with what serves; adds fields in place where that is enough.",
+    by_hand="bilten search mapping --execute",
+    on_failure="bilten search mapping",
 )
-promises = dg.define_asset_job(
+promises = face.job(
     "search_promises",
-    selection=dg.AssetSelection.checks(checks.search_lag),
-    owners=[face.DATA_PLATFORM],
-    description="Whether search has fallen behind, also where no run came to say so.",
-    tags={face.HELP: HELP},
+    dg.AssetSelection.checks(checks.search_lag),
+    "Whether search has fallen behind, also where no run came to say so.",
+    on_failure=HELP,
 )
 JOBS = [rebuild, changes, drift, popularity, prune, definition, promises]
-
-
-def _schedule(name: str, job: "UnresolvedAssetJobDefinition", cron: str, why: str) -> dg.ScheduleDefinition:
-    return dg.ScheduleDefinition(
-        name=name,
-        job=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-        owners=[face.DATA_PLATFORM],
-        description=why,
-    )
 
 
 @dg.schedule(
     name="search_changes_every_5_minutes",
     job=changes,
     cron_schedule="*/5 * * * *",
-    execution_timezone="UTC",
-    default_status=dg.DefaultScheduleStatus.RUNNING,
-    owners=[face.DATA_PLATFORM],
     description="So that people find what is new. Waits for the first index, which nothing is missing from.",
+    **face.SCHEDULED,
 )
 def follow(
     context: dg.ScheduleEvaluationContext, platform: dg.ResourceParam[Platform]
@@ -104,18 +84,18 @@ def follow(
 
 SCHEDULES = [
     follow,
-    _schedule(
+    face.schedule(
         "search_rebuild_weekly", rebuild, "30 0 * * 0", "So that a rebuild is a habit, and not an emergency."
     ),
-    _schedule("search_drift_daily", drift, "30 6 * * *", "After the night's work, before people come."),
-    _schedule(
+    face.schedule("search_drift_daily", drift, "30 6 * * *", "After the night's work, before people come."),
+    face.schedule(
         "search_popularity_daily",
         popularity,
         "45 13 * * *",
         "After the build of 13:00, which closes a day.",
     ),
-    _schedule("search_prune_daily", prune, "45 6 * * *", "An index is kept by days, and no shorter."),
-    _schedule("search_promises_hourly", promises, "58 * * * *", "A run that never came says nothing."),
+    face.schedule("search_prune_daily", prune, "45 6 * * *", "An index is kept by days, and no shorter."),
+    face.schedule("search_promises_hourly", promises, "58 * * * *", "A run that never came says nothing."),
 ]
 
 

@@ -125,6 +125,29 @@ class ServeSettings(Section):
         " calls end, since the watchdog cannot tell its own death.",
     )
     dead_man_seconds: int = Field(60, ge=10, le=3600, description="Between two such calls.")
+    metrics_seconds: int = Field(
+        30,
+        ge=5,
+        le=300,
+        description="Between two looks into servers and Dagster for /metrics. What was not read for three of"
+        " these and 30 s is not told any more.",
+    )
+    metrics_sizes_seconds: int = Field(
+        300, ge=30, le=3600, description="Between two looks at sizes and bloat of tables and indexes."
+    )
+    metrics_listing_seconds: int = Field(
+        3600,
+        ge=60,
+        le=86_400,
+        description="Between two walks through all objects of the buckets, which are counted and added up a"
+        " few thousand at each look.",
+    )
+    metrics_top: int = Field(
+        20,
+        ge=1,
+        le=200,
+        description="So many tables and indexes, the largest, have series of their own.",
+    )
 
     @model_validator(mode="after")
     def _bound_wider_with_token(self) -> Self:

@@ -341,7 +341,7 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path, quick: Watched) -> No
     assert found["bilten_store_up", (("store", "postgres"),)] == 0
     assert found["bilten_incidents_open", (("severity", "critical"),)] == 1
     assert found["bilten_source_known", (("source", "store/postgres"),)] == 1
-    assert all(re.fullmatch(r"bilten_[a-z_]+", name) for name, _ in found)
+    assert all(re.fullmatch(r"(bilten|process)_[a-z_]+", name) for name, _ in found)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from psycopg import OperationalError
 
 from bilten_orchestration.errors import StoreUnavailable
 from bilten_orchestration.local.dagster_services import storage_url
+from bilten_orchestration.observability.exporter.dagster import DagsterInternals
 from bilten_orchestration.observability.finding import Finding
 from bilten_orchestration.observability.sources import bounded, dagster, dagster_storage
 from bilten_orchestration.settings import AlertSettings, Settings
@@ -246,3 +247,48 @@ def test_a_connection_ends_by_its_deadline_whatever_the_server_does(world: World
             connection.execute("select pg_sleep(600)")
         assert connection.broken
     assert time.monotonic() - began < 120
+
+
+def test_numbers_for_prometheus(world: World) -> None:
+    def read() -> dict[tuple[str, ...], float]:
+        found = DagsterInternals(world.settings).read().samples
+        return {
+            (each.family.name.removeprefix("bilten_dagster_"), *each.labels): each.value for each in found
+        }
+
+    empty = read()
+    assert empty["runs", "QUEUED"] == empty["longest_queued_seconds",] == empty["longest_run_seconds",] == 0
+    assert not [key for key in empty if key[0] == "runs_ended_last_day"]
+    for fails in (True, False, False):
+        _run(world, fails=fails)
+    waiting = create_run_for_test(world.instance, job_name="queued", status=dg.DagsterRunStatus.NOT_STARTED)
+    world.instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - 300, "SENSOR", "id"))
+    for status in (TickStatus.STARTED, TickStatus.SKIPPED):
+        world.instance.create_tick(
+            TickData("o", "n", InstigatorType.SENSOR, status, time.time(), selector_id="s")
+        )
+    with bounded.connected(world.settings, "the test", role="dagster", seconds=10) as connection:
+        connection.execute("set default_transaction_read_only = off")
+        connection.execute(
+            "update runs set create_timestamp = create_timestamp - interval '1 hour' where run_id = %s",
+            (waiting.run_id,),
+        )
+    found = read()
+    assert found["runs", "NOT_STARTED"] == 1
+    assert 3600 <= found["longest_queued_seconds",] < 4500
+    for name, more in (("STARTED", 1), ("SKIPPED", 1), ("FAILURE", 0)):  # those of other tests stay
+        assert found["ticks_last_hour", name] == empty["ticks_last_hour", name] + more
+    assert 300 <= found["daemon_heartbeat_age_seconds", "SENSOR"] < 1200
+    assert found["runs_ended_last_day", "ratio", "SUCCESS"] == 2
+    assert found["runs_ended_last_day", "ratio", "FAILURE"] == 1
+    records = [
+        record
+        for record in world.instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS]))
+        if record.start_time is not None and record.end_time is not None
+    ]
+    took = [record.end_time - record.start_time for record in records]  # type: ignore[operator]
+    assert found["run_duration_mean_seconds", "ratio"] == pytest.approx(sum(took) / 2)
+    assert found["run_duration_max_seconds", "ratio"] == pytest.approx(max(took))
+    assert found["last_success_timestamp_seconds", "ratio"] == max(
+        record.end_time for record in records if record.end_time is not None
+    )
