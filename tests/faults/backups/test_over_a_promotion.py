@@ -14,7 +14,8 @@ from bilten_orchestration.backups.postgres.targets import Target
 from bilten_orchestration.backups.wal.audit import audit
 from bilten_orchestration.errors import Mismatch
 from bilten_orchestration.local import postgres as embedded
-from tests.integration.backups.wal.conftest import Source, until
+from tests.integration.backups.wal.conftest import Source
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 
@@ -53,7 +54,7 @@ def _promote(source: Source) -> None:
     with embedded.superuser(source.server.cluster) as connection:
         connection.execute("select pg_promote()")
     promoted = "select timeline_id = 2 from pg_control_checkpoint()"
-    until("the promotion", lambda: source.execute(promoted) == [(True,)])
+    until(lambda: source.execute(promoted) == [(True,)], "the promotion")
 
 
 def _restored(source: Source, target: Target, full: str) -> list[int]:

@@ -25,8 +25,9 @@ from tests.conftest import Servers
 from tests.integration.backups import engines
 from tests.integration.backups.engines import Engine
 from tests.integration.backups.troubled_store import Request, TroubledStore, before
-from tests.integration.backups.wal.conftest import Source, until
+from tests.integration.backups.wal.conftest import Source
 from tests.integration.backups.wal.test_stream import no_gap
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 AWAY_SECONDS = 30
@@ -217,8 +218,8 @@ def test_the_stream_has_no_end_of_patience(source: Source, troubled: TroubledSto
     troubled.away()
     ends = time.monotonic() + STREAM_AWAY_SECONDS
     source.write(120)
-    until("it is told", lambda: _told(source, "does not serve"))
-    until("a full spool", lambda: _told(source, "the spool of WAL is full"))
+    until(lambda: _told(source, "does not serve"), "it is told")
+    until(lambda: _told(source, "the spool of WAL is full"), "a full spool")
     while time.monotonic() < ends:
         found, _ = source.stream.status()
         assert found is not None
@@ -229,7 +230,7 @@ def test_the_stream_has_no_end_of_patience(source: Source, troubled: TroubledSto
     troubled.back()
     source.await_reach(source.now(), seconds=30)
     no_gap(source.pieces())
-    until("no problem left", lambda: source.stream.status()[1] == ())
+    until(lambda: source.stream.status()[1] == (), "no problem left")
 
 
 def test_the_stream_is_refused_and_goes_on(source: Source, troubled: TroubledStore) -> None:
@@ -241,10 +242,10 @@ def test_the_stream_is_refused_and_goes_on(source: Source, troubled: TroubledSto
     for begins, word in refusals:
         begins()
         source.write(20)
-        until("it is told", partial(_told, source, word))
+        until(partial(_told, source, word), "it is told")
         troubled.well()
         source.await_reach(source.now(), seconds=15)
-        until("no problem left", lambda: source.stream.status()[1] == ())
+        until(lambda: source.stream.status()[1] == (), "no problem left")
     no_gap(source.pieces())
 
 

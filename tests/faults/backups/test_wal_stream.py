@@ -10,8 +10,9 @@ import pytest
 from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.backups.wal.status import BucketStatus
 from bilten_orchestration.local import postgres as embedded
-from tests.integration.backups.wal.conftest import Source, until
+from tests.integration.backups.wal.conftest import Source
 from tests.integration.backups.wal.test_stream import no_gap
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 SEGMENT = positions.SEGMENT_BYTES
@@ -39,18 +40,18 @@ def test_the_slots_follow_what_each_is_for(streaming: Source) -> None:
         assert set(found) == {"stream", "shipped"}
         return found if found["shipped"] >= shipped - SEGMENT else {}
 
-    assert until("the slot `shipped`", slots)["shipped"] > SEGMENT
+    assert until(slots, "the slot `shipped`")["shipped"] > SEGMENT
 
 
 def test_the_server_is_killed_and_comes_back(streaming: Source) -> None:
     streaming.write(20)
     streaming.server.kill()
-    until("the service to tell it", lambda: streaming.stream.status()[1])
+    until(lambda: streaming.stream.status()[1], "the service to tell it")
     streaming.server.start()
     streaming.write(20)
     streaming.await_reach(streaming.now())
     no_gap(streaming.pieces())
-    until("no problem left", lambda: streaming.stream.status()[1] == ())
+    until(lambda: streaming.stream.status()[1] == (), "no problem left")
 
 
 def test_a_lost_spool_is_received_anew(streaming: Source) -> None:
@@ -94,7 +95,7 @@ def test_a_full_spool_stops_taking_and_drops_nothing(source: Source) -> None:
     source.stream.environment["BILTEN_OBJECT_STORE__ENDPOINT_URL"] = "http://127.0.0.1:9"
     source.stream.start()
     source.write(150)
-    until("a full spool", lambda: "the spool of WAL is full" in " ".join(source.stream.status()[1]))
+    until(lambda: "the spool of WAL is full" in " ".join(source.stream.status()[1]), "a full spool")
     found, problems = source.stream.status()
     assert found is not None
     assert found.spool_bytes <= (64 << 20) + 3 * SEGMENT
@@ -123,7 +124,7 @@ def test_a_second_writer_stops_it(streaming: Source) -> None:
         following = positions.segment(1, newest.begin + SEGMENT)
         archive.store(archive.seal(following, b"other bytes", None))
     streaming.write(40)
-    until("it stops", lambda: getattr(streaming.stream.status()[0], "state", "") == "halted")
+    until(lambda: getattr(streaming.stream.status()[0], "state", "") == "halted", "it stops")
     _, problems = streaming.stream.status()
     assert any("somebody else writes WAL" in problem for problem in problems)
     # neither of the two was overwritten or removed
@@ -142,7 +143,7 @@ def test_the_store_is_away_and_comes_back(streaming: Source) -> None:
     streaming.stream.environment[key] = "wrong-secret-key"
     streaming.stream.start()
     streaming.write(40)
-    until("it is told", lambda: "refuses" in " ".join(streaming.stream.status()[1]))
+    until(lambda: "refuses" in " ".join(streaming.stream.status()[1]), "it is told")
     found, _ = streaming.stream.status()
     assert found is not None
     assert found.spool_bytes >= 2 * SEGMENT
@@ -168,7 +169,7 @@ def test_the_second_bucket_is_away_and_catches_up(source: Source) -> None:
     source.await_reach(source.now(), number=1)
     first = {piece.name for piece in source.pieces() if piece.whole}
     assert first <= {piece.name for piece in source.pieces("copy")}
-    until("no problem left", lambda: source.stream.status()[1] == ())
+    until(lambda: source.stream.status()[1] == (), "no problem left")
 
 
 def test_two_streams_of_one_server(streaming: Source) -> None:
@@ -222,7 +223,7 @@ def test_a_clock_a_year_ahead_and_back(source: Source) -> None:
     before = source.await_reach(source.now())
     jump("1 year")
     source.write(5)
-    until("it is told", lambda: "clocks" in " ".join(source.stream.status()[1]))
+    until(lambda: "clocks" in " ".join(source.stream.status()[1]), "it is told")
     source.await_reach(before + timedelta(days=364))
     # a segment of its own: what the jump left is the newest heartbeat in the ones before
     source.write(40)
@@ -232,10 +233,10 @@ def test_a_clock_a_year_ahead_and_back(source: Source) -> None:
     assert any("clock was ahead" in problem.what for problem in report.problems)
 
     jump("0")
-    until("the status to be of now", lambda: (at := first().reachable_until) and at < before + DAY)
+    until(lambda: (at := first().reachable_until) and at < before + DAY, "the status to be of now")
     source.write(40)
     source.await_reach(source.now())
-    until("clocks that agree", lambda: "clocks" not in " ".join(source.stream.status()[1]))
+    until(lambda: "clocks" not in " ".join(source.stream.status()[1]), "clocks that agree")
     found = first().rpo_seconds
     assert found is not None
     assert found < 30

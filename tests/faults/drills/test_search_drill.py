@@ -19,9 +19,10 @@ from bilten_orchestration.search import definition
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import opensearch
 from tests.conftest import Servers
-from tests.integration.backups.wal.conftest import Source, until
+from tests.integration.backups.wal.conftest import Source
 from tests.integration.drills.postgres.search_live import Searched, searched
 from tests.integration.search.shopfront import rebuild
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 AS_LIVE = "documents are those of the live index"
@@ -79,13 +80,13 @@ def test_a_kill_leaves_the_live_index_alone_and_the_next_drill_cleans_up(
     left = served.of_drills()
     assert len(left) == made
     until(
-        "the sessions of the killed one to end",
         lambda: (
             not served.shop.execute(
                 "select 1 from pg_locks l join pg_stat_activity a using (pid)"
                 " where l.locktype = 'advisory' and a.application_name = 'bilten lock'"
             )
         ),
+        "the sessions of the killed one to end",
     )
     told: list[str] = []
     report, _ = served.drilled(told)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -33,6 +31,7 @@ from bilten_orchestration.ingestion.sync import reconcile, sync
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 from tests.integration.ingestion.shop import NOON, Order, Shop, owner
+from tests.waiting import until
 
 DAYS = st.integers(0, 12)
 ZONES = ("UTC", "Pacific/Auckland", "America/New_York", "Asia/Kathmandu")
@@ -167,11 +166,12 @@ class Shops(RuleBasedStateMachine):
             first.execute(statement, (uuid4().hex, payment))
             waiting = threading.Thread(target=second.execute, args=(statement, (uuid4().hex, payment)))
             waiting.start()
-            _until(
+            until(
                 lambda: self.connection.execute(
                     "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'",
                     (second.info.backend_pid,),
-                ).fetchone()
+                ).fetchone(),
+                "the second writer waits for the first",
             )
             sync(self.settings)
             first.execute("commit")
@@ -252,13 +252,6 @@ class Shops(RuleBasedStateMachine):
                 "where value <> 0"
             )
             return {tuple(row) for row in rows}
-
-
-def _until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
-        time.sleep(0.02)
 
 
 def _run(settings: Settings, examples: int, steps: int) -> None:

@@ -19,7 +19,7 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests import stack
 from tests.conftest import Servers
-from tests.integration.backups.wal.conftest import until
+from tests.waiting import until
 
 
 def _accepts(server: stack.PostgresServer) -> str:
@@ -55,7 +55,7 @@ def _postgres_on(servers: Servers, data: Path) -> stack.PostgresServer:
     # also in a child that is killed, whose numbers are told again here
     place = Path(tempfile.mkdtemp(prefix="site-", dir=servers.base))
     place.chmod(0o755)
-    until("the server of a call that was killed to be gone", lambda: not _at_work_in(data))
+    until(lambda: not _at_work_in(data), "the server of a call that was killed to be gone")
     cluster = embedded.Cluster(
         data=data,
         socket_directory=place / "socket",

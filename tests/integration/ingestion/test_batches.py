@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
 from tests.integration.ingestion.conftest import Ask
 from tests.integration.ingestion.shop import NOON, Shop, owner
+from tests.waiting import until
 
 PAYMENTS = "select count() from bilten_raw.payments_payments final"
 
@@ -137,12 +137,13 @@ def test_a_long_pg_dump_holds_nothing_up(
             env={"PGPASSWORD": settings.postgres.password.get_secret_value()},
         )
         try:
-            _until(
+            until(
                 lambda: shop.connection.execute(
                     "select 1 from pg_stat_activity where application_name = 'pg_dump' and wait_event_type = "
                     "'Lock' "
                     "and datname = current_database()"
-                ).fetchone()
+                ).fetchone(),
+                "pg_dump waits for the lock",
             )
             shop.order()
             assert sync(settings).rows["payments.payments"] == 1
@@ -193,21 +194,15 @@ def test_a_second_sync_waits_for_a_dead_one_only_and_a_build_that_reads_is_waite
             told: list[str] = []
             waiting = threading.Thread(target=lambda: sync(settings, progress=told.append))
             waiting.start()
-            _until(lambda: any("other sync" in text for text in told))
+            until(lambda: any("other sync" in text for text in told), "the second sync waits")
         waiting.join(timeout=60)
     assert told[-1].endswith("applied")
 
 
 def _until_waiting(connection: psycopg.Connection[tuple[object, ...]], pid: int) -> None:
-    _until(
+    until(
         lambda: connection.execute(
             "select 1 from pg_stat_activity where pid = %s and wait_event_type = 'Lock'", (pid,)
-        ).fetchone()
+        ).fetchone(),
+        "it waits for a lock",
     )
-
-
-def _until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not happen"
-        time.sleep(0.02)

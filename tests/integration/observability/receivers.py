@@ -6,8 +6,7 @@ import email
 import email.policy
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,15 +16,6 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bilten_orchestration.local import ports
-
-
-def wait_until(what: str, true: Callable[[], Any], seconds: float = 60) -> Any:
-    """The first true value; a condition that never comes true fails with its name."""
-    deadline = time.monotonic() + seconds
-    while not (found := true()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.05)
-    return found
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ from bilten_orchestration.settings import (
     Settings,
 )
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
-from tests.integration.observability.receivers import wait_until
+from tests.waiting import until
 
 TOKEN = "token-of-the-tests-0123456789"
 
@@ -83,7 +83,7 @@ def served(running: Watchdog) -> Iterator[Client]:
         server = uvicorn.Server(uvicorn.Config(application(running), log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        wait_until("it listens", lambda: server.started)
+        until(lambda: server.started, "it listens")
         yield Client(listening.getsockname()[1])
         server.should_exit = True
         thread.join()
@@ -105,7 +105,7 @@ def test_details_and_incidents_are_for_the_token(tmp_path: Path, quick: Watched)
     problem = Problem("host db-1 is away", "an answer", "password=hunter22", "bilten status")
     source = Told("store/postgres", findings=[trouble(problem=problem)])
     with quick(serving(tmp_path), [source]) as running, served(running) as client:
-        wait_until("it is open", lambda: running.open)
+        until(lambda: running.open, "it is open")
         code, short = client.get("/health")
         assert code == 503 and short["status"] == "fail"
         assert short["incidents"] is None and "db-1" not in json.dumps(short)
@@ -122,13 +122,13 @@ def test_details_and_incidents_are_for_the_token(tmp_path: Path, quick: Watched)
 def test_live_and_ready(tmp_path: Path, quick: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Told("store/postgres")
     with quick(serving(tmp_path), [source]) as running, served(running) as client:
-        wait_until("it has judged", lambda: running.alive and client.get("/health/ready")[0] == 200)
+        until(lambda: running.alive and client.get("/health/ready")[0] == 200, "it has judged")
         code, live = client.get("/health/live")
         assert (code, live["status"]) == (200, "pass")
         valid(client, "Live", live)
         assert client.get("/health")[0] == 200
         source.findings = [trouble()]
-        wait_until("not ready", lambda: client.get("/health/ready")[0] == 503)
+        until(lambda: client.get("/health/ready")[0] == 503, "not ready")
         _, ready = client.get("/health/ready")
         assert ready == {"status": "fail", "waiting_for": ["postgres"]}
         valid(client, "Ready", ready)
@@ -141,7 +141,7 @@ def test_live_and_ready(tmp_path: Path, quick: Watched, monkeypatch: pytest.Monk
 def test_bound_wider_everything_wants_the_token(tmp_path: Path, quick: Watched) -> None:
     settings = serving(tmp_path, host="0.0.0.0")
     with quick(settings, [Told()]) as running, served(running) as client:
-        wait_until("it has judged", lambda: running.alive)
+        until(lambda: running.alive, "it has judged")
         for path in ("/", "/health", "/metrics", "/openapi.json", "/docs", "/runbook/operations.md"):
             code, document = client.get(path)
             assert code == 401, path
@@ -167,7 +167,7 @@ def test_wrong_requests_get_right_codes(tmp_path: Path, quick: Watched) -> None:
 def test_the_page_for_people_stands_alone(tmp_path: Path, quick: Watched) -> None:
     problem = Problem("<b>db-1</b> is away", "an answer", "none", "bilten status")
     with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble(problem=problem)])]) as running:
-        wait_until("it is open", lambda: running.open)
+        until(lambda: running.open, "it is open")
         with served(running) as client:
             code, short = client.get("/")
             assert code == 200 and "Something is broken" in short and "db-1" not in short
@@ -181,7 +181,7 @@ def test_the_page_for_people_stands_alone(tmp_path: Path, quick: Watched) -> Non
 
 def test_a_browser_signs_in_with_the_token_as_its_password(tmp_path: Path, quick: Watched) -> None:
     with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble()])]) as running:
-        wait_until("it is open", lambda: running.open)
+        until(lambda: running.open, "it is open")
         with served(running) as client:
             assert client.get("/sign-in")[0] == 401
             asked = client.headers("/sign-in")["WWW-Authenticate"]
@@ -198,7 +198,7 @@ def test_a_browser_signs_in_with_the_token_as_its_password(tmp_path: Path, quick
 
 def test_without_a_token_in_the_settings_nobody_signs_in(tmp_path: Path, quick: Watched) -> None:
     with quick(alerting(tmp_path), [Told()]) as running, served(running) as client:
-        wait_until("it has judged", lambda: running.alive)
+        until(lambda: running.alive, "it has judged")
         for given in ("me:", ":", ""):
             assert client.get("/sign-in", Authorization=basic(given))[0] == 401
         assert client.get("/health", Authorization="Bearer ")[1]["incidents"] is None
@@ -231,7 +231,7 @@ def test_the_past_is_there_while_every_store_is_away(tmp_path: Path, quick: Watc
         Level("repository/postgres", day, 1 << 30) for day in last_days(datetime.now(UTC))[-2:]
     )
     with quick(settings, [told]) as running:
-        wait_until("it is kept", lambda: running.history.cells)
+        until(lambda: running.history.cells, "it is kept")
     away = Told("repository", error=Problem("away"), interval_seconds=600)
     with quick(settings, [away]) as running, served(running) as client:
         _, page = client.get("/")
@@ -243,14 +243,14 @@ def test_what_was_never_due_is_nothing_wrong_and_nothing_good(tmp_path: Path, qu
     early = Promise("backup_age/redis/full", None, None, 28_800, "seconds", not_due=True)
     told = Told(promises=(early, Promise("sync_lag", True, 1.0, 3600, "seconds")))
     with quick(serving(tmp_path), [told]) as running, served(running) as client:
-        wait_until("it has judged", lambda: running.alive and client.get("/health")[1]["promises"])
+        until(lambda: running.alive and client.get("/health")[1]["promises"], "it has judged")
         code, document = client.get("/health")
         assert (code, document["status"], document["counts"]["not_yet"]) == (200, "pass", 1)
         assert [each["status"] for each in document["promises"]] == ["not_yet", "kept"]
         valid(client, "Health", document)
         assert "Nothing is wrong, and not everything is proven yet" in client.get("/")[1]
         told.promises = (Promise("backup_age/redis/full", None, None, 28_800, "seconds"),)
-        wait_until("nobody knows", lambda: client.get("/health")[1]["status"] == "warn")
+        until(lambda: client.get("/health")[1]["status"] == "warn", "nobody knows")
         assert client.get("/health")[1]["promises"][0]["status"] == "unknown"
 
 
@@ -262,7 +262,7 @@ def test_openapi_says_what_is_answered(
     wide = serving(tmp_path / "wide", host="0.0.0.0")
     seen: set[tuple[str, str]] = set()
     with quick(serving(tmp_path), [source]) as running, served(running) as client:
-        wait_until("it has judged", lambda: running.alive and client.get("/health/ready")[0] == 200)
+        until(lambda: running.alive and client.get("/health/ready")[0] == 200, "it has judged")
         _, described = client.get("/openapi.json")
         openapi_is_whole(described)
         for _ in ("well", "broken"):
@@ -271,12 +271,12 @@ def test_openapi_says_what_is_answered(
                     real = path.replace("{name}", "operations.md")
                     seen.add(answered(client, described, path, real, given))
             source.findings = [trouble()]
-            wait_until("it is broken", lambda: client.get("/health/ready")[0] == 503)
+            until(lambda: client.get("/health/ready")[0] == 503, "it is broken")
         seen.add(answered(client, described, "/runbook/{name}", "/runbook/nothing.md", ""))
     with quick(wide, [Told("store/postgres", findings=[trouble()])]) as running, served(running) as client:
         for path in described["paths"]:
             seen.add(answered(client, described, path, path.replace("{name}", "operations.md"), ""))
-        wait_until("it has judged", lambda: running.alive)
+        until(lambda: running.alive, "it has judged")
         running.started_at = datetime.now(UTC) - timedelta(hours=1)
         monkeypatch.setattr(watchdogs, "SILENCE_SECONDS", 0.0)
         seen.add(answered(client, described, "/health/live", "/health/live", ""))
@@ -330,7 +330,7 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path, quick: Watched) -> No
     from prometheus_client.parser import text_string_to_metric_families
 
     with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble()])]) as running:
-        wait_until("it is open", lambda: running.open)
+        until(lambda: running.open, "it is open")
         with served(running) as client:
             _, text = client.get("/metrics")
     found = {
@@ -409,7 +409,7 @@ def test_answers_within_a_second_while_every_store_is_away(
         sources = stores.sources(settings)
         assert len(sources) == 6
         with quick(settings, sources) as running, served(running) as client:
-            wait_until("each is known to be down", lambda: len(running.open) == 6)
+            until(lambda: len(running.open) == 6, "each is known to be down")
             for path in ("/", "/health", "/health/live", "/health/ready", "/metrics", "/docs"):
                 fastest = min(_seconds(client, path) for _ in range(3))  # of a loaded machine
                 assert fastest < 1, path
@@ -430,7 +430,7 @@ def _seconds(client: Client, path: str) -> float:
 @pytest.mark.faults
 def test_10_000_scrapes_take_no_memory(tmp_path: Path, quick: Watched) -> None:
     with quick(serving(tmp_path), [Told("store/postgres", findings=[trouble()])]) as running:
-        wait_until("it is open", lambda: running.open)
+        until(lambda: running.open, "it is open")
         with served(running) as client:
             for _ in range(1000):
                 client.get("/metrics")

@@ -19,7 +19,8 @@ from bilten_orchestration.observability.ledger import Ledger, Message
 from bilten_orchestration.observability.watchdog import Watchdog
 from bilten_orchestration.settings import PostgresSettings, ServeSettings
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
-from tests.integration.observability.receivers import Mail, MailServer, Webhook, wait_until
+from tests.integration.observability.receivers import Mail, MailServer, Webhook
+from tests.waiting import until
 
 ALWAYS = datetime.fromtimestamp(0, UTC)
 
@@ -28,7 +29,7 @@ def judged_again(running: Watchdog) -> None:
     """Two judgements from now: the second began after this call."""
     for _ in range(2):
         before = running.judged_at
-        wait_until("judged again", lambda: running.judged_at != before)  # noqa: B023 waited for at once
+        until(lambda: running.judged_at != before, "judged again")  # noqa: B023 waited for at once
 
 
 def test_one_message_when_it_opens_when_it_worsens_and_when_it_recovers(
@@ -37,14 +38,14 @@ def test_one_message_when_it_opens_when_it_worsens_and_when_it_recovers(
     source = Told(findings=[trouble(severity="warning", link="http://dagster/runs/1")])
     settings = alerting(tmp_path, mails.url, hook.url)
     with quick(settings, [source]) as running:
-        wait_until("it opened", lambda: len(mails.mails) == 1 and len(hook.posts) == 1)
+        until(lambda: len(mails.mails) == 1 and len(hook.posts) == 1, "it opened")
         judged_again(running)
         source.findings = [trouble(severity="critical")]
-        wait_until("it worsened", lambda: len(mails.mails) == 2 and len(hook.posts) == 2)
+        until(lambda: len(mails.mails) == 2 and len(hook.posts) == 2, "it worsened")
         source.findings = [trouble(severity="warning")]  # better is no news
         judged_again(running)
         source.findings = []
-        wait_until("it recovered", lambda: len(mails.mails) == 3 and len(hook.posts) == 3)
+        until(lambda: len(mails.mails) == 3 and len(hook.posts) == 3, "it recovered")
     assert [re.sub(r"^\[Bilten test\] ", "", subject) for subject in mails.subjects()] == [
         "WARNING PostgreSQL does not answer",
         "CRITICAL WORSE: PostgreSQL does not answer",
@@ -75,7 +76,7 @@ def test_every_kind_opens_worsens_and_recovers_by_mail_and_by_webhook(
     with quick(alerting(tmp_path, mails.url, hook.url, burst=100), [source]):
         for told, findings in ((1, of("critical")), (2, []), (3, [])):
             count = told * each
-            wait_until("all of them", lambda: len(mails.mails) == len(hook.posts) == count)  # noqa: B023
+            until(lambda: len(mails.mails) == len(hook.posts) == count, "all of them")  # noqa: B023
             source.findings = findings
     for number, said in enumerate(("WARNING", "CRITICAL WORSE:", "OK RECOVERED:")):
         part = slice(number * each, (number + 1) * each)
@@ -100,16 +101,16 @@ def test_in_quiet_hours_only_what_is_critical_goes_out_and_the_rest_in_the_morni
     settings = alerting(tmp_path, mails.url, quiet_hours=f"{begin:%H:%M}-{end:%H:%M}")
     findings = [trouble("a", severity="warning"), trouble("b"), trouble("c", severity="info")]
     with quick(settings, [Told(findings=findings)]) as running:
-        wait_until("what is critical", lambda: mails.mails)
+        until(lambda: mails.mails, "what is critical")
         (receiver,) = running.receivers
-        wait_until("it is written", lambda: "sent" in dict(_states(running)))
+        until(lambda: "sent" in dict(_states(running)), "it is written")
         judged_again(running)
         assert _states(running) == [("sent", 1), ("waiting", 2)]
         morning = Postman(settings, running.ledger, receiver, threading.Event(), lambda text: None)
         morning.turn(end - timedelta(minutes=5))
         assert len(mails.mails) == 1
         morning.turn(end + timedelta(minutes=1))
-        wait_until("the others", lambda: len(mails.mails) == 3)
+        until(lambda: len(mails.mails) == 3, "the others")
     assert [_key(mail) for mail in mails.mails] == ["b", "a", "c"]
 
 
@@ -122,7 +123,7 @@ def test_where_people_reach_the_watchdog_the_message_leads_to_its_section(
 ) -> None:
     given = {"serve": ServeSettings(url="https://status.example.org/bilten/")}
     with quick(alerting(tmp_path, mails.url).model_copy(update=given), [Told(findings=[trouble()])]):
-        wait_until("a mail", lambda: mails.mails)
+        until(lambda: mails.mails, "a mail")
     assert (
         "more:     https://status.example.org/bilten/runbook/operations.md#store-down" in mails.mails[0].body
     )
@@ -135,10 +136,10 @@ def test_a_flood_of_500_failures_is_one_summary_and_so_is_their_recovery(
         findings=[trouble(f"run/{number}", kind="run-failed", severity="warning") for number in range(500)]
     )
     with quick(alerting(tmp_path, mails.url, summary_seconds=10), [source]) as running:
-        wait_until("a summary", lambda: mails.mails)
+        until(lambda: mails.mails, "a summary")
         source.findings = []
-        wait_until("recovered", lambda: not running.ledger.current())
-        wait_until("their recovery", lambda: len(mails.mails) == 2)
+        until(lambda: not running.ledger.current(), "recovered")
+        until(lambda: len(mails.mails) == 2, "their recovery")
     assert mails.subjects() == [
         "[Bilten test] WARNING 500 incidents: 500 opened",
         "[Bilten test] OK 500 incidents: 500 recovered",
@@ -161,7 +162,7 @@ def test_owners_are_told_of_what_they_own_and_pagers_of_what_is_critical(
         trouble("d", severity="critical"),
     ]
     with quick(alerting(tmp_path, *receivers), [Told(findings=findings)]):
-        wait_until("all of them", lambda: len(mails.mails) >= 6)
+        until(lambda: len(mails.mails) >= 6, "all of them")
     told = {
         (mail.to[0].partition("@")[0], key)
         for mail in mails.mails
@@ -189,7 +190,7 @@ def test_no_secret_is_in_a_message(tmp_path: Path, mails: MailServer, quick: Wat
         "set it",
     )
     with quick(settings, [Told(findings=[trouble(problem=problem)])]):
-        wait_until("a mail", lambda: mails.mails)
+        until(lambda: mails.mails, "a mail")
     whole = mails.mails[0].subject + mails.mails[0].body
     for secret in ("correct-horse", "hunter22", "battery-staple", "abcdef"):
         assert secret not in whole
@@ -202,12 +203,12 @@ def test_a_delivery_that_fails_is_tried_again_and_visible(
     mails.refusing = True
     settings = alerting(tmp_path, mails.url, hook.url)
     with quick(settings, [Told(findings=[trouble()])]) as running:
-        wait_until("the other receiver has it", lambda: hook.posts)
-        (late,) = wait_until("a failed try", lambda: running.ledger.undelivered(ALWAYS))
+        until(lambda: hook.posts, "the other receiver has it")
+        (late,) = until(lambda: running.ledger.undelivered(ALWAYS), "a failed try")
         assert late.attempts == 1 and late.state == "waiting" and late.error
         mails.refusing = False
-        wait_until("it arrives", lambda: mails.mails)
-        wait_until("nothing is left", lambda: not running.ledger.undelivered(ALWAYS))
+        until(lambda: mails.mails, "it arrives")
+        until(lambda: not running.ledger.undelivered(ALWAYS), "nothing is left")
     assert len(hook.posts) == 1
     assert len(mails.mails) == 1
 
@@ -218,7 +219,7 @@ def test_what_cannot_be_delivered_is_given_up_and_listed(
     mails.refusing = True
     settings = alerting(tmp_path, mails.url, give_up_hours=1)
     with quick(settings, [Told(findings=[trouble()])]) as running:
-        wait_until("a failed try", lambda: running.ledger.undelivered(ALWAYS))
+        until(lambda: running.ledger.undelivered(ALWAYS), "a failed try")
         (receiver,) = running.receivers
         later = Postman(settings, running.ledger, receiver, threading.Event(), lambda text: None)
         later.turn(datetime.now(UTC) + timedelta(hours=2))
@@ -237,14 +238,14 @@ def test_a_source_that_cannot_be_read_neither_opens_nor_recovers_anything(
 ) -> None:
     source, other = Told(findings=[trouble()]), Told(name="other")
     with quick(alerting(tmp_path, mails.url), [source, other]) as running:
-        wait_until("it opened", lambda: mails.mails)
+        until(lambda: mails.mails, "it opened")
         source.error = Problem("the store is away")
-        wait_until("unreadable", lambda: running.entries()["told"].problem is not None)
+        until(lambda: running.entries()["told"].problem is not None, "unreadable")
         other.findings = [trouble("b")]
-        wait_until("judged", lambda: len(mails.mails) == 2)
+        until(lambda: len(mails.mails) == 2, "judged")
         assert set(running.ledger.current()) == {"store/postgres", "b"}
         source.error, source.findings = None, []
-        wait_until("recovered", lambda: len(mails.mails) == 3)
+        until(lambda: len(mails.mails) == 3, "recovered")
     assert "RECOVERED" in mails.subjects()[2]
 
 
@@ -273,9 +274,9 @@ def test_what_was_sent_and_could_not_be_written_is_not_sent_again(
     monkeypatch.setattr(Ledger, "sent", fails_twice)
     source = Told(findings=[trouble("a")])
     with quick(alerting(tmp_path, mails.url), [source]) as running:
-        wait_until("it is written at last", lambda: list(running.ledger.counts().values()) == [1])
-        wait_until("as sent", lambda: {state for _, state in running.ledger.counts()} == {"sent"})
+        until(lambda: list(running.ledger.counts().values()) == [1], "it is written at last")
+        until(lambda: {state for _, state in running.ledger.counts()} == {"sent"}, "as sent")
         source.findings.append(trouble("b"))
-        wait_until("the next one", lambda: len(mails.mails) == 2)
+        until(lambda: len(mails.mails) == 2, "the next one")
     assert len(failures) == 2
     assert [mail.body.rpartition("incident: ")[2].split()[0] for mail in mails.mails] == ["a", "b"]

@@ -23,8 +23,9 @@ from bilten_orchestration.observability.finding import Promise
 from bilten_orchestration.settings import DagsterSettings, ServeSettings, Settings
 from bilten_orchestration.settings.loading import as_environment
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
-from tests.integration.observability.receivers import MailServer, Webhook, wait_until
+from tests.integration.observability.receivers import MailServer, Webhook
 from tests.integration.observability.test_api import served
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 TOKEN = "token-of-the-tests-0123456789"
@@ -88,21 +89,21 @@ def test_it_serves_tells_and_survives_a_kill(tmp_path: Path, mails: MailServer) 
     )
     log = tmp_path / "log"
     with serving(settings, log) as process:
-        wait_until("it judges", lambda: code(settings, "/health/live") == 200)
-        wait_until("each store is told", lambda: len(_open(settings)) >= 6)
-        wait_until("and people", lambda: mails.mails)
+        until(lambda: code(settings, "/health/live") == 200, "it judges")
+        until(lambda: len(_open(settings)) >= 6, "each store is told")
+        until(lambda: mails.mails, "and people")
         assert code(settings, "/health") == 503
         status, document = bilten(settings, "health")
         assert status == 1 and document["result"]["status"] == "fail"
-        wait_until("nothing is left to send", lambda: _waiting(settings) == 0)
+        until(lambda: _waiting(settings) == 0, "nothing is left to send")
         told = len(mails.mails)
         process.kill()
         process.wait(timeout=60)
     status, document = bilten(settings, "health")
     assert status == 3 and "does not answer" in document["problems"][0]["what"]
     with serving(settings, log) as process:
-        wait_until("it judges again", lambda: code(settings, "/health/live") == 200)
-        wait_until("it found them again", lambda: _open(settings))
+        until(lambda: code(settings, "/health/live") == 200, "it judges again")
+        until(lambda: _open(settings), "it found them again")
         status, document = bilten(settings, "alerts", "list")
         assert status == 1 and document["result"]["read_from"] == "disk"
         assert {"store/postgres", "store/redis"} <= {each["key"] for each in document["result"]["incidents"]}
@@ -146,7 +147,7 @@ def test_the_exit_code_of_health(tmp_path: Path, quick: Watched) -> None:
     )
     told = Told(promises=(kept, early))
     with quick(settings, [told]) as running, served(running) as client:
-        wait_until("it has judged", lambda: running.alive and client.get("/health")[1]["promises"])
+        until(lambda: running.alive and client.get("/health")[1]["promises"], "it has judged")
         asking = settings.model_copy(update={"serve": ServeSettings(port=client.port, token=token.token)})
         status, document = bilten(asking, "health")
         assert (status, document["ok"], document["result"]["status"]) == (0, True, "pass")
@@ -155,9 +156,9 @@ def test_the_exit_code_of_health(tmp_path: Path, quick: Watched) -> None:
         assert "1 promises are not kept, or not yet" in document["problems"][0]["what"]
         for promises, codes in (((kept,), (0, 0)), ((kept, replace(early, not_due=False)), (1, 1))):
             told.promises = promises
-            wait_until("it is read", lambda: client.get("/health")[1]["counts"]["not_yet"] == 0)
+            until(lambda: client.get("/health")[1]["counts"]["not_yet"] == 0, "it is read")
             count = len(promises)
-            wait_until("all of it", lambda: len(client.get("/health")[1]["promises"]) == count)  # noqa: B023
+            until(lambda: len(client.get("/health")[1]["promises"]) == count, "all of it")  # noqa: B023
             assert (bilten(asking, "health")[0], bilten(asking, "health", "--proven")[0]) == codes
 
 
@@ -173,7 +174,7 @@ def test_the_dead_man_is_called_while_it_judges(tmp_path: Path, hook: Webhook, q
     url = SecretStr(f"http://127.0.0.1:{hook.port}/ping")
     settings = alerting(tmp_path).model_copy(update={"serve": ServeSettings(dead_man_url=url)})
     with quick(settings, [Told(findings=[trouble()])]) as running:
-        wait_until("a call", lambda: hook.taken == 1)
+        until(lambda: hook.taken == 1, "a call")
         assert running.alive
 
 

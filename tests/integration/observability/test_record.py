@@ -12,7 +12,8 @@ from bilten_orchestration.observability import listing, watchdog
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
-from tests.integration.observability.receivers import MailServer, wait_until
+from tests.integration.observability.receivers import MailServer
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -34,10 +35,10 @@ def test_incidents_are_kept_in_postgres(telling: Settings, mails: MailServer, qu
     source = Told(findings=[trouble("a", severity="warning"), trouble("b")])
     with quick(telling, [source]):
         both = {"a": ("warning", False, True), "b": ("critical", False, True)}
-        wait_until("both are there, as told", lambda: rows(telling) == both)
+        until(lambda: rows(telling) == both, "both are there, as told")
         source.findings = [trouble("a")]
         later = {"a": ("critical", False, True), "b": ("critical", True, True)}
-        wait_until("one got worse, one recovered", lambda: rows(telling) == later)
+        until(lambda: rows(telling) == later, "one got worse, one recovered")
     found = listing.alerts(telling, days=1)
     assert found.read_from == "postgres"
     assert [(each.key, each.resolved_at is None) for each in found.incidents] == [("a", True), ("b", False)]
@@ -49,13 +50,13 @@ def test_they_wait_on_disk_while_postgres_is_away(
     away = telling.postgres.model_copy(update={"port": ports.any_free()})
     gone = telling.model_copy(update={"postgres": away})
     with quick(gone, [Told(findings=[trouble("a")])]):
-        wait_until("people are told all the same", lambda: mails.mails)
+        until(lambda: mails.mails, "people are told all the same")
     found = listing.alerts(gone, days=1)
     assert found.read_from == "disk" and [each.key for each in found.incidents] == ["a"]
     assert rows(telling) == {}
     with quick(telling, [Told(findings=[])]):  # it recovers meanwhile
-        wait_until("PostgreSQL learns of it", lambda: rows(telling) == {"a": ("critical", True, True)})
-        wait_until("and people", lambda: len(mails.mails) == 2)
+        until(lambda: rows(telling) == {"a": ("critical", True, True)}, "PostgreSQL learns of it")
+        until(lambda: len(mails.mails) == 2, "and people")
 
 
 def test_a_watchdog_without_its_disk_tells_nobody_again(
@@ -63,12 +64,12 @@ def test_a_watchdog_without_its_disk_tells_nobody_again(
 ) -> None:
     source = Told(findings=[trouble("a")])
     with quick(telling, [source]):
-        wait_until("it is told and recorded", lambda: rows(telling) == {"a": ("critical", False, True)})
+        until(lambda: rows(telling) == {"a": ("critical", False, True)}, "it is told and recorded")
     shutil.rmtree(watchdog.directory(telling))
     with quick(telling, [source]) as running:
-        wait_until("it judged", lambda: running.alive and running.open)
+        until(lambda: running.alive and running.open, "it judged")
         source.findings = []
-        wait_until("it recovered", lambda: rows(telling) == {"a": ("critical", True, True)})
+        until(lambda: rows(telling) == {"a": ("critical", True, True)}, "it recovered")
     assert [subject.split("] ")[1].split()[0] for subject in mails.subjects()] == ["CRITICAL", "OK"]
 
 
@@ -79,12 +80,12 @@ def test_of_two_watchdogs_the_later_has_the_incident(
     other = telling.model_copy(update={"home": tmp_path / "other", "postgres": away})
     source = Told(findings=[trouble("a")])
     with quick(other, [source]):  # it could not see what is open
-        wait_until("told", lambda: len(mails.mails) == 1)
+        until(lambda: len(mails.mails) == 1, "told")
     with quick(telling, [source]):
-        wait_until("recorded", lambda: rows(telling))
+        until(lambda: rows(telling), "recorded")
     back = other.model_copy(update={"postgres": telling.postgres})
     with quick(back, [source]):
-        wait_until("taken over", lambda: _states(telling) == [True, False])
+        until(lambda: _states(telling) == [True, False], "taken over")
 
 
 def _states(settings: Settings) -> list[bool]:

@@ -19,7 +19,8 @@ from bilten_orchestration.observability.ledger import Ledger
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.settings.loading import as_environment
 from tests.integration.observability.conftest import Told, Watched, alerting, trouble
-from tests.integration.observability.receivers import MailServer, Webhook, wait_until
+from tests.integration.observability.receivers import MailServer, Webhook
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 
@@ -91,14 +92,14 @@ def test_a_killed_watchdog_knows_what_it_told(tmp_path: Path, hook: Webhook) -> 
     settings, file = alerting(tmp_path / "home", hook.url), tmp_path / "keys"
     file.write_text("a b")
     with child(settings, file) as process:
-        wait_until("both are told", lambda: len(hook.posts) == 2)
+        until(lambda: len(hook.posts) == 2, "both are told")
         # it was written that they are sent: else this is the test below
-        wait_until("written", lambda: _counts(settings) == {"sent": 2})
+        until(lambda: _counts(settings) == {"sent": 2}, "written")
         process.kill()
     file.write_text("b c")
     with child(settings, file):
-        wait_until("what changed meanwhile is told", lambda: len(hook.posts) == 4)
-        wait_until("written", lambda: _counts(settings) == {"sent": 4})
+        until(lambda: len(hook.posts) == 4, "what changed meanwhile is told")
+        until(lambda: _counts(settings) == {"sent": 4}, "written")
     told = sorted((_key(post["message"]), post["type"]) for post in hook.posts)
     assert told == [("a", "failure"), ("a", "success"), ("b", "failure"), ("c", "failure")]
 
@@ -120,9 +121,9 @@ def test_a_kill_at_every_step_of_a_message(tmp_path: Path, hook: Webhook, step: 
     file.write_text("a")
     killed(settings, file, step)
     with child(settings, file):
-        wait_until("it is told", lambda: _counts(settings) == {"sent": 1})
+        until(lambda: _counts(settings) == {"sent": 1}, "it is told")
         file.write_text("a b")  # what comes later comes once
-        wait_until("the next one", lambda: _counts(settings) == {"sent": 2})
+        until(lambda: _counts(settings) == {"sent": 2}, "the next one")
     keys = [_key(post["message"]) for post in hook.posts]
     assert keys == ["a", "a", "b"] if twice else keys == ["a", "b"]
     said = ["you may have read it before" in post["message"] for post in hook.posts]
@@ -157,7 +158,7 @@ def test_a_full_disk_is_told_with_the_ballast(
 
         monkeypatch.setattr(Path, "unlink", unlink)
         source.findings = [trouble(f"disk/{number}", problem=trouble().problem) for number in range(40)]
-        wait_until("it is told", lambda: mails.mails)
+        until(lambda: mails.mails, "it is told")
     assert not ballast.exists()
 
 

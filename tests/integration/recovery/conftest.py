@@ -22,10 +22,11 @@ from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import clickhouse, postgres
 from tests import stack
 from tests.conftest import Servers
-from tests.integration.backups.wal.conftest import Stream, until
+from tests.integration.backups.wal.conftest import Stream
 from tests.integration.drills.conftest import cache, here  # noqa: F401
 from tests.integration.ingestion.shop import owner
 from tests.integration.metrics.world import FIRST, World, later
+from tests.waiting import until
 
 LAST = later(FIRST, 3)
 
@@ -63,7 +64,7 @@ class Platform:
             at = None if found is None else found.buckets[bucket].reachable_until
             return at is not None and at >= now
 
-        until(f"WAL of {now} in the repository", reached)
+        until(reached, f"WAL of {now} in the repository")
 
     def content(self) -> dict[str, str]:
         """A digest of every table of the application, without what triggers write anew."""

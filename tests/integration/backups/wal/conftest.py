@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,19 +22,9 @@ from bilten_orchestration.settings.loading import as_environment
 from bilten_orchestration.stores import postgres
 from tests import stack
 from tests.conftest import Servers
+from tests.waiting import until
 
 SECONDS = 60.0
-
-
-def until(what: str, found: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """Wait for a condition to be true, and give what it found."""
-    deadline = time.monotonic() + seconds
-    while True:
-        got = found()
-        if got:
-            return got
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -57,7 +46,7 @@ class Stream:
                 stderr=log,
                 start_new_session=True,
             )
-        until("a word of the stream", lambda: self._word_of_this())
+        until(lambda: self._word_of_this(), "a word of the stream")
 
     def _word_of_this(self) -> bool:
         assert self.process is not None
@@ -130,7 +119,7 @@ class Source:
             return at if at is not None and at >= moment else None
 
         try:
-            found: datetime = until(f"WAL of {moment} in the repository", reached, seconds)
+            found: datetime = until(reached, f"WAL of {moment} in the repository", seconds)
         except AssertionError as error:
             error.add_note(f"{self.stream.status()}\n{self.stream.log.read_text()[-2000:]}")
             raise

@@ -9,7 +9,8 @@ from bilten_orchestration.backups.postgres import programs
 from bilten_orchestration.backups.wal import coverage, positions
 from bilten_orchestration.backups.wal.archive import Piece, best
 from bilten_orchestration.local import postgres as embedded
-from tests.integration.backups.wal.conftest import Source, until
+from tests.integration.backups.wal.conftest import Source
+from tests.waiting import until
 
 SEGMENT = positions.SEGMENT_BYTES
 
@@ -37,7 +38,7 @@ def test_what_is_committed_is_in_both_buckets_within_seconds(streaming: Source) 
     assert found is not None
     assert (found.state, found.timeline) == ("streaming", 1)
     samples = until(
-        "samples", lambda: streaming.execute("select bucket, rpo_seconds from system.rpo_samples")
+        lambda: streaming.execute("select bucket, rpo_seconds from system.rpo_samples"), "samples"
     )
     assert {bucket for bucket, _ in samples} == set(streaming.settings.object_store.buckets[:2])
 
@@ -70,8 +71,8 @@ def test_whoever_was_left_at_the_slot_is_ended(streaming: Source, tmp_path: Path
             env=environment,
         )
         until(
-            "the slot in use",
             lambda: streaming.execute("select active_pid from pg_replication_slots where active_pid > 0"),
+            "the slot in use",
         )
         streaming.stream.start()
         assert left.wait(30) != 0
@@ -90,12 +91,12 @@ def test_a_promotion_is_followed(streaming: Source) -> None:
     with embedded.superuser(streaming.server.cluster) as connection:
         connection.execute("select pg_promote()")
     until(
-        "the promotion",
         lambda: streaming.execute("select timeline_id = 2 from pg_control_checkpoint()") == [(True,)],
+        "the promotion",
     )
     streaming.write(20)
     streaming.await_reach(streaming.now())
-    until("timeline 2", lambda: _timeline(streaming) == 2)
+    until(lambda: _timeline(streaming) == 2, "timeline 2")
     pieces = streaming.pieces()
     assert [piece.file for piece in pieces if not piece.is_segment] == ["00000002.history"]
     (switch,) = _history(streaming)

@@ -8,15 +8,16 @@ from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.drills import attestation, plan
 from bilten_orchestration.drills.run import run
-from tests.integration.backups.wal.conftest import Source, until
+from tests.integration.backups.wal.conftest import Source
 from tests.integration.drills.postgres.conftest import selling
+from tests.waiting import until
 
 
 @pytest.mark.faults
 def test_two_ways_a_day_and_another_one_the_next(shop: Source) -> None:
     told: list[str] = []
     until(
-        "a sample", lambda: shop.execute("select 1 from system.rpo_samples where reachable_until is not null")
+        lambda: shop.execute("select 1 from system.rpo_samples where reachable_until is not null"), "a sample"
     )
     with selling(shop):
         exact, other = run(shop.settings, "postgres", run="a-run", progress=told.append)
