@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from bilten_orchestration.backups import plan
 from bilten_orchestration.local import addresses
 from bilten_orchestration.observability.finding import Promise, Reading
 from bilten_orchestration.observability.owners import Owners
@@ -16,6 +17,8 @@ from bilten_orchestration.stores.postgres import Connection
 
 _SECONDS = 20.0
 _REMEMBERED = 1000
+#: Their age is a promise (sources/repository.py, sources/promises.py): one incident is enough.
+_PROMISED = frozenset({"raw", *(f"backups/{each.store}/{each.kind}" for each in plan.PLANNED)})
 
 
 @dataclass(slots=True)
@@ -77,7 +80,7 @@ class DagsterRuns:
 
 @dataclass(frozen=True, slots=True)
 class DagsterChecks:
-    """Checks whose newest evaluation failed."""
+    """Checks whose newest evaluation failed, and assets that are older than their policies allow."""
 
     settings: Settings
     owners: Owners
@@ -91,8 +94,11 @@ class DagsterChecks:
         ) as connection:
             dagster_storage.require(connection)
             found = dagster_storage.failed_checks(connection)
-        findings = dagster_rules.of_checks(found, addresses.ui(self.settings), self.owners)
-        return Reading(tuple(findings), detail=f"{len(findings)} checks failed")
+            stale = dagster_storage.stale(connection)
+        ui = addresses.ui(self.settings)
+        failed = dagster_rules.of_checks(found, ui, self.owners)
+        late = dagster_rules.of_stale(stale, _PROMISED, ui, self.owners)
+        return Reading((*failed, *late), detail=f"{len(failed)} checks failed, {len(stale)} assets are late")
 
     def overdue(self, began_at: datetime, now: datetime) -> None:
         return None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from bilten_orchestration.errors import Problem
 from bilten_orchestration.observability.finding import Finding, Severity, steps
-from bilten_orchestration.observability.sources.dagster_storage import FailedCheck, FailedTick, Run
+from bilten_orchestration.observability.sources.dagster_storage import FailedCheck, FailedTick, Run, Stale
 from bilten_orchestration.settings import AlertSettings
 
 Owners = Callable[[str], str]
@@ -171,6 +171,40 @@ def _of_check(found: Sequence[FailedCheck], ui: str, owners: Owners) -> Finding:
         owner=owners(asset),
         step=steps(len(found)),
         link=f"{ui}/assets/{asset}?view=checks&checkDetail={newest.check}",
+        lasting=True,
+    )
+
+
+def of_stale(stale: Sequence[Stale], told: Collection[str], ui: str, owners: Owners) -> list[Finding]:
+    """One finding for each domain, for what is late there has one cause as a rule.
+
+    `told`: assets (keys joined by /, or a domain) whose age is a promise of its own, and told by that.
+    """
+    found: dict[str, list[Stale]] = {}
+    for each in stale:
+        if each.asset[0] not in told and "/".join(each.asset) not in told:
+            found.setdefault(each.asset[0], []).append(each)
+    return [_of_stale(domain, each, ui, owners) for domain, each in found.items()]
+
+
+def _of_stale(domain: str, found: Sequence[Stale], ui: str, owners: Owners) -> Finding:
+    names = sorted("/".join(each.asset) for each in found)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return Finding(
+        f"fresh/{domain}",
+        "asset-not-fresh",
+        "warning",
+        Problem(
+            f"{', '.join(names[:_SHOWN])}{more}: not made anew in time",
+            expected="a materialization within the window of the freshness policy",
+            found=f"the oldest is late since {min(each.since for each in found):%F %T} UTC",
+            next="see the newest runs of the asset's job in the UI: failed, queued, or never started; an asset"
+            " that the code does not have any more is wiped there",
+        ),
+        since=min(each.since for each in found),
+        owner=owners(names[0]),
+        step=steps(len(found)),
+        link=f"{ui}/assets/{names[0]}",
         lasting=True,
     )
 

@@ -77,6 +77,15 @@ _CHECKS = """
     order by f.id desc limit 2000
 """
 
+# Dagster's daemon writes a state when it changes, and nothing else
+_STALE = """
+    select asset_key, event from (
+        select distinct on (asset_key) asset_key, event from event_logs
+        where dagster_event_type = 'FRESHNESS_STATE_CHANGE' and asset_key is not null
+        order by asset_key, id desc
+    ) newest
+"""
+
 _BEATS = "select daemon_type, max(timestamp) from daemon_heartbeats group by daemon_type"
 
 _TICKS = """
@@ -132,6 +141,14 @@ class FailedCheck:
     severity: str
     blocking: bool
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """An asset that is not fresh by its policy, and since when (UTC)."""
+
+    asset: tuple[str, ...]
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +224,18 @@ def failed_checks(connection: Connection) -> list[FailedCheck]:
                 description=str(data.get("description") or ""),
             )
         )
+    return found
+
+
+def stale(connection: Connection) -> list[Stale]:
+    """Assets that Dagster's daemon found to be older than their policy allows; a warning is none."""
+    found = []
+    for asset, event in connection.execute(_STALE).fetchall():
+        change = _field(_field(_parsed(event), "dagster_event"), "event_specific_data")
+        state = _field(change, "new_state").get("__enum__")
+        if state == "FreshnessState.FAIL":
+            since = datetime.fromtimestamp(float(change["state_change_timestamp"]), UTC)
+            found.append(Stale(tuple(json.loads(asset)), since))
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import TickData, TickStatus
 from dagster._core.test_utils import create_run_for_test
@@ -169,6 +170,33 @@ def test_a_failed_check_is_told_until_it_passes_for_that_partition(world: World)
     assert "check/mart/equal" not in world.findings()
 
 
+def test_assets_that_are_late_are_one_incident_of_their_domain(world: World) -> None:
+    def change(state: FreshnessState, *keys: str) -> None:
+        for key in keys:
+            world.instance._report_runless_asset_event(  # as Dagster's daemon does
+                FreshnessStateChange(
+                    key=dg.AssetKey(key.split("/")),
+                    previous_state=FreshnessState.UNKNOWN,
+                    new_state=state,
+                    state_change_timestamp=time.time(),
+                )
+            )
+
+    change(
+        FreshnessState.FAIL, "search/drift", "search/popularity", "raw/events_events", "backups/redis/full"
+    )
+    change(FreshnessState.WARN, "observability/run_history")
+    (late,) = world.findings().values()
+    assert (late.key, late.kind, late.severity) == ("fresh/search", "asset-not-fresh", "warning")
+    assert "search/drift, search/popularity" in late.problem.what
+    assert late.since is not None and abs((datetime.now(UTC) - late.since).total_seconds()) < 300
+    change(FreshnessState.PASS, "search/drift")
+    (late,) = world.findings().values()
+    assert late.problem.what == "search/popularity: not made anew in time"
+    change(FreshnessState.PASS, "search/popularity")
+    assert world.findings() == {}
+
+
 def test_runs_that_do_not_start_or_do_not_end(world: World) -> None:
     create_run_for_test(world.instance, job_name="queued", status=dg.DagsterRunStatus.NOT_STARTED)
     started = create_run_for_test(world.instance, job_name="going", status=dg.DagsterRunStatus.STARTING)
@@ -236,6 +264,7 @@ def test_only_columns_that_dagster_has_are_asked(world: World) -> None:
         assert dagster_storage.unfinished(connection) == []
         assert dagster_storage.failed_checks(connection) == []
         assert dagster_storage.failed_ticks(connection) == []
+        assert dagster_storage.stale(connection) == []
         assert dagster_storage.said(connection, "no such run") == ""
 
 
