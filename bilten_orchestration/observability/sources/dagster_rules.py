@@ -198,7 +198,7 @@ def _of_stale(domain: str, found: Sequence[Stale], ui: str, owners: Owners) -> F
             f"{', '.join(names[:_SHOWN])}{more}: not made anew in time",
             expected="a materialization within the window of the freshness policy",
             found=f"the oldest is late since {min(each.since for each in found):%F %T} UTC",
-            next="see the newest runs of the asset's job in the UI: failed, queued, or never started; an asset"
+            next="see the newest runs of the asset's job in the UI: failed, queued, or never started; one"
             " that the code does not have any more is wiped there",
         ),
         since=min(each.since for each in found),
