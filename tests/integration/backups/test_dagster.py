@@ -224,6 +224,7 @@ def test_a_run_that_is_interrupted_does_not_begin_its_step_anew(shop: Shop) -> N
         until(lambda: not programs[0].is_running(), "the end of pg_basebackup")
     finally:
         checkpointer.resume()
+    assert not result.success
     assert [event for event in result.all_events if event.is_step_up_for_retry] == []
     (failed,) = result.get_step_failure_events()
     assert failed.step_failure_data.error is not None
