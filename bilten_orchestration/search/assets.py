@@ -4,7 +4,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -35,9 +35,6 @@ KEPT = dg.AssetKey(["search", "kept_indices"])
 
 GATES = "gates"
 NO_DRIFT = "no_drift"
-NOTHING_LEFT = "nothing_left"
-RECENT = "counts_recent_days"
-LATE = timedelta(days=3)
 
 TAGS = {"layer": "search"}
 OWNERS = [face.DATA_PLATFORM]
@@ -104,27 +101,19 @@ def definition(
     ),
     kinds={"clickhouse", "postgres"},
     pool="search_popularity",
-    check_specs=[
-        dg.AssetCheckSpec(
-            RECENT,
-            asset=POPULARITY,
-            description="The newest day that was counted is at most three days ago: else search sorts by old"
-            " sales.",
-        )
-    ],
     group_name=GROUP,
     owners=OWNERS,
     tags=TAGS,
 )
 def popularity(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> dg.MaterializeResult[None]:
     from bilten_orchestration.search import popularity as engine
 
     with face.step(context):
         refuse_if_off(platform.settings)
         report = engine.count(platform.settings, progress=context.log.info)
-    yield dg.MaterializeResult(
+    return dg.MaterializeResult(
         asset_key=POPULARITY,
         metadata={
             "first_day": str(report.first),
@@ -134,17 +123,6 @@ def popularity(
             "changed": report.changed,
             "seconds": round(report.seconds, 3),
         },
-    )
-    behind = datetime.now(UTC).date() - report.last
-    yield dg.AssetCheckResult(
-        asset_key=POPULARITY,
-        check_name=RECENT,
-        passed=behind <= LATE,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=None
-        if behind <= LATE
-        else f"the newest published day is {report.last}. Next: see why its mart is not fresh",
-        metadata={"days_behind": behind.days, "events": report.events},
     )
 
 
@@ -357,11 +335,6 @@ def drift(
     ),
     kinds={"opensearch"},
     pool=WRITE_POOL,
-    check_specs=[
-        dg.AssetCheckSpec(
-            NOTHING_LEFT, asset=KEPT, description="No index is left whose days are over, after the removal."
-        )
-    ],
     op_tags={face.COMMAND: "bilten search prune --execute"},
     group_name=GROUP,
     owners=OWNERS,
@@ -369,15 +342,14 @@ def drift(
 )
 def kept_indices(
     context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]
-) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+) -> dg.MaterializeResult[None]:
     from bilten_orchestration.search.prune import prune
 
     with face.step(context):
         refuse_if_off(platform.settings)
         report = prune(platform.settings, execute=True, run_id=context.run_id, progress=context.log.info)
     kept = [each for each in report.actions if each.index not in report.removed]
-    left = [each.index for each in kept if each.action == "remove"]
-    yield dg.MaterializeResult(
+    return dg.MaterializeResult(
         asset_key=KEPT,
         metadata={
             "kept": len(kept),
@@ -385,14 +357,6 @@ def kept_indices(
             "removed": len(report.removed),
             "indices": face.records([asdict(each) for each in report.actions]),
         },
-    )
-    yield dg.AssetCheckResult(
-        asset_key=KEPT,
-        check_name=NOTHING_LEFT,
-        passed=not left,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{', '.join(left[:5])}. Next: bilten search status" if left else None,
-        metadata={"left": len(left), "kept": len(kept)},
     )
 
 

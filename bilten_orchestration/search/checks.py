@@ -5,7 +5,7 @@
 import dagster as dg
 
 from bilten_orchestration import face
-from bilten_orchestration.search.assets import CHANGES, DEFINITION
+from bilten_orchestration.search.assets import CHANGES, DEFINITION, KEPT, POPULARITY
 from bilten_orchestration.stores.resources import Platform
 
 
@@ -65,4 +65,52 @@ def serves_the_definition(
         severity=dg.AssetCheckSeverity.WARN,  # what serves is whole, and the sensor is on its way
         description="\n".join(found.changes[:10]) or None,
         metadata={"step": found.step.value, "changes": len(found.changes), "index": found.index or "none"},
+    )
+
+
+@dg.asset_check(
+    asset=POPULARITY,
+    description="What PostgreSQL keeps of sales for search is what the published days add up to now.",
+)
+def equals_the_mart(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    from bilten_orchestration.search import popularity
+
+    with face.step(context):
+        found = popularity.compare(platform.settings)
+    return dg.AssetCheckResult(
+        passed=found.equal,
+        severity=dg.AssetCheckSeverity.WARN,  # search sorts by it, and nobody pays by it
+        description=None
+        if found.equal
+        else f"expected {found.tickets_clickhouse:,} tickets of {found.events_clickhouse:,} events, found"
+        f" {found.tickets_postgres:,} of {found.events_postgres:,}. Next: run search_popularity again; if it"
+        " stays, somebody else writes system.event_popularity",
+        metadata={
+            "events": found.events_postgres,
+            "tickets_sold": found.tickets_postgres,
+            "tickets_sold_difference": found.tickets_postgres - found.tickets_clickhouse,
+        },
+    )
+
+
+@dg.asset_check(asset=KEPT, description="No index is left whose days are over.")
+def nothing_left(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    from bilten_orchestration.search.assets import refuse_if_off
+    from bilten_orchestration.search.prune import prune
+
+    with face.step(context):
+        refuse_if_off(platform.settings)
+        found = prune(platform.settings).actions
+    left = [each for each in found if each.action == "remove"]
+    return dg.AssetCheckResult(
+        passed=not left,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{', '.join(each.index for each in left[:5])}. Next: bilten search prune --execute"
+        if left
+        else None,
+        metadata={"left": len(left), "left_bytes": sum(each.bytes or 0 for each in left)},
     )

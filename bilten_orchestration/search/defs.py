@@ -12,7 +12,12 @@ def definitions(settings: Settings) -> dg.Definitions:
     enabled = settings.opensearch.enabled
     return dg.Definitions(
         assets=assets.ASSETS,
-        asset_checks=[checks.search_lag, checks.serves_the_definition],
+        asset_checks=[
+            checks.search_lag,
+            checks.serves_the_definition,
+            checks.equals_the_mart,
+            checks.nothing_left,
+        ],
         jobs=schedules.JOBS,
         schedules=schedules.SCHEDULES if enabled else [],
         sensors=[schedules.definition_changed] if enabled else [],

@@ -98,6 +98,48 @@ def count(settings: Settings, *, today: date | None = None, progress: Progress =
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PopularityCompared:
+    """Of the days that a count would take now: events that sold, and their tickets, in each store."""
+
+    events_postgres: int
+    tickets_postgres: int
+    events_clickhouse: int
+    tickets_clickhouse: int
+
+    @property
+    def equal(self) -> bool:
+        return (self.events_postgres, self.tickets_postgres) == (
+            self.events_clickhouse,
+            self.tickets_clickhouse,
+        )
+
+
+def compare(settings: Settings, *, today: date | None = None) -> PopularityCompared:
+    """Reads both. They differ where a day was published anew since the count, until the next one.
+
+    Raises as `count`.
+    """
+    with (
+        translated("the comparison of sales for search"),
+        postgres.connect(settings.postgres, "etl", application_name="bilten search popularity") as connection,
+    ):
+        client = clickhouse.connect(settings.clickhouse)
+        try:
+            first, last = _window(client, settings, today or datetime.now(UTC).date())
+            counted = client.query(
+                f"select count(), toInt64(sum(sold)) from ({_COUNTED})", {"first": first, "last": last}
+            ).result_rows[0]
+        finally:
+            client.close()
+        known = connection.execute(
+            "select count(*), coalesce(sum(tickets_sold), 0)::bigint from system.event_popularity"
+            " where tickets_sold > 0"
+        ).fetchone()
+    assert known is not None  # noqa: S101
+    return PopularityCompared(known[0], known[1], counted[0], counted[1])
+
+
 @dataclass(slots=True)
 class _Totals:
     events: int = 0

@@ -314,7 +314,7 @@ def test_the_graph_reads_from_table_and_mart_to_search(loaded: dict[str, Any]) -
     }
     checks = {key: asset["checks"] for key, asset in loaded["assets"].items() if key in of}
     assert checks["search/events_index"] == ["gates"]
-    assert checks["search/popularity"] == ["counts_recent_days"]
+    assert checks["search/popularity"] == ["equals_the_mart"]
     assert checks["search/kept_indices"] == ["nothing_left"]
     assert checks["search/changes"] == ["search_lag"]
     assert checks["search/drift"] == ["no_drift"]

@@ -79,6 +79,13 @@ def popularity_follows_what_is_published(world: World) -> None:
         assert popularity.count(world.settings, today=later(LAST, 1)).changed == 0
         assert marks() == before  # else every document would be sent again, every day
 
+        assert popularity.compare(world.settings, today=later(LAST, 1)).equal
+        connection.execute("update system.event_popularity set tickets_sold = 31 where tickets_sold = 30")
+        differing = popularity.compare(world.settings, today=later(LAST, 1))
+        assert (differing.equal, differing.tickets_postgres, differing.tickets_clickhouse) == (False, 91, 90)
+        assert popularity.count(world.settings, today=later(LAST, 1)).changed == 1
+        before = marks()
+
         with pytest.raises(Refused, match="lacks days"):
             popularity.count(world.settings, today=LAST)
         assert marks() == before

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from bilten_orchestration.definitions import assemble
+from bilten_orchestration.metrics.checks import no_day_is_refused
 from bilten_orchestration.metrics.schedules import RANGE_END, RANGE_START
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -145,6 +146,24 @@ def test_a_refused_day_makes_the_run_red_after_the_good_days_are_published(
         **dict.fromkeys((str(FIRST), str(later(FIRST, 1)), str(LAST)), "SUCCEEDED"),
         str(BAD): "FAILED",
     }
+
+    # as long as the day stands refused, a check says so every hour
+    def refused() -> dg.AssetCheckResult:
+        found = no_day_is_refused(dg.build_asset_check_context(), Platform(world.settings))
+        assert isinstance(found, dg.AssetCheckResult)
+        return found
+
+    mart = SALES.path[-1]
+    with Platform(world.settings).clickhouse() as client:
+        client.command(
+            "insert into analytics.mart_days select * replace (today() - 3 as day) from (select * from"
+            f" analytics.mart_days final where verdict = 'refused' and day = '{BAD}' and mart = '{mart}')"
+        )
+        assert not refused().passed
+        assert mart in str(refused().description)
+        assert refused().metadata["refused_days"].value == 1
+        client.command("delete from analytics.mart_days where day = today() - 3")
+    assert refused().passed
 
     # what it cost the server is numeric, so that it plots
     assert recorded[str(FIRST)]["server_seconds"] > 0

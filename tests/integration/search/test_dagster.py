@@ -151,7 +151,15 @@ def test_the_jobs_of_a_day(world: World) -> None:
         "update system.search_indices set replaced_at = now() - interval '15 days' where index_name = %s",
         (first,),
     )
-    assert world.run(schedules.prune).success
+    context, platform = dg.build_asset_check_context(), Platform(world.settings)
+    left = checks.nothing_left(context, platform)
+    assert isinstance(left, dg.AssetCheckResult)
+    assert (left.passed, left.metadata["left"].value) == (False, 1)
+    assert first in str(left.description)
+    result = world.run(schedules.prune)
+    assert result.success
+    [tidy] = result.get_asset_check_evaluations()
+    assert tidy.passed
     assert world.numbers(assets.KEPT)["removed"] == 1
     assert world.client.indices.exists(index=first) is False
     assert world.found() == world.searchable()

@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from bilten_orchestration.backups import assets, lock
+from bilten_orchestration.backups import assets, checks, lock
 from bilten_orchestration.backups.copies import copy as copies
 from bilten_orchestration.backups.repository.bucket import Listed, Repository
 from bilten_orchestration.backups.repository.manifest import Manifest, WalRange, unseal
@@ -346,10 +346,18 @@ def test_the_second_bucket_away(depot: Depot) -> None:
 
 def test_in_dagster(depot: Depot) -> None:
     history(depot)
+    context, platform = dg.build_asset_check_context(), Platform(depot.settings)
+    left = checks.nothing_expired_is_left(context, platform)
+    assert isinstance(left, dg.AssetCheckResult)
+    assert (left.passed, left.metadata["expired_backups"].value) == (False, 12)
+    assert "bilten backup prune --execute" in str(left.description)
     result = dg.materialize([assets.retention], resources={"platform": Platform(depot.settings)})
     (event,) = result.asset_materializations_for_node("backups__retention")
     assert event.metadata["expired_backups"].value == 12
     assert len(depot.listed()) == 30
+    gone = checks.nothing_expired_is_left(context, platform)
+    assert isinstance(gone, dg.AssetCheckResult)
+    assert gone.passed, gone.description
 
 
 def test_the_command(shop: Shop, environment: Environment) -> None:
