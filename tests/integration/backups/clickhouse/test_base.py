@@ -11,6 +11,7 @@ import pytest
 from bilten_orchestration.backups.clickhouse import disks
 from bilten_orchestration.backups.clickhouse.base import take
 from bilten_orchestration.backups.clickhouse.restore import Wanted, restore
+from bilten_orchestration.backups.clickhouse.server import DATABASES
 from bilten_orchestration.backups.preflight import examine
 from bilten_orchestration.backups.repository import keys
 from bilten_orchestration.backups.repository.opened import key_file
@@ -82,6 +83,17 @@ def test_full_and_incremental_and_back_onto_another_server(world: World) -> None
     assert marked.marks[0].details["rows of analytics.events"] == str(ROWS + 100)
     again = world.another()
     assert restore(world.settings, third.id, target=again.settings).rows == restored.rows
+
+
+def test_a_database_without_tables_comes_back(world: World) -> None:
+    """What was migrated is there again, also before the first build."""
+    for (table,) in world.client.query("show tables from intermediate").result_rows:
+        world.client.command(f"drop table intermediate.`{table}` sync")
+    other = world.another()
+    restore(world.settings, take(world.settings).manifest.id, target=other.settings)
+    there = clickhouse.connect(other.settings)
+    for name in DATABASES:
+        assert there.query(f"exists database {name}").result_rows == [(1,)], name
 
 
 @pytest.fixture(scope="module")
