@@ -12,22 +12,26 @@ from bilten_orchestration.observability.history import Cell, History
 from bilten_orchestration.observability.status.markup import MARKS, linked
 from bilten_orchestration.observability.status.topics import topic
 
-#: Subjects that are always there, in their order, with what they lead to in Dagster; those of the watchdog's
-#: samples come with their promises.
+#: Subjects that are always there, in their order (the drill of search where search is on), with what they
+#: lead to in Dagster; those of the watchdog's samples come with their promises.
 ROWS: Final[Mapping[str, tuple[str, str]]] = {
     "drills/postgres": ("Drills, postgres", "/assets/drills/postgres"),
     "drills/clickhouse": ("Drills, clickhouse", "/assets/drills/clickhouse"),
     "drills/redis": ("Drills, redis", "/assets/drills/redis"),
+    "drills/search": ("Drills, search", "/assets/drills/search"),
     "backups/postgres": ("Backups, postgres", "/assets/backups/postgres"),
     "backups/clickhouse": ("Backups, clickhouse", "/assets/backups/clickhouse"),
     "backups/redis": ("Backups, redis", "/assets/backups/redis"),
     "metrics": ("Metrics", "/assets/marts"),
 }
+_OF_SEARCH: Final = "drills/search"
 _EVERY: Final = 7
 
 
 def table(history: History, days: list[date], dagster: str, *, search: bool) -> str:
-    rows = [(subject, title, path) for subject, (title, path) in ROWS.items()]
+    rows = [
+        (subject, title, path) for subject, (title, path) in ROWS.items() if search or subject != _OF_SEARCH
+    ]
     rows += [(name, topic(name).title, topic(name).path) for name in _sampled(history)]
     if search and not any(name == "search_lag" for name, _, _ in rows):
         rows.append(("search_lag", topic("search_lag").title, topic("search_lag").path))

@@ -16,7 +16,7 @@ _DRILLS: Final = {
     drills.RTO: "time to recover",
     drills.RECENT: "last good drill",
     drills.WAYS: "ways back walked",
-    drills.AGREED: "marts compared",
+    drills.AGREED: "compared with the live store",
     drills.CALM: "warnings",
 }
 

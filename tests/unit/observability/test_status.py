@@ -320,7 +320,7 @@ def test_a_new_installation_is_neither_green_nor_red() -> None:
 def test_of_a_day_without_a_word_nothing_good_is_said() -> None:
     read = Read(shown(document()))
     cells = [said for _, attributes, said, _ in read.all("td") if "title" in attributes]
-    assert len(cells) == 30 * 8  # search has its row before there is anything to show
+    assert len(cells) == 30 * 9  # search has its rows before there is anything to show
     assert set(cells) == {"unknown: nothing is recorded"}
     without = Read(shown(document(), search=False))
     assert len([0 for _, attributes, *_ in without.all("td") if "title" in attributes]) == 30 * 7
