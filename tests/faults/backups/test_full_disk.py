@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,16 @@ from bilten_orchestration.errors import Refused, StoreUnavailable
 from bilten_orchestration.stores import postgres
 from tests import stack
 from tests.integration.backups.shop import Shop
+from tests.small_disk import mounted, needs_root
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root"),
-]
+pytestmark = [pytest.mark.faults, needs_root]
 MEBIBYTES = 60
-
-
-@contextmanager
-def mounted(place: Path, mebibytes: int) -> Iterator[Path]:
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m,mode=755", "tmpfs", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 @pytest.fixture
 def small(shop: Shop) -> Iterator[Path]:
     """The shop's repository lies in a store with room for one backup and a half."""
-    with mounted(shop.base / "object-store", MEBIBYTES) as place:
+    with mounted(shop.base / "object-store", MEBIBYTES << 20) as place:
         server, buckets = stack.start_object_store(shop.base)
         shop.settings = shop.settings.model_copy(update={"object_store": buckets})
         try:
@@ -75,7 +61,7 @@ def test_a_backup_into_a_full_disk(shop: Shop, small: Path) -> None:
 def test_a_restore_whose_disk_fills_up(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else fills it behind the look at the room: it is told, and nothing of the restore stays."""
     taken = take(shop.settings).manifest
-    with mounted(shop.base / "target", 4 * (taken.raw_bytes >> 20)) as place:
+    with mounted(shop.base / "target", 4 * (taken.raw_bytes >> 20) << 20) as place:
         unpack = restoring._unpack_all
 
         def filled(*arguments: Any) -> int:

@@ -5,9 +5,7 @@ After each: nothing good is lost, nothing bad is listed, no server of ours is le
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +24,7 @@ from tests import stack
 from tests.conftest import Servers
 from tests.integration.backups.redis.cache import KEPT, Cache, proxy
 from tests.kills import killed_before_line
+from tests.small_disk import mounted, needs_root
 
 pytestmark = pytest.mark.faults
 # lines between two kills
@@ -181,13 +180,11 @@ def test_the_object_store_goes_away(cache: Cache, servers: Servers) -> None:
         store.kill()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+@needs_root
 @pytest.mark.parametrize("when", ["downloading", "appending"])
 def test_a_restore_whose_disk_fills_up(cache: Cache, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = take(cache.settings).manifest.id
     place = cache.base / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", place], check=True)
 
     def fill(*_: object) -> None:
         with pytest.raises(OSError, match="No space left"):
@@ -200,7 +197,7 @@ def test_a_restore_whose_disk_fills_up(cache: Cache, when: str, monkeypatch: pyt
 
         return filled
 
-    try:
+    with mounted(place, 10 << 20):
         if when == "downloading":
             monkeypatch.setattr(restoring, "_download", first(restoring._download))
         else:
@@ -214,8 +211,6 @@ def test_a_restore_whose_disk_fills_up(cache: Cache, when: str, monkeypatch: pyt
         (place / "another").unlink()
         monkeypatch.undo()
         assert restore(cache.settings, taken, place / "restored").keys["db0"] == KEPT
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def _servers_in(place: Path) -> list[psutil.Process]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -22,22 +21,19 @@ from bilten_orchestration.drills.run import run
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import redis
 from tests.conftest import Servers
-from tests.faults.backups.test_full_disk import mounted
 from tests.integration.backups.clickhouse.world import made
 from tests.integration.backups.wal.conftest import Source
 from tests.integration.drills.at_work import at_work_in
 from tests.integration.drills.conftest import here  # noqa: F401 (a fixture)
+from tests.small_disk import mounted, needs_root
 
-pytestmark = [
-    pytest.mark.faults,
-    pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root"),
-]
+pytestmark = [pytest.mark.faults, needs_root]
 
 
 @contextmanager
 def small(settings: Settings, mebibytes: int) -> Iterator[Settings]:
     """The same platform, with its state on a disk of that size."""
-    with mounted(settings.home.with_name(f"small-{mebibytes}"), mebibytes) as home:
+    with mounted(settings.home.with_name(f"small-{mebibytes}"), mebibytes << 20) as home:
         shutil.copy2(key_file(settings), home)
         yield settings.model_copy(update={"home": home})
 

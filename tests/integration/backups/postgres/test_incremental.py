@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from bilten_orchestration.local import postgres as embedded
 from bilten_orchestration.stores import object_store, postgres
 from tests import stack
 from tests.integration.backups.shop import DIGEST, Shop
+from tests.small_disk import grown, mounted, needs_root
 
 
 def _change(shop: Shop) -> None:
@@ -77,6 +77,7 @@ def test_after_a_promotion_a_full_one_is_taken(shop: Shop) -> None:
     assert take(shop.settings, "incremental").manifest.parent == manifest.id
 
 
+@needs_root
 def test_the_room_that_combining_takes_is_asked_for_beforehand(shop: Shop, tmp_path: Path) -> None:
     """A page here and there changes: the table is written anew, and whole, beside what was unpacked."""
     full = take(shop.settings).manifest
@@ -85,11 +86,7 @@ def test_the_room_that_combining_takes_is_asked_for_beforehand(shop: Shop, tmp_p
     taken = take(shop.settings, "incremental").manifest
     unpacked = full.raw_bytes + taken.raw_bytes
     small = tmp_path / "small"
-    small.mkdir()
-    room = f"size={int(unpacked * 1.05) + (4 << 20)}"
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", room, "none", small], check=False).returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
+    with mounted(small, int(unpacked * 1.05) + (4 << 20)):
         with pytest.raises(Refused, match="too little room") as told:
             restore(shop.settings, Target("backup", taken.id), small / "restored")
         assert list(small.iterdir()) == []
@@ -100,13 +97,11 @@ def test_the_room_that_combining_takes_is_asked_for_beforehand(shop: Shop, tmp_p
         assert alone.backup_id == full.id, "a full one is not combined"
         # and as much as it asked for is enough
         shutil.rmtree(small / "restored")
-        subprocess.run(["mount", "-o", f"remount,size={expected + (2 << 20)}", small], check=True)
+        grown(small, expected + (2 << 20))
         assert restore(shop.settings, Target("backup", taken.id), small / "restored").chain == (
             full.id,
             taken.id,
         )
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 @pytest.mark.parametrize("lost", ["manifest of the parent", "object of the parent"])

@@ -36,6 +36,7 @@ from tests.conftest import Servers
 from tests.integration.backups.cancelled import cancelled, sliced
 from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.backups.shop import DIGEST, SLICE, Shop, writing
+from tests.small_disk import mounted, needs_root
 from tests.waiting import until
 
 STOCK = """
@@ -326,17 +327,12 @@ def test_an_empty_database_that_somebody_made_is_filled(stock: Shop, taken: Mani
     assert asked(stock, "given", DIGEST) == [stock.digest()]
 
 
+@needs_root
 def test_too_little_room_is_told_before_anything_is_fetched(
     stock: Shop, taken: Manifest, tmp_path: Path
 ) -> None:
     small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", small], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
+    with mounted(small, 1 << 20):
         with pytest.raises(Refused, match="too little room") as told:
             restored(stock, taken, "copy", scratch=small)
         assert told.value.problems[0].next.startswith("--scratch")
@@ -349,8 +345,6 @@ def test_too_little_room_is_told_before_anything_is_fetched(
         ):
             pass
         assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", small], check=True)
     assert "copy" not in databases(stock)
 
 

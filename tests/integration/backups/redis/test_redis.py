@@ -38,6 +38,7 @@ from bilten_orchestration.stores import object_store, redis
 from tests.integration.backups.cancelled import cancelled, sliced
 from tests.integration.backups.redis.cache import KEPT, SLICE, Cache, fill, proxy
 from tests.kills import killed_before_line
+from tests.small_disk import mounted, needs_root
 from tests.waiting import until
 
 Environment = Callable[[Settings], dict[str, str]]
@@ -319,11 +320,9 @@ def test_a_spool_that_is_too_small_is_refused_before_anything(cache: Cache) -> N
     assert told.value.problems[0].next == "raise BILTEN_BACKUPS__REDIS_SPOOL_BYTES"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+@needs_root
 def test_a_disk_that_fills_up_meanwhile(cache: Cache) -> None:
     place = cache.base / "small"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", place], check=True)
 
     def filling(piece: bytes, at: int) -> bytes:
         if at > SLICE and not (place / "another").exists():
@@ -331,7 +330,7 @@ def test_a_disk_that_fills_up_meanwhile(cache: Cache) -> None:
                 (place / "another").write_bytes(bytes(64 << 20))
         return piece
 
-    try:
+    with mounted(place, 12 << 20):
         settings = cache.changed(backups={"redis_spool": place})
         with (
             proxy(settings, filling) as through,
@@ -343,8 +342,6 @@ def test_a_disk_that_fills_up_meanwhile(cache: Cache) -> None:
         assert cache.listed() == []
         (place / "another").unlink()
         assert take(settings).manifest.id in cache.listed()
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def test_programs_that_are_older_than_the_server_are_refused(cache: Cache) -> None:
