@@ -27,6 +27,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Up to where pg_receivewal has written, by its own word of that time (this machine's clock)."""
+
+    position: int
+    told_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     at: datetime
     bucket: str
@@ -41,7 +49,7 @@ class Shared:
         self.lock = threading.Lock()
         self.source: Source | None = None
         self.beats = Beats()
-        self.written: int | None = None
+        self.written: Written | None = None
         self.clock_ahead_seconds = 0.0
         self.advance_to: int | None = None
         self.samples: deque[Sample] = deque(maxlen=_KEPT_SAMPLES)

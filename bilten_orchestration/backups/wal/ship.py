@@ -4,6 +4,10 @@ A file leaves the spool only after its object was read back from the first bucke
 that is stored already (the next pass finds its object, reads it, and goes on), or an object of a part of a
 segment beside a larger one (the next pass over that segment removes it).
 
+A segment that is still written to is read twice, because a read and a write of the same file may pass each
+other: the first read may see a page and not the one before it, which is written just then. pg_receivewal
+writes from the front, so whatever lies before a byte that the first read saw is there for the second.
+
 The second bucket is written to at once as well. While it is away nothing waits for it; what it misses is
 copied when it is back.
 """
@@ -13,13 +17,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bilten_orchestration.backups.wal import positions
 from bilten_orchestration.backups.wal.archive import Archive, Piece, newest_beat
 from bilten_orchestration.backups.wal.heartbeat import Beats
+from bilten_orchestration.backups.wal.shared import Written
 from bilten_orchestration.errors import BiltenError, Mismatch, Problem
 
 _AT_ONCE = 4
@@ -50,10 +56,11 @@ class Shipper:
         self._first, *self._others = archives
         self._beats = beats
         self._partial: tuple[Path, int] | None = None
+        self._seen: tuple[Path, int, datetime] | None = None
 
-    def ship(self, generations: Sequence[Path], *, partial: bool, written: int | None) -> Shipped:
+    def ship(self, generations: Sequence[Path], *, partial: bool, written: Written | None) -> Shipped:
         """Everything that is whole, in its order; with `partial` also what there is of the newest segment, up
-        to `written` (what the server knows to be written there) or to its last byte that is not zero.
+        to `written` or to its last byte that is not zero.
 
         Raises SecondWriter. Other failures end the pass and are in the report.
         """
@@ -65,6 +72,7 @@ class Shipper:
             self._all([path for path in files if positions.is_segment(path.name)], done)
             last = number + 1 == len(generations)
             for path in [path for path in files if path.name.endswith(_PARTIAL)]:
+                self._see(path)
                 if done.failed is None and (partial or not last):
                     self._part(path, written if last else None, done)
                     if not last and done.failed is None:
@@ -103,17 +111,21 @@ class Shipper:
                     raise done.failed
                 return
 
-    def _part(self, path: Path, written: int | None, done: Shipped) -> None:
+    def _part(self, path: Path, written: Written | None, done: Shipped) -> None:
         name = path.name.removesuffix(_PARTIAL)
         try:
-            body = path.read_bytes()
+            end = len(_read(path).rstrip(b"\0"))
+            body = _read(path)
         except FileNotFoundError:
             return  # full meanwhile: it has its whole name now
-        # what was not written yet is zeros, and a restore fills up with zeros
-        end = len(body.rstrip(b"\0"))
+        # what was not written yet is zeros, and a restore fills up with zeros; but a record may end in zeros
         begin = positions.start_of(name, self._first.segment_bytes)
-        if written is not None and begin < written <= begin + len(body):
-            end = max(end, written - begin)
+        if (
+            written is not None
+            and self._told_of(path, written)
+            and begin < written.position <= begin + len(body)
+        ):
+            end = max(end, written.position - begin)
         if end == 0 or self._partial == (path, end):
             return
         try:
@@ -126,6 +138,18 @@ class Shipper:
         done.behind = done.behind or behind
         self._partial = (path, end)
         self._count(piece, done)
+
+    def _see(self, path: Path) -> None:
+        """Note since when this very file is there."""
+        with suppress(FileNotFoundError):
+            number = path.stat().st_ino
+            if self._seen is None or self._seen[:2] != (path, number):
+                self._seen = (path, number, datetime.now(UTC))
+
+    def _told_of(self, path: Path, written: Written) -> bool:
+        """What was told before the file was there is of another one: of the timeline that was left, or of a
+        spool that was lost since."""
+        return self._seen is not None and self._seen[0] == path and written.told_at > self._seen[2]
 
     def _count(self, piece: Piece, done: Shipped) -> None:
         done.pieces.append(piece)
@@ -175,6 +199,10 @@ class Shipper:
                 self._first.contents(piece)  # as good as reading it back
                 found = piece
         return found
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def second_writer(piece: Piece, digest: str) -> Problem:

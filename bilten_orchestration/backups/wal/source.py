@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from bilten_orchestration.backups.postgres import server
 from bilten_orchestration.backups.wal import heartbeat, positions, slots
 from bilten_orchestration.backups.wal.receiver import Receiver, Spool
-from bilten_orchestration.backups.wal.shared import TICK_SECONDS, Shared, Source
+from bilten_orchestration.backups.wal.shared import TICK_SECONDS, Shared, Source, Written
 from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
@@ -27,8 +27,9 @@ _SAMPLE = """
     values (%s, %s, %s, greatest(%s, 0)) on conflict do nothing
 """
 _WRITTEN = """
-    select s.write_lsn::text from pg_stat_replication s
+    select s.write_lsn::text, s.reply_time from pg_stat_replication s
     join pg_replication_slots r on r.active_pid = s.pid where r.slot_name = 'stream'
+        and s.write_lsn is not null and s.reply_time is not null
 """
 _IDENTITY = """
     select (select system_identifier from pg_control_system())::text,
@@ -119,7 +120,7 @@ class SourceThread(threading.Thread):
         receiver.tick(prepare)
         self._shared.tell("receiver", receiver.problem)
         row = connection.execute(_WRITTEN).fetchone()
-        self._shared.written = positions.lsn(row[0]) if row is not None and row[0] is not None else None
+        self._shared.written = None if row is None else Written(positions.lsn(row[0]), row[1])
 
     def _lost(self, problem: Problem) -> None:
         """It stays told until the service is started again; the audit tells it for as long as it matters."""
