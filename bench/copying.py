@@ -22,7 +22,7 @@ from bilten_orchestration.ingestion import schema, source
 from bilten_orchestration.ingestion.staging import Staging
 from bilten_orchestration.ingestion.sync import sync
 from bilten_orchestration.ingestion.tables import RAW, TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Reader, empty_stage
+from bilten_orchestration.ingestion.transfer import Reader, empty_stage, take_stage
 from bilten_orchestration.progress import silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
@@ -198,14 +198,15 @@ def rows_alone(settings: Settings, client: Client) -> None:
         postgres.connect(settings.postgres, "etl", autocommit=True) as connection,
         source.open_snapshot(settings) as (reading, snapshot),
     ):
-        plans = schema.read(connection, client)
+        held = schema.held(client)
+        plans = schema.read(connection, held)
         reader = Reader(settings, client, 1, reading, snapshot)
         staging = Staging(client, reader, plans, silent, half_applied=None)
-        empty_stage(client)
+        empty_stage(client, held)
         staging.whole(lambda _: None, first_load=True)
         for table in TABLES:
             if staging.holds(table):
-                client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
+                take_stage(client, table)
 
 
 def _sync(settings: Settings, *, full: bool = False) -> None:

@@ -3,8 +3,8 @@
 The statement is controls.sql. It is computed in the snapshot of the batch whose rows ClickHouse holds,
 so that a difference is an error and never a matter of time. What PostgreSQL computed goes to the stage
 first, which nobody reads: a whole load computes it beside the transfer, before its rows are applied.
-Then `publish` makes cells of it; analytics.control_days is written after the totals: a day without a
-row there has no evidence and is not published.
+Then `write` makes cells of it, and `publish` names their days in analytics.control_days: a day without a
+row there has no evidence and is not published, and totals of a batch that it does not name are nobody's.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ METRICS = (
     "tickets_cancelled",
     "net_revenue",
 )
+# of a row of the stage, which has a column for each
+_PAIRS = ", ".join(f"('{metric}', {metric})" for metric in METRICS)
+_CELLS = f"arrayFilter(cell -> cell.2 <> 0, [{_PAIRS}])"
 
 
 def days_without(client: Client, first: date, as_of: datetime) -> list[date]:
@@ -77,7 +80,7 @@ def stage(
 ) -> None:
     """Compute the totals of `days` (None: of every day there is) and keep them in the stage, unread.
 
-    One row per day, event and currency; `publish` makes cells of it. `connection` is in the snapshot.
+    One row per day, event and currency; `write` makes cells of it. `connection` is in the snapshot.
     Days of a second call are added to those of the first, and must be others.
     """
     metrics = ", ".join(f"{metric} Decimal(38, 3)" for metric in METRICS)
@@ -116,26 +119,31 @@ class Published:
     needed: int
 
 
-def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Snapshot) -> Published:
-    """Make what is staged, and `days` without facts, the control totals of their days.
+def write(client: Client, *, batch: int) -> None:
+    """Make cells of what is staged. Nobody reads them before `publish` has named their days.
 
-    Repeating it for the same batch is harmless: the tables replace equal keys.
+    Repeating it for the same batch is harmless: the table replaces equal keys.
     """
-    pairs = ", ".join(f"('{metric}', {metric})" for metric in METRICS)
-    cells = f"arrayFilter(cell -> cell.2 <> 0, [{pairs}])"
     client.command(
         "insert into analytics.control_totals (metric_date, event_id, currency, metric, value, batch) "
         f"select metric_date, event_id, currency, cell.1, cell.2, {batch} from {_staged(batch)} "
-        f"array join {cells} as cell",
+        f"array join {_CELLS} as cell",
         settings={"optimize_on_insert": 0},
     )
+
+
+def publish(client: Client, days: Collection[date], *, batch: int, snapshot: Snapshot) -> Published:
+    """Name what was written, and `days` without facts, as the evidence of their days.
+
+    Repeating it for the same batch is harmless: the table replaces equal keys.
+    """
     listed = ", ".join(f"'{day.isoformat()}'" for day in sorted(days))
     client.command(
         "insert into analytics.control_days (metric_date, batch, cells, as_of) "
         f"select day, {batch}, sum(cells), "
         f"toDateTime64('{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC') "
         f"from (select arrayJoin([{listed}]::Array(Date32)) as day, 0 as cells union all "
-        f"select metric_date, length({cells}) from {_staged(batch)}) group by day"
+        f"select metric_date, length({_CELLS}) from {_staged(batch)}) group by day"
     )
     row = client.query(
         f"select countIf(newest = {batch}), sumIf(cells, newest = {batch}), "

@@ -8,13 +8,14 @@ differences are reported at once, before anything is written.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import Mismatch, Problem
 from bilten_orchestration.ingestion import encoding
-from bilten_orchestration.ingestion.tables import RAW, TABLES, ZONE, SyncedTable
+from bilten_orchestration.ingestion.tables import RAW, STAGE, TABLES, ZONE, SyncedTable
 from bilten_orchestration.partitions.postgres.catalogue import attached
 from bilten_orchestration.stores.postgres import Connection
 
@@ -118,24 +119,48 @@ class TablePlan:
         return "1" if self.bounds is None else self.bounds.in_clickhouse
 
 
-def read(connection: Connection, client: Client) -> dict[str, TablePlan]:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A table of the raw copies or of their stage; `columns` are types by name, in their order."""
+
+    engine: str
+    columns: Mapping[str, str]
+    rows: int
+
+    def like(self, other: Held) -> bool:
+        return self.engine == other.engine and [*self.columns.items()] == [*other.columns.items()]
+
+
+def held(client: Client) -> dict[tuple[str, str], Held]:
+    """What ClickHouse holds of both, by database and name."""
+    found = client.query(
+        "select t.database, t.name, toString((t.engine, t.sorting_key, t.partition_key)), t.total_rows, "
+        "c.names, c.types from system.tables t left join "
+        "(select database, table, groupArray(name) as names, groupArray(type) as types from "
+        "(select * from system.columns where database in {databases:Array(String)} order by position) "
+        "group by database, table) c on c.database = t.database and c.table = t.name "
+        "where t.database in {databases:Array(String)}",
+        parameters={"databases": [RAW, STAGE]},
+    ).result_rows
+    return {
+        (database, name): Held(engine, dict(zip(names, types, strict=True)), rows or 0)
+        for database, name, engine, rows, names, types in found
+    }
+
+
+def read(connection: Connection, held: Mapping[tuple[str, str], Held]) -> dict[str, TablePlan]:
     """Plans by PostgreSQL name. Raises Mismatch with every difference that is not an added column."""
     personal = {(table.source, column) for table in TABLES for column in table.personal}
     in_postgres: dict[str, list[tuple[str, str, bool, bool, str]]] = defaultdict(list)
     for source, *rest in connection.execute(_POSTGRES, ([table.source for table in TABLES],)):
         if (source, rest[0]) not in personal:
             in_postgres[source].append((rest[0], rest[1], rest[2], rest[3], rest[4]))
-    in_clickhouse: dict[str, dict[str, str]] = defaultdict(dict)
-    for target, name, kind in client.query(
-        "select table, name, type from system.columns where database = {database:String}",
-        parameters={"database": RAW},
-    ).result_rows:
-        in_clickhouse[target][name] = kind
     bounds = _bounds(connection)
     plans: dict[str, TablePlan] = {}
     problems: list[Problem] = []
     for table in TABLES:
-        plan, found = _compare(table, in_postgres[table.source], in_clickhouse[table.target])
+        there = held.get((RAW, table.target))
+        plan, found = _compare(table, in_postgres[table.source], {} if there is None else there.columns)
         plan = replace(plan, bounds=bounds.get(table.source))
         plans[table.source] = plan
         problems += found
@@ -165,7 +190,7 @@ def follow(client: Client, plan: TablePlan) -> None:
 
 
 def _compare(
-    table: SyncedTable, found: list[tuple[str, str, bool, bool, str]], target: dict[str, str]
+    table: SyncedTable, found: list[tuple[str, str, bool, bool, str]], target: Mapping[str, str]
 ) -> tuple[TablePlan, list[Problem]]:
     if not found:
         return TablePlan(table, ()), [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from bilten_orchestration.ingestion import dependents
 from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since
 from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Job, Moved, Reader
+from bilten_orchestration.ingestion.transfer import Job, Lane, Moved, Reader
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.stores.postgres import Connection
 
@@ -43,13 +44,13 @@ class Staging:
     def holds(self, table: SyncedTable) -> bool:
         return bool(self.rows.get(table.source) or self.deletes.get(table.source))
 
-    def whole(self, beside: Job, *, first_load: bool) -> None:
+    def whole(self, beside: Callable[[Connection], None], *, first_load: bool) -> None:
         """Every row; and, but in a first load, tombstones for what ClickHouse shows and PostgreSQL lacks.
 
         `beside` is run by one of the readers, on its connection.
         """
         rows = [self._rows(*ranged) for ranged in self.reader.ranges(self.plans.values())]
-        self.reader.at_once([beside, *rows])
+        self.reader.at_once([lambda lane: beside(lane.connection), *rows])
         if not first_load:
             for table in TABLES:
                 self._count(self.deletes, table, Moved(rows=self._tombstones_of_absent(table)))
@@ -105,15 +106,15 @@ class Staging:
         )
 
     def _rows(self, plan: TablePlan, condition: sql.Composable, label: str) -> Job:
-        def read(connection: Connection) -> None:
-            self._count(self.rows, plan.table, self.reader.rows(connection, plan, condition, label))
+        def read(lane: Lane) -> None:
+            self._count(self.rows, plan.table, self.reader.rows(lane, plan, condition, label))
             self._tell_sometimes()
 
         return read
 
     def _tombstones(self, table: SyncedTable, since: Since) -> Job:
-        def read(connection: Connection) -> None:
-            self._count(self.deletes, table, self.reader.tombstones(connection, table, since))
+        def read(lane: Lane) -> None:
+            self._count(self.deletes, table, self.reader.tombstones(lane, table, since))
 
         return read
 

@@ -1,10 +1,10 @@
 """One batch: what is new in PostgreSQL, into ClickHouse, whole or not at all as far as builds can see.
 
 Rows first go to stage tables, which nobody reads. While the rows before are still there, the touched days
-are worked out and kept in PostgreSQL. Then the stage's parts are moved into the raw tables; then come
-clicks on other days, control totals, and last the row in analytics.sync_batches. The state in PostgreSQL
-(mark, epoch, dirty days) follows in one transaction. PostgreSQL computes the control totals meanwhile:
-beside the reading in a whole load, beside the applying else; they wait in the stage.
+are worked out and kept in PostgreSQL. Then the raw tables take the stage's parts; then come clicks on other
+days, the days of the control totals, and last the row in analytics.sync_batches. The state in PostgreSQL
+(mark, epoch, dirty days) follows in one transaction. PostgreSQL computes the control totals meanwhile,
+beside the reading in a whole load, beside the applying else; they are no evidence before their days.
 
 What a kill leaves behind, and why the next call repairs it. The numbers are those in the code.
 
@@ -17,7 +17,8 @@ What a kill leaves behind, and why the next call repairs it. The numbers are tho
  5  raw tables have some of the batch: builds refuse. The next batch reads from the old mark under a
     higher number, so whatever was moved is moved again and wins. The rows before are gone in part:
     the days are those of 4, and parents are taken for changed when their raw version is above the
-    last whole batch.
+    last whole batch. A stage table that raw has taken and that is not empty yet is emptied by the next
+    batch. Control totals have no days yet, and are nobody's.
  6  clicks were put on other days: their days are in analytics.click_relocations until settled.
  7  control totals or control days without a batch row: they belong to a snapshot whose rows are in,
     but the next batch touches the same days and writes newer ones.
@@ -60,7 +61,7 @@ from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
 from bilten_orchestration.ingestion.staging import Staging
 from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Reader, empty_stage
+from bilten_orchestration.ingestion.transfer import Reader, empty_stage, take_stage
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
@@ -143,13 +144,13 @@ class _Batch:
         self, *, accept_epoch: bool, full: bool, reconcile: bool, control_days: Collection[date]
     ) -> SyncReport:
         started = time.monotonic()
-        plans = schema.read(self.connection, self.client)
+        held = schema.held(self.client)
+        plans = schema.read(self.connection, held)
         epoch = state.read_epoch(self.connection)
         before = state.read(self.connection)
         applied = state.newest_applied(self.client)
-        empty = self._raw_is_empty()
-        disagreements = state.disagreements(before, applied, epoch, raw_is_empty=empty)
-        first = empty and applied.number == 0
+        first = applied.number == 0 and self._raw_is_empty()
+        disagreements = state.disagreements(before, applied, epoch, raw_is_empty=first)
         # a ClickHouse made anew has nothing to lose; but that it is empty must be said
         if disagreements and not accept_epoch and not (first and full):
             self._refuse(plans, disagreements, lost=first)
@@ -176,7 +177,7 @@ class _Batch:
                 rows_at_once = self.settings.ingestion.chunk_rows
                 controls.stage(connection, self.client, of, batch=batch, rows_at_once=rows_at_once)
 
-            empty_stage(self.client)
+            empty_stage(self.client, schema.held(self.client) if rereading else held)
             if whole:
                 staging.whole(control_totals, first_load=first)  # 3
             else:
@@ -198,7 +199,13 @@ class _Batch:
             self.progress(f"{len(days)} days touched")
 
             wanted = self._control_days(days, control_days, snapshot, whole)
-            with _beside(lambda: None if whole else control_totals(reading, wanted)):
+
+            def evidence() -> None:
+                if not whole:
+                    control_totals(reading, wanted)
+                controls.write(self.client, batch=batch)
+
+            with _beside(evidence):
                 state.begin_applying(self.connection, batch, days, rereading)  # 4
                 self._apply(staging)  # 5
             clicks = clickstream_relocation.relocate(self.client, self._zones(relocated))  # 6
@@ -206,6 +213,7 @@ class _Batch:
                 days |= moved_days
                 more = self._control_days(days, control_days, snapshot, whole) - wanted
                 control_totals(reading, more)
+                controls.write(self.client, batch=batch)
                 wanted |= more
             totals = controls.publish(self.client, wanted, batch=batch, snapshot=snapshot)  # 7
             self.progress(f"control totals of {totals.days} days, {totals.cells} cells")
@@ -324,16 +332,20 @@ class _Batch:
     # -- applying -----------------------------------------------------------------------------
 
     def _apply(self, staging: Staging) -> None:
-        """Parts change their table; nothing is copied."""
+        """Parts are linked and their stage is emptied; nothing is copied.
 
-        def move(table: SyncedTable) -> None:
+        MOVE PARTITION says the same in one statement, but leaves an empty part behind for each that it took:
+        the next batch moves those as well, and leaves as many again, faster than the server clears them.
+        """
+
+        def take(table: SyncedTable) -> None:
             self.connection.execute("select 1")  # without this session the locks are gone
-            self.client.command(f"alter table {table.stage} move partition id 'all' to table {table.raw}")
+            take_stage(self.client, table)
             self.progress(f"applied {table.source}")
 
         at_once = self.settings.ingestion.parallel_ranges
         with ThreadPoolExecutor(at_once, thread_name_prefix="sync-apply") as pool:
-            list(pool.map(move, [table for table in TABLES if staging.holds(table)]))
+            list(pool.map(take, [table for table in TABLES if staging.holds(table)]))
 
     def _zones(self, events: list[UUID]) -> dict[UUID, str]:
         if not events or not self.client.query("select 1 from analytics.events limit 1").result_rows:

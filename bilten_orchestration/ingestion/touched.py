@@ -78,8 +78,9 @@ def days(
         return client.query(query, settings=_SPILLING).result_rows
 
     with ThreadPoolExecutor(at_once, thread_name_prefix="sync-touched") as pool:
-        # whole tables one by one, for each may take what memory there is; else all in one statement
-        asked = queries if whole else [" union all ".join(queries)] if queries else []
+        # whole tables one by one, for each may take what memory there is; else in few statements
+        shares = [queries[share::at_once] for share in range(min(at_once, len(queries)))]
+        asked = queries if whole else [" union all ".join(share) for share in shares]
         for source, day in chain.from_iterable(pool.map(ask, asked)):
             if day is None:
                 changed.add(source)

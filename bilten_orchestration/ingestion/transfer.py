@@ -7,10 +7,11 @@ breaks: the same bytes under the same token count once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from uuid import uuid4
 from psycopg import sql
 
 from bilten_orchestration.ingestion import source
-from bilten_orchestration.ingestion.schema import OWN_COLUMNS, TablePlan
+from bilten_orchestration.ingestion.schema import OWN_COLUMNS, Held, TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
 from bilten_orchestration.ingestion.tables import RAW, STAGE, TABLES, SyncedTable
 from bilten_orchestration.settings import Settings
@@ -36,10 +37,6 @@ _UNMERGED = (
 )
 
 
-# what one of the connections of a batch's snapshot is used for
-Job = Callable[[Connection], None]
-
-
 @dataclass(frozen=True, slots=True)
 class Moved:
     """What one statement brought over."""
@@ -51,37 +48,57 @@ class Moved:
         return Moved(self.rows + other.rows, self.bytes + other.bytes)
 
 
-def empty_stage(client: Client) -> None:
+@dataclass(slots=True)
+class Lane:
+    """A connection in a batch's snapshot, and the insert of what was read there last.
+
+    That goes on while the next is read; one at a time, so that a lane holds two chunks at most.
+    """
+
+    connection: Connection
+    _pool: Executor
+    _sending: Future[object] | None = None
+
+    def send(self, insert: Callable[[], object]) -> None:
+        self.wait()
+        self._sending = self._pool.submit(insert)
+
+    def wait(self) -> None:
+        """Until what was sent is there. Raises what went wrong with it."""
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.result()
+
+
+# what a lane is used for
+Job = Callable[[Lane], None]
+
+
+def empty_stage(client: Client, held: Mapping[tuple[str, str], Held]) -> None:
     """Stage tables with the structure of the raw ones, and nothing in them, whatever a killed batch left.
 
-    They are kept between batches: making fourteen tables takes longer than most batches.
+    They are kept between batches: making fourteen tables takes longer than most batches. `held` is what is
+    there now.
     """
-    shape: dict[tuple[str, str], tuple[str, ...]] = {}
-    filled: set[tuple[str, str]] = set()
-    for database, name, engine, rows, columns in client.query(
-        "select t.database, t.name, (t.engine, t.sorting_key, t.partition_key), t.total_rows, c.columns "
-        "from system.tables t left join "
-        "(select database, table, groupArray((name, type)) as columns from "
-        "(select * from system.columns where database in {databases:Array(String)} order by position) "
-        "group by database, table) c on c.database = t.database and c.table = t.name "
-        "where t.database in {databases:Array(String)}",
-        parameters={"databases": [RAW, STAGE]},
-    ).result_rows:
-        shape[database, name] = (str(engine), *map(str, columns))
-        if rows:
-            filled.add((database, name))
     wanted = {table.target: table for table in TABLES}
-    others = [f"{STAGE}.`{name}`" for database, name in shape if database == STAGE and name not in wanted]
+    others = [f"{STAGE}.`{name}`" for database, name in held if database == STAGE and name not in wanted]
     # without SYNC, which waits for every disk of the server: for ever where the store of backups is away
     if others:
         client.command(f"drop table if exists {', '.join(others)}")
     for name, table in wanted.items():
-        if shape.get((STAGE, name)) != shape.get((RAW, name)):
+        stage = held.get((STAGE, name))
+        if stage is None or not stage.like(held[RAW, name]):
             client.command(f"drop table if exists {table.stage}")
             client.command(f"create table {table.stage} as {table.raw}")
             client.command(f"alter table {table.stage} modify setting {_UNMERGED}")
-        elif (STAGE, name) in filled:
-            client.command(f"truncate table {table.stage} sync")
+        elif stage.rows:
+            client.command(f"truncate table {table.stage}")
+
+
+def take_stage(client: Client, table: SyncedTable) -> None:
+    """Everything that is staged of a table into its raw copy, in one step; then the stage is empty."""
+    client.command(f"alter table {table.raw} attach partition id 'all' from {table.stage}")
+    client.command(f"truncate table {table.stage}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +119,7 @@ class Reader:
     def at_once(self, jobs: Iterable[Job]) -> None:
         """Each of `jobs` once, in this order, by `parallel_ranges` connections that see the same snapshot.
 
-        An error of one ends the others after their chunk.
+        An error of one ends the others after their chunk. Everything is inserted when it returns.
         """
         waiting: SimpleQueue[Job] = SimpleQueue()
         for job in jobs:
@@ -110,11 +127,12 @@ class Reader:
         failed = Event()
 
         def work(connection: Connection) -> None:
+            lane = Lane(connection, senders)
             try:
-                while not failed.is_set():
-                    waiting.get_nowait()(connection)
-            except Empty:
-                return
+                with suppress(Empty):
+                    while not failed.is_set():
+                        waiting.get_nowait()(lane)
+                lane.wait()
             except BaseException:
                 failed.set()
                 raise
@@ -124,7 +142,10 @@ class Reader:
                 work(connection)
 
         readers = min(self.settings.ingestion.parallel_ranges, waiting.qsize())
-        with ThreadPoolExecutor(max(readers, 1), thread_name_prefix="sync-reader") as pool:
+        with (
+            ThreadPoolExecutor(max(readers, 1), thread_name_prefix="sync-sender") as senders,
+            ThreadPoolExecutor(max(readers, 1), thread_name_prefix="sync-reader") as pool,
+        ):
             beside = [pool.submit(work_beside) for _ in range(readers - 1)]
             for future in [pool.submit(work, self.connection), *beside]:
                 future.result()
@@ -145,14 +166,14 @@ class Reader:
         sized.sort(key=lambda each: each[0], reverse=True)
         return [(plan, condition, label) for _, plan, condition, label in sized]
 
-    def rows(self, connection: Connection, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
+    def rows(self, lane: Lane, plan: TablePlan, condition: sql.Composable, label: str) -> Moved:
         statement = source.rows_statement(plan, self.batch, condition)
         names = [*(column.name for column in plan.columns), *OWN_COLUMNS]
-        return self._move(connection, statement, plan.table, names, label)
+        return self._move(lane, statement, plan.table, names, label)
 
-    def tombstones(self, connection: Connection, table: SyncedTable, since: Since) -> Moved:
+    def tombstones(self, lane: Lane, table: SyncedTable, since: Since) -> Moved:
         statement = source.tombstones_statement(table, self.batch, since)
-        return self._move(connection, statement, table, [*table.key, *OWN_COLUMNS], "deleted")
+        return self._move(lane, statement, table, [*table.key, *OWN_COLUMNS], "deleted")
 
     def tables_with_deletes(self, since: Since) -> set[str]:
         """Sources of the tables that have tombstones; most batches have few."""
@@ -166,25 +187,29 @@ class Reader:
 
     def _move(
         self,
-        connection: Connection,
+        lane: Lane,
         statement: sql.Composed,
         table: SyncedTable,
         names: Sequence[str],
         label: str,
     ) -> Moved:
         total = Moved()
-        with closing(source.chunks(connection, statement, self.settings.ingestion.chunk_rows)) as chunks:
+        with closing(source.chunks(lane.connection, statement, self.settings.ingestion.chunk_rows)) as chunks:
             for number, (rows, body) in enumerate(chunks):
-                self.client.raw_insert(
-                    table.stage,
-                    column_names=names,
-                    insert_block=body,
-                    fmt="TabSeparated",
-                    settings={
-                        "insert_deduplication_token": f"{self.run}:{table.target}:{label}:{number}",
-                        "input_format_parallel_parsing": 0,  # the readers are parallel already
-                        "optimize_on_insert": 0,  # no key comes twice in a chunk; looking costs a third
-                    },
+                settings = {
+                    "insert_deduplication_token": f"{self.run}:{table.target}:{label}:{number}",
+                    "input_format_parallel_parsing": 0,  # the readers are parallel already
+                    "optimize_on_insert": 0,  # no key comes twice in a chunk; looking costs a third
+                }
+                lane.send(
+                    partial(
+                        self.client.raw_insert,
+                        table.stage,
+                        column_names=names,
+                        insert_block=body,
+                        fmt="TabSeparated",
+                        settings=settings,
+                    )
                 )
                 total += Moved(rows, len(body))
         return total

@@ -8,41 +8,8 @@
     Each ticket is joined once and then becomes its movements: a branch per kind would join all of them again.
 -#}
 {% macro ticket_movements(of_run=false) -%}
-{%- if of_run -%}
--- those that may have moved: of a ticket cancelled and refunded on two days the earlier one counts, below
-with moved_tickets as (
-    select
-        id,
-        event_id,
-        ticket_type_id,
-        payment_id,
-        is_complimentary,
-        transferred_from,
-        purchased_at,
-        purchased_date,
-        checked_in_at,
-        checked_in_date,
-        cancelled_at,
-        cancelled_date
-    from {{ ref('stg_bilten__tickets') }}
-    where
-        (payment_id is null and {{ in_run_days('purchased_date') }})
-        or {{ in_run_days('checked_in_date') }}
-        or {{ in_run_days('cancelled_date') }}
-        or payment_id in (select id from {{ ref('stg_bilten__payments') }} where {{ in_run_days('captured_date') }})
-        or id in (
-            select assumeNotNull(ticket_id)
-            from {{ ref('stg_bilten__refunds') }}
-            where ticket_id is not null and {{ in_run_days('refunded_date') }}
-        )
-),
-{%- else -%}
-with moved_tickets as (
-    select * from {{ ref('stg_bilten__tickets') }}
-),
-{%- endif %}
-
-payments as (
+{%- set moved_tickets = ref('int_moved_tickets__build') if of_run else ref('stg_bilten__tickets') -%}
+with payments as (
     select
         id,
         currency,
@@ -63,7 +30,7 @@ refunds as (
         ticket_id is not null
         and refunded_at is not null
         {%- if of_run %}
-        and ticket_id in (select id from moved_tickets)
+        and ticket_id in (select id from {{ moved_tickets }})
         {%- endif %}
 ),
 
@@ -104,13 +71,13 @@ tickets as (
             select assumeNotNull(transferred_from)
             from {{ ref('stg_bilten__tickets') }}
             where transferred_from is not null
-            {%- if of_run %} and transferred_from in (select id from moved_tickets){% endif %}
+            {%- if of_run %} and transferred_from in (select id from {{ moved_tickets }}){% endif %}
         ) as is_ended
     {%- if of_run %}
     from payments
-    right join moved_tickets as tickets on payments.id = tickets.payment_id
+    right join {{ moved_tickets }} as tickets on payments.id = tickets.payment_id
     {%- else %}
-    from moved_tickets as tickets
+    from {{ moved_tickets }} as tickets
     left join payments on tickets.payment_id = payments.id
     {%- endif %}
     left join {{ ref('stg_bilten__ticket_types') }} as types on tickets.ticket_type_id = types.id
