@@ -1,7 +1,8 @@
 """dbt's graph as people see it: a mart and the build that is judged before it are one node.
 
 `fct_x__build` exists for the time of a run and is read by nobody, so the asset graph shows `fct_x` alone,
-with the sources of its build as its own and the gates of its build as its checks.
+with the sources of its build as its own and the gates of its build as its checks. The table of a run that is
+no view's either (int_moved_tickets__build) is a step of what reads it, which has its sources.
 """
 
 from __future__ import annotations
@@ -18,21 +19,27 @@ def merged(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
     Unit tests are left out: they are run by `make test`, not by schedules.
     """
-    mart_of = {
-        unique_id: mart
+    builds = {
+        unique_id: unique_id.removesuffix(BUILD_SUFFIX)
         for unique_id, node in manifest["nodes"].items()
-        if node["resource_type"] == "model"
-        and node["name"].endswith(BUILD_SUFFIX)
-        and (mart := unique_id.removesuffix(BUILD_SUFFIX)) in manifest["nodes"]
+        if node["resource_type"] == "model" and node["name"].endswith(BUILD_SUFFIX)
     }
+    mart_of = {build: mart for build, mart in builds.items() if mart in manifest["nodes"]}
+
+    def read_by(unique_id: str) -> list[str]:
+        found: list[str] = []
+        for parent in manifest["nodes"][unique_id].get("depends_on", {}).get("nodes", []):
+            found += read_by(parent) if parent in builds and parent not in mart_of else [parent]
+        return found
+
     nodes: dict[str, Any] = {}
     for unique_id, node in manifest["nodes"].items():
-        if unique_id in mart_of:
+        if unique_id in builds:
             continue
-        parents = list(node["depends_on"]["nodes"]) if "depends_on" in node else []
+        parents = read_by(unique_id)
         for build, mart in mart_of.items():
             if mart == unique_id:
-                parents += manifest["nodes"][build]["depends_on"]["nodes"]
+                parents += read_by(build)
         changed = {
             **node,
             "depends_on": {

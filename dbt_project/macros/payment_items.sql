@@ -5,13 +5,23 @@
 -#}
 {% macro payment_items(of_run=false) -%}
 with payments as (
+    {%- if of_run %}
+    select
+        payment_id as id,
+        event_id,
+        currency,
+        metric_date as captured_date
+    from {{ ref('int_postings__build') }}
+    where posting_type = 'payment' and {{ in_run_days('metric_date') }}
+    {%- else %}
     select
         id,
         event_id,
         currency,
-        captured_date
+        assumeNotNull(captured_date) as captured_date
     from {{ ref('stg_bilten__payments') }}
-    where not is_soft_deleted and {{ happened('captured_date', of_run) }}
+    where not is_soft_deleted and captured_date is not null
+    {%- endif %}
 ),
 
 items as (
@@ -37,7 +47,7 @@ tickets as (
 select
     items.id as item_id,
     items.payment_id as payment_id,
-    assumeNotNull(payments.captured_date) as metric_date,
+    payments.captured_date as metric_date,
     owners.organization_id as organization_id,
     owners.organizer_id as organizer_id,
     payments.event_id as event_id,

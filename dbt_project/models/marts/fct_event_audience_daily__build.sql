@@ -45,25 +45,19 @@ browsers_of_buyers as (
 ),
 
 steps as (
+    -- a checkout ends funnels of the days before as well
     select
-        local_date as metric_date,
+        arrayJoin(if(
+            event_type = 'page_view',
+            [local_date],
+            arrayMap(days_back -> local_date - days_back, range({{ (funnel_days() | int) + 1 }}))
+        )) as metric_date,
         event_id,
         visitor_id,
         toUInt64(toUnixTimestamp64Micro(toDateTime64(timestamp, 6, 'UTC'))) as at_microseconds,
-        1 as step
+        if(event_type = 'page_view', 1, 2) as step
     from clicks
-    where event_type = 'page_view'
-
-    union all
-
-    select
-        arrayJoin(arrayMap(days_back -> local_date - days_back, range({{ (funnel_days() | int) + 1 }}))) as metric_date,
-        event_id,
-        visitor_id,
-        toUInt64(toUnixTimestamp64Micro(toDateTime64(timestamp, 6, 'UTC'))) as at_microseconds,
-        2 as step
-    from clicks
-    where event_type = 'checkout_started'
+    where event_type in ('page_view', 'checkout_started')
 
     union all
 

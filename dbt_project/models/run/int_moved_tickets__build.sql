@@ -18,7 +18,11 @@ where
     (payment_id is null and {{ in_run_days('purchased_date') }})
     or {{ in_run_days('checked_in_date') }}
     or {{ in_run_days('cancelled_date') }}
-    or payment_id in (select id from {{ ref('stg_bilten__payments') }} where {{ in_run_days('captured_date') }})
+    or payment_id in (
+        select payment_id
+        from {{ ref('int_postings__build') }}
+        where posting_type = 'payment' and {{ in_run_days('metric_date') }}
+    )
     or id in (
         select assumeNotNull(ticket_id)
         from {{ ref('stg_bilten__refunds') }}

@@ -70,6 +70,14 @@ def test_builds_are_one_with_their_marts() -> None:
     assert merged["child_map"]["source.bilten.raw.y"] == [VIEW]
 
 
+def test_a_table_of_a_run_that_is_no_view_is_a_step_of_its_reader() -> None:
+    step = "model.bilten.int_z__build"
+    nodes = {step: node(step, VIEW), BUILD: node(BUILD, step, config={"materialized": "table"})}
+    merged = graph.merged(parsed(**nodes))
+    assert step not in {*merged["nodes"], *merged["parent_map"]}
+    assert merged["parent_map"][MART] == [VIEW]
+
+
 def test_merging_leaves_the_manifest_as_it_was() -> None:
     before = parsed()
     graph.merged(before)
