@@ -48,6 +48,21 @@ def test_first_load_and_increments_are_equal_to_postgres(
     equal()
 
 
+def test_batches_leave_neither_rows_in_the_stage_nor_empty_parts(
+    settings: Settings, shop: Shop, ask: Ask
+) -> None:
+    """An empty part is moved like any other: each batch would take those of the one before along."""
+    for number in range(4):
+        shop.order(NOON + timedelta(days=number))
+        sync(settings)
+    left = """
+        select database, table, name, rows from system.parts
+        where active and table in (select name from system.tables where database = 'bilten_raw')
+            and (database = 'bilten_stage' or database = 'bilten_raw' and rows = 0)
+    """
+    assert ask(left) == []
+
+
 def test_a_writer_that_stays_open_over_two_batches_is_not_missed(
     settings: Settings, shop: Shop, ask: Ask, equal: Callable[[], None]
 ) -> None:
