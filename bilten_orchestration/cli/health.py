@@ -8,6 +8,7 @@ import typer
 
 from bilten_orchestration.cli import output
 
+_COLUMNS = 80
 _ORDER = ("missed", "unknown", "not_yet", "kept")
 
 
@@ -58,15 +59,16 @@ def health(
 
 
 def _show(found: dict[str, Any]) -> None:
+    from bilten_orchestration.observability.units import number
+
     print(f"{found['status'].upper()} at {found['at'][:19].replace('T', ' ')} UTC\n")
     for each in found["components"]:
-        print(f"{each['name']:<28} {each['status']:<8} {each['detail'] or ''}"[:100].rstrip())
+        print(f"{each['name']:<20} {each['status']:<8} {each['detail'] or ''}"[:_COLUMNS].rstrip())
     print()
+    wide = max((len(each["name"]) for each in found["promises"]), default=0)
     for each in sorted(found["promises"], key=lambda each: _ORDER.index(each["status"])):
-        value = "" if each["value"] is None else f"{each['value']:,.6g}"
-        bound = "at least" if each["least"] else "at most"
-        promised = f"{bound} {each['limit']:,.6g} {each['unit']}"
-        status = each["status"].replace("_", " ")
-        print(f"{each['name']:<44} {status:<8} {value:>10}  {promised}")
+        value = "" if each["value"] is None else number(each["value"], each["unit"], named=False)
+        promised = f"{'>=' if each['least'] else '<='} {number(each['limit'], each['unit'])}"
+        print(f"{each['name']:<{wide}} {each['status'].replace('_', ' '):<7} {value:>9}  {promised}")
     if early := found["counts"]["not_yet"]:
         print(f"\n{early} promises have not been due yet: nothing is wrong with them, and nothing is proven.")

@@ -10,8 +10,9 @@ from bilten_orchestration.observability.documents import Component, Health, Inci
 from bilten_orchestration.observability.history import History, last_days
 from bilten_orchestration.observability.sources.stores import PREFIX
 from bilten_orchestration.observability.status import markup, plots, strips
-from bilten_orchestration.observability.status.markup import linked, marked, moment, number
+from bilten_orchestration.observability.status.markup import linked, marked, moment
 from bilten_orchestration.observability.status.topics import GROUPS, Topic, topic
+from bilten_orchestration.observability.units import number
 
 #: Incidents that are seen at once; the others are one step away.
 SHOWN: Final = 6
@@ -158,7 +159,9 @@ def _group(group: str, promises: list[tuple[PromiseState, Topic]], dagster: str)
 
 def _promise(each: PromiseState, about: Topic, dagster: str) -> str:
     value = (
-        "<span class=soft>none</span>" if each.value is None else number(each.value, each.unit, named=False)
+        "<span class=soft>none</span>"
+        if each.value is None
+        else escape(number(each.value, each.unit, named=False))
     )
     sign, words = ("≥", "at least") if each.least else ("≤", "at most")
     bound = f'<span aria-hidden="true">{sign}</span><span class="hidden">{words}</span>'
@@ -169,7 +172,7 @@ def _promise(each: PromiseState, about: Topic, dagster: str) -> str:
     return (
         f'<tr><th scope="row">{linked(about.title, dagster + about.path if about.path else "")}</th>'
         f'<td>{marked(each.status)}{helps}</td><td class="n">{value}</td>'
-        f'<td class="n">{bound} {number(each.limit, each.unit)}</td></tr>'
+        f'<td class="n">{bound} {escape(number(each.limit, each.unit))}</td></tr>'
     )
 
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from bilten_orchestration.observability.history import History
-from bilten_orchestration.observability.status.markup import size
+from bilten_orchestration.observability.units import size
 
 #: By the first part of a level's subject.
 PLOTS: Final[Mapping[str, str]] = {

@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import pytest
 
-from bilten_orchestration.observability import openapi
+from bilten_orchestration.observability import openapi, units
 from bilten_orchestration.observability.documents import (
     Component,
     Counts,
@@ -24,7 +24,7 @@ from bilten_orchestration.observability.documents import (
 )
 from bilten_orchestration.observability.finding import KINDS, SEVERITIES
 from bilten_orchestration.observability.history import Cell, History, Level, State, last_days
-from bilten_orchestration.observability.status import markup, page, plots, runbook, style, topics
+from bilten_orchestration.observability.status import page, plots, runbook, style, topics
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 DAYS = last_days(NOW)
@@ -367,7 +367,7 @@ def test_a_promise_that_is_not_kept_leads_to_what_helps() -> None:
 
 def test_numbers_are_in_the_unit_that_reads_best() -> None:
     assert [
-        markup.number(value, unit)
+        units.number(value, unit)
         for value, unit in (
             (22.4, "seconds"),
             (300, "seconds"),
@@ -381,7 +381,7 @@ def test_numbers_are_in_the_unit_that_reads_best() -> None:
             (6, "ways"),
         )
     ] == ["22.4 s", "5 min", "26.0 h", "7.1 days", "26.0 h", "8.0 days", "5.0 GiB", "512 B", "85 %", "6 ways"]
-    assert markup.number(6, "ways", named=False) == "6"
+    assert units.number(6, "ways", named=False) == "6"
 
 
 def test_growth_is_the_sum_of_what_is_known() -> None:
