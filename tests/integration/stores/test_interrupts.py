@@ -16,8 +16,10 @@ from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
 from tests.waiting import until
 
+# a runner in the background of a shell has SIGINT ignored, and so would its child
 AT_WORK = """
-import contextlib, sys
+import contextlib, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dagster._core.errors import raise_execution_interrupts
 from bilten_orchestration.settings.loading import load_settings
 from bilten_orchestration.stores import postgres
