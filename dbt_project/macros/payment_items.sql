@@ -42,6 +42,9 @@ tickets as (
         id,
         ticket_type_id
     from {{ ref('stg_bilten__tickets') }}
+    {%- if of_run %}
+    where id in (select assumeNotNull(ticket_id) from items where ticket_id is not null)
+    {%- endif %}
 )
 
 select
@@ -56,15 +59,8 @@ select
     items.ticket_id as ticket_id,
     tickets.ticket_type_id as ticket_type_id,
     items.amount as amount
-{%- if of_run %}
--- the items of the run are the side that is held in memory
-from tickets
-right join items on tickets.id = items.ticket_id
-inner join payments on items.payment_id = payments.id
-{%- else %}
 from items
 inner join payments on items.payment_id = payments.id
 left join tickets on items.ticket_id = tickets.id
-{%- endif %}
 left join {{ ref('int_event_owners') }} as owners on payments.event_id = owners.event_id
 {%- endmacro %}
