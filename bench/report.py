@@ -102,13 +102,16 @@ def _lines(result: dict[str, Any]) -> str:
 
 def _growth(results: Sequence[dict[str, Any]]) -> str:
     by_name: dict[str, dict[float, dict[str, float]]] = {}
+    days: dict[str, set[str]] = {}
     for result in results:
         by_name.setdefault(result["bench"], {})[result["scale"]] = result["seconds"]
+        days.setdefault(result["bench"], set()).add(result["at"])
     lines = [
         f"- {name}: "
         + ", ".join(
             f"{who} {_ratio(scales[10][who] / scales[1][who])}" for who in scales[10] if who in scales[1]
         )
+        + (" (on two days: compare the contestants alone)" if len(days[name]) > 1 else "")
         for name, scales in by_name.items()
         if 1 in scales and 10 in scales
     ]
