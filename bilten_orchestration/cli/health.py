@@ -62,8 +62,9 @@ def _show(found: dict[str, Any]) -> None:
     from bilten_orchestration.observability.units import number
 
     print(f"{found['status'].upper()} at {found['at'][:19].replace('T', ' ')} UTC\n")
+    wide = max((len(each["name"]) for each in found["components"]), default=0)
     for each in found["components"]:
-        print(f"{each['name']:<20} {each['status']:<8} {each['detail'] or ''}"[:_COLUMNS].rstrip())
+        print(f"{each['name']:<{wide}} {each['status']:<8} {each['detail'] or ''}"[:_COLUMNS].rstrip())
     print()
     wide = max((len(each["name"]) for each in found["promises"]), default=0)
     for each in sorted(found["promises"], key=lambda each: _ORDER.index(each["status"])):
@@ -71,4 +72,4 @@ def _show(found: dict[str, Any]) -> None:
         promised = f"{'>=' if each['least'] else '<='} {number(each['limit'], each['unit'])}"
         print(f"{each['name']:<{wide}} {each['status'].replace('_', ' '):<7} {value:>9}  {promised}")
     if early := found["counts"]["not_yet"]:
-        print(f"\n{early} promises have not been due yet: nothing is wrong with them, and nothing is proven.")
+        print(f"\n{early} promises have not been due yet: nothing is wrong, and nothing is proven.")

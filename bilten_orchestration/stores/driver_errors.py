@@ -82,7 +82,7 @@ def _away(store: str, doing: str, error: Exception) -> StoreUnavailable:
     return StoreUnavailable(
         f"{store} went away during {doing}",
         expected="an answer",
-        found=_first_line(error),
+        found=_first_line(_beneath(error)),
         next="bilten status; then the same again",
     )
 
@@ -96,6 +96,17 @@ def _refused(store: str, doing: str, error: Exception) -> TerminalError:
     )
 
 
-def _first_line(error: Exception) -> str:
+def _beneath(error: BaseException) -> BaseException:
+    """What the system said, where a driver wraps it: a client of HTTP tells the whole address instead, with
+    every setting in it."""
+    found = error
+    beneath: BaseException | None = error
+    while beneath is not None:
+        found = beneath if isinstance(beneath, OSError) else found
+        beneath = beneath.__cause__ or beneath.__context__
+    return found
+
+
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:500] if text else type(error).__name__

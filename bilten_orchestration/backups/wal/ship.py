@@ -72,7 +72,8 @@ class Shipper:
             self._all([path for path in files if positions.is_segment(path.name)], done)
             last = number + 1 == len(generations)
             for path in [path for path in files if path.name.endswith(_PARTIAL)]:
-                self._see(path)
+                if last:
+                    self._see(path)
                 if done.failed is None and (partial or not last):
                     self._part(path, written if last else None, done)
                     if not last and done.failed is None:

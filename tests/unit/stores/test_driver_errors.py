@@ -35,6 +35,14 @@ def test_what_may_pass_is_told_from_what_will_not(
     assert raised.value.__cause__ is error
 
 
+def test_what_the_system_said_is_told_and_not_the_address_of_the_request() -> None:
+    wrapped = clickhouse.OperationalError("Max retries exceeded with url: /?database=x")
+    wrapped.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    with pytest.raises(StoreUnavailable) as raised, translated("the sync"):
+        raise wrapped
+    assert raised.value.problems[0].found == "[Errno 111] Connection refused"
+
+
 def test_our_own_errors_and_strangers_pass_as_they_are() -> None:
     with pytest.raises(LockHeld), translated("the build"):
         raise LockHeld("held")
