@@ -51,7 +51,7 @@ def translated(doing: str) -> Iterator[None]:
     except clickhouse.Error as error:
         code = error.code
         if code is None and isinstance(error, clickhouse.OperationalError):
-            raise _away("ClickHouse", doing, error) from error
+            raise _away("ClickHouse", doing, _beneath(error)) from error
         if code in _PASSING_CODES:
             raise TransientError(
                 f"ClickHouse could not do its part of {doing} now",
@@ -78,11 +78,11 @@ def _of_postgres(error: Exception, doing: str) -> BiltenError:
     return _refused("PostgreSQL", doing, error)
 
 
-def _away(store: str, doing: str, error: Exception) -> StoreUnavailable:
+def _away(store: str, doing: str, error: BaseException) -> StoreUnavailable:
     return StoreUnavailable(
         f"{store} went away during {doing}",
         expected="an answer",
-        found=_first_line(_beneath(error)),
+        found=_first_line(error),
         next="bilten status; then the same again",
     )
 
@@ -97,7 +97,7 @@ def _refused(store: str, doing: str, error: Exception) -> TerminalError:
 
 
 def _beneath(error: BaseException) -> BaseException:
-    """What the system said, where a driver wraps it: a client of HTTP tells the whole address instead, with
+    """What the system said, where it said something: a client of HTTP tells the whole address instead, with
     every setting in it."""
     found = error
     beneath: BaseException | None = error
