@@ -30,7 +30,8 @@
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
 
     {#- 1 -#}
-    {%- set build_columns = columns_of(build) -%}
+    {%- set held = structures_of(target, build) -%}
+    {%- set build_columns = held[build.identifier].columns -%}
     {%- if build_columns | length == 0 -%}
         {{ exceptions.raise_compiler_error(
             mart ~ ": expected the table " ~ build ~ ", found none; build " ~ mart ~ "__build in the same run") }}
@@ -38,8 +39,8 @@
     {%- if config.get('contract').enforced -%}
         {%- do get_assert_columns_equivalent("select * from " ~ build) -%}
     {%- endif -%}
-    {%- do ensure_target(target, build, build_columns) -%}
-    {%- if run_query(comments_sql(target)).rows | map(attribute=0) | list != described() -%}
+    {%- do ensure_target(target, build, held[target.identifier], held[build.identifier]) -%}
+    {%- if held[target.identifier].comments != described() -%}
         {%- do persist_docs(target, model) -%}
     {%- endif -%}
 
@@ -78,27 +79,40 @@
     {{ return({'relations': [target]}) }}
 {% endmaterialization %}
 
-{#- [{name, type}] of a table, in order; empty when there is none. -#}
-{% macro columns_of(relation) -%}
-    {%- set found = run_query(
-        "select name, type from system.columns where database = " ~ quoted(relation.schema)
-        ~ " and table = " ~ quoted(relation.identifier) ~ " order by position") -%}
-    {%- set columns = [] -%}
-    {%- for row in found.rows -%}{%- do columns.append({'name': row[0], 'type': row[1]}) -%}{%- endfor -%}
-    {{ return(columns) }}
-{%- endmacro %}
-
-{#- Comments as the server holds them and as the project describes them: altered only where they differ. -#}
-{% macro comments_sql(relation) -%}
-    select comment from (
-        select 0 as position, comment from system.tables
-        where database = {{ quoted(relation.schema) }} and name = {{ quoted(relation.identifier) }}
+{#-
+    What the server holds of both tables, from one query: {identifier: {columns, comments, shape}}, columns as
+    [{name, type}] in order, comments of the table and then of its columns. Of a table that is not there all are empty.
+-#}
+{% macro structures_of(target, build) -%}
+    {%- set query -%}
+        select name as of_table, 0 as place, '' as column_name, '' as column_type, comment,
+            partition_key, sorting_key, primary_key, storage_policy
+        from system.tables
+        where database = {{ quoted(target.schema) }} and name in ({{ quoted(target.identifier) }}, {{ quoted(build.identifier) }})
         union all
-        select position, comment from system.columns
-        where database = {{ quoted(relation.schema) }} and table = {{ quoted(relation.identifier) }}
-    ) order by position
+        select table as of_table, position as place, name as column_name, type as column_type, comment, '', '', '', ''
+        from system.columns
+        where database = {{ quoted(target.schema) }} and table in ({{ quoted(target.identifier) }}, {{ quoted(build.identifier) }})
+        order by of_table, place
+    {%- endset -%}
+    {%- set found = {} -%}
+    {%- for relation in (target, build) -%}
+        {%- do found.update({relation.identifier: {'columns': [], 'comments': [], 'shape': {}}}) -%}
+    {%- endfor -%}
+    {%- for row in run_query(query).rows -%}
+        {%- set of_table = found[row[0]] -%}
+        {%- do of_table.comments.append(row[4]) -%}
+        {%- if row[1] | int == 0 -%}
+            {%- do of_table.shape.update({
+                'partition key': row[5], 'sorting key': row[6], 'primary key': row[7], 'storage policy': row[8]}) -%}
+        {%- else -%}
+            {%- do of_table.columns.append({'name': row[2], 'type': row[3]}) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(found) }}
 {%- endmacro %}
 
+{#- Comments as the project describes them: altered only where the server's differ. -#}
 {% macro described() -%}
     {%- set texts = [model.description] -%}
     {%- for column in model.columns.values() -%}{%- do texts.append(column.description) -%}{%- endfor -%}
@@ -109,9 +123,8 @@
     The target has exactly the build's structure, which REPLACE PARTITION demands. It is made from the build,
     that is from the contract, on the first run. An added column is added; every other difference is refused.
 -#}
-{% macro ensure_target(target, build, build_columns) -%}
-    {%- set held = columns_of(target) -%}
-    {%- if held | length == 0 -%}
+{% macro ensure_target(target, build, held, wanted) -%}
+    {%- if held.columns | length == 0 -%}
         {%- call statement('create_target') -%}
             create table if not exists {{ target }} {{ on_cluster_clause(target) }} as {{ build }}
         {%- endcall -%}
@@ -119,11 +132,11 @@
     {%- endif -%}
 
     {%- set held_types = {} -%}
-    {%- for column in held -%}{%- do held_types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- for column in held.columns -%}{%- do held_types.update({column.name: column.type}) -%}{%- endfor -%}
     {%- set wanted_types = {} -%}
-    {%- for column in build_columns -%}{%- do wanted_types.update({column.name: column.type}) -%}{%- endfor -%}
+    {%- for column in wanted.columns -%}{%- do wanted_types.update({column.name: column.type}) -%}{%- endfor -%}
     {%- set problems = [] -%}
-    {%- for column in held -%}
+    {%- for column in held.columns -%}
         {%- if column.name not in wanted_types -%}
             {%- do problems.append("column " ~ column.name ~ " is gone") -%}
         {%- elif wanted_types[column.name] != column.type -%}
@@ -131,14 +144,8 @@
                 "column " ~ column.name ~ " was " ~ column.type ~ ", is " ~ wanted_types[column.name]) -%}
         {%- endif -%}
     {%- endfor -%}
-    {%- set shape = run_query(
-        "select if(name = " ~ quoted(target.identifier) ~ ", 'was', 'is'), partition_key, sorting_key, primary_key, storage_policy"
-        ~ " from system.tables where database = " ~ quoted(target.schema)
-        ~ " and name in (" ~ quoted(target.identifier) ~ ", " ~ quoted(build.identifier) ~ ") order by 1 desc") -%}
-    {%- for index, what in [(1, 'partition key'), (2, 'sorting key'), (3, 'primary key'), (4, 'storage policy')] -%}
-        {%- if shape.rows[0][index] != shape.rows[1][index] -%}
-            {%- do problems.append(what ~ " was (" ~ shape.rows[0][index] ~ "), is (" ~ shape.rows[1][index] ~ ")") -%}
-        {%- endif -%}
+    {%- for what, was in held.shape.items() if was != wanted.shape[what] -%}
+        {%- do problems.append(what ~ " was (" ~ was ~ "), is (" ~ wanted.shape[what] ~ ")") -%}
     {%- endfor -%}
     {%- if problems -%}
         {%- set held_name = target.schema ~ "." ~ target.identifier -%}
@@ -149,7 +156,7 @@
     {%- endif -%}
 
     {%- set ns = namespace(after='first') -%}
-    {%- for column in build_columns -%}
+    {%- for column in wanted.columns -%}
         {%- if column.name not in held_types -%}
             {%- call statement('add_column_' ~ loop.index) -%}
                 alter table {{ target }} {{ on_cluster_clause(target) }}
