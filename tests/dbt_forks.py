@@ -9,9 +9,9 @@ arguments, environment, directory and output, that lives as long as the call:
     test --argv--> client --socket: arguments, environment, its stdout and stderr--> server --fork--> dbt
     test <-exit code- client <----------------------- exit code ---------------------'
 
-A client that is killed takes its dbt along, and the server goes with the test session. Kills, commands of
-`bilten` and runs in processes of their own (tests/faults, tests/e2e, the kill in test_day_swap.py) start dbt
-as production does.
+A client dies with whoever started it and takes its dbt along, and the server goes with the test session.
+Commands of `bilten` and runs in processes of their own (tests/e2e, tests/faults/metrics but for the kills at
+every step, the kill in test_day_swap.py) start dbt as production does.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import psutil
+
 SERVER = Path(__file__)
 
 #: Imports nothing that takes time. The kernel holds what was sent until the server takes it.
 CLIENT = """
-import json, os, socket, sys
+import ctypes, json, os, socket, sys
+ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 server = socket.socket(socket.AF_UNIX)
 server.connect(sys.argv[1])
 call = json.dumps({"argv": sys.argv[2:], "environment": dict(os.environ), "directory": os.getcwd()}).encode()
@@ -60,6 +63,15 @@ def start(address: Path, parsed: Path) -> subprocess.Popen[bytes]:
     assert server.stdout is not None
     assert server.stdout.readline() == b"ready\n"
     return server
+
+
+def calls(address: Path) -> list[int]:
+    """Processes that the server has forked and that run."""
+    parents = {}
+    for process in psutil.process_iter(["cmdline", "ppid"]):  # of one that has ended there is no command line
+        if {str(SERVER), str(address)} <= set(process.info["cmdline"] or ()):
+            parents[process.pid] = process.info["ppid"]
+    return [pid for pid, parent in parents.items() if parent in parents]
 
 
 def _serve(parent: int, address: str, parsed: str) -> None:

@@ -1,4 +1,4 @@
-"""Kill a process at an exact line of the code under test, or at an exact turn to a store.
+"""Kill a process at an exact line of the code under test, at a turn to a store, or when it tells of a step.
 
 The work runs in a forked child that counts the lines it executes in the given modules, or what it sends
 to stores, and sends itself SIGKILL before the n-th of them: no cleanup, no `finally`, no goodbye to any
@@ -8,12 +8,16 @@ server.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Collection
 from types import FrameType, ModuleType
 from typing import Any
+
+from bilten_orchestration.progress import Progress
 
 
 def killed_before_line(work: Callable[[], object], modules: Collection[ModuleType], number: int) -> bool:
@@ -32,6 +36,32 @@ def killed_at_store(work: Callable[[], object], number: int) -> bool:
     HTTP whole but not answered yet: then the server goes on alone. What only reads is no turn.
     """
     return _killed(work, lambda: _count_turns(number))
+
+
+#: A step that nobody tells of: for work that kills itself.
+NEVER = r"(?!)"
+
+
+def killed_when_told(work: Callable[[Progress], object], step: str = "", times: int = 1) -> list[str]:
+    """The same when it tells of `step`, a pattern, for the n-th time; returns what it had told by then.
+
+    A child that never does, or fails on its own, raises AssertionError here.
+    """
+    left = times
+    with tempfile.TemporaryFile() as file:
+
+        def tell(text: str) -> None:
+            nonlocal left
+            os.write(file.fileno(), f"{text}\n".encode())
+            left -= re.search(step, text) is not None
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        killed = _killed(lambda: work(tell), lambda: None)
+        file.seek(0)
+        told = file.read().decode().splitlines()
+    assert killed, f"it told of {step!r} fewer than {times} times: {told}"
+    return told
 
 
 def _count_turns(number: int) -> None:

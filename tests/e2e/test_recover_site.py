@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from bilten_orchestration.settings.loading import load_settings
 from bilten_orchestration.stores import postgres
 from tests.e2e.test_up import Stack
 from tests.stack import make_base, opensearch_jars, start_object_store, stopping
+from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 REACH_SECONDS = 120
@@ -56,15 +56,12 @@ def _names(settings: Settings) -> set[str]:
 
 
 def _await_reach(stack: Stack, moment: datetime, buckets: int = 1) -> None:
-    deadline = time.monotonic() + REACH_SECONDS
-    while True:
-        found = json.loads(stack.run("reach", "--json", check=False).stdout)
-        spans = found["result"]["spans"]
-        reached = {span["bucket"] for span in spans if datetime.fromisoformat(span["to"]) >= moment}
-        if len(reached) >= buckets:
-            return
-        assert time.monotonic() < deadline, found
-        time.sleep(1)
+    def reached() -> bool:
+        spans = json.loads(stack.run("reach", "--json", check=False).stdout)["result"]["spans"]
+        found = {span["bucket"] for span in spans if datetime.fromisoformat(span["to"]) >= moment}
+        return len(found) >= buckets
+
+    until(reached, f"WAL up to {moment} in {buckets} buckets", REACH_SECONDS, every=3)
 
 
 def _recover(stack: Stack, *arguments: str) -> dict[str, Any]:

@@ -212,7 +212,9 @@ def test_a_backup_that_is_terminated_in_the_ui(running: Stack, monkeypatch: pyte
         return str(running.graphql(STATUS, run=run)["runOrError"]["status"])
 
     def ended(run: str) -> str:
-        until(lambda: status(run) in ("SUCCESS", "FAILURE", "CANCELED"), f"the end of run {run}", 300)
+        until(
+            lambda: status(run) in ("SUCCESS", "FAILURE", "CANCELED"), f"the end of run {run}", 300, every=1
+        )
         return status(run)
 
     def pg_basebackups() -> list[psutil.Process]:
@@ -283,7 +285,7 @@ def test_every_asset_leaves_numbers_when_it_runs(running: Stack) -> None:
                 found = running.graphql(STATUS, run=run)["runOrError"]["status"]
                 return str(found) in ("SUCCESS", "FAILURE", "CANCELED")
 
-            until(ended, f"the end of {job}", 900)
+            until(ended, f"the end of {job}", 900, every=1)
             ends[job] = running.graphql(STATUS, run=run)["runOrError"]["status"]
         assert ends == dict.fromkeys(launched, "SUCCESS")
     without = []

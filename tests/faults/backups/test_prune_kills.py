@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from bilten_orchestration.settings import Settings
 from tests.integration.backups.depot import Depot
 from tests.integration.backups.retention.test_prune import killed_and_run_again
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("at", [*range(1, 13), *range(13, 88, 5)])
-def test_at_every_step(
-    depot: Depot,
-    environment: Callable[[Settings], dict[str, str]],
-    at: int,
-) -> None:
-    killed_and_run_again(depot, environment, at)
+def test_at_every_step(depot: Depot, at: int) -> None:
+    killed_and_run_again(depot, at)

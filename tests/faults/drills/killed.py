@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import re
 import signal
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,51 +18,47 @@ from bilten_orchestration.backups.postgres import private
 from bilten_orchestration.backups.repository.manifest import Store
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.drills import attestation
+from bilten_orchestration.drills.course import Course
 from bilten_orchestration.drills.run import run
+from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests.integration.drills.at_work import at_work_in
+from tests.kills import NEVER, killed_when_told
 
-#: It kills itself: at the entry of a phase, when it says something that begins so, instead of a call, or with
-#: a program under way (`running`). One that writes files is stopped first (`program`): it stands for one that
-#: would work on for as long as anybody lets it.
-_DRILL = """
-import importlib, os, signal, subprocess, sys
-from bilten_orchestration.drills.course import Course
-from bilten_orchestration.drills.run import run
-from bilten_orchestration.settings.loading import load_settings
 
-store, way, kind, what = sys.argv[1:]
-kill = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+def _die_at(kind: str, what: str) -> None:
+    """At the entry of a phase, instead of a call, or with a program under way (`running`).
 
-def progress(text):
-    print(text, flush=True)
-    if kind == "said" and text.startswith(what):
-        kill()
+    One that writes files is stopped first (`program`): it stands for one that would work on for as long as
+    anybody lets it.
+    """
 
-if kind == "phase":
-    whole = Course.phase
-    Course.phase = lambda course, name: kill() if name == what else whole(course, name)
-elif kind == "call":
-    module, *path, name = what.split(":")
-    holder = importlib.import_module("bilten_orchestration." + module)
-    for part in path:
-        holder = getattr(holder, part)
-    getattr(holder, name)
-    setattr(holder, name, kill)
-elif kind in ("program", "running"):
-    start = subprocess.Popen.__init__
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    def started(process, arguments, *more, **named):
-        start(process, arguments, *more, **named)
-        if os.path.basename(os.fspath(arguments[0])) == what:
-            if kind == "program":
-                os.kill(process.pid, signal.SIGSTOP)
-            kill()
+    if kind == "phase":
+        whole = Course.phase
+        die_or_enter: Any = lambda course, name: die() if name == what else whole(course, name)  # noqa: E731
+        setattr(Course, "phase", die_or_enter)  # noqa: B010 a method of a class
+    elif kind == "call":
+        module, *path, name = what.split(":")
+        holder: Any = importlib.import_module(f"bilten_orchestration.{module}")
+        for part in path:
+            holder = getattr(holder, part)
+        getattr(holder, name)
+        setattr(holder, name, die)
+    elif kind in ("program", "running"):
+        start: Any = subprocess.Popen.__init__
 
-    subprocess.Popen.__init__ = started
-run(load_settings(), store, way=way, progress=progress)
-"""
+        def started(process: Any, arguments: Any, *more: Any, **named: Any) -> None:
+            start(process, arguments, *more, **named)
+            if Path(os.fspath(arguments[0])).name == what:
+                if kind == "program":
+                    os.kill(process.pid, signal.SIGSTOP)
+                die()
+
+        setattr(subprocess.Popen, "__init__", started)  # noqa: B010
 
 
 class Enough(Exception):
@@ -80,19 +79,16 @@ class Killed:
         return self.settings.home / f"drill-{self.store}"
 
 
-def kill(settings: Settings, environment: dict[str, str], store: Store, way: str, at: str) -> Killed:
+def kill(settings: Settings, store: Store, way: str, at: str) -> Killed:
     """Hold a drill until `at` (`phase`, `said`, `call`, `program` or `running`, and what): there it dies."""
     kind, _, what = at.partition(" ")
-    done = subprocess.run(
-        [sys.executable, "-c", _DRILL, store, way, kind, what],
-        env=environment | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, f"it came to its end: {done.stdout}{done.stderr}"
-    return Killed(settings, store, way, done.stdout.splitlines())
+
+    def drill(tell: Progress) -> None:
+        _die_at(kind, what)
+        run(settings, store, way=way, progress=tell)
+
+    said = killed_when_told(drill, f"^{re.escape(what)}" if kind == "said" else NEVER)
+    return Killed(settings, store, way, said)
 
 
 def next_one_cleans_up(killed: Killed) -> None:

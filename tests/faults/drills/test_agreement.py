@@ -95,16 +95,14 @@ def test_drills_of_all_stores_pass(
         "call drills.attestation:append",
     ],
 )
-def test_a_kill_leaves_nothing_behind_the_next_one(
-    published: Platform, environment: Callable[[Settings], dict[str, str]], at: str
-) -> None:
+def test_a_kill_leaves_nothing_behind_the_next_one(published: Platform, at: str) -> None:
     """With its engine, with a restored PostgreSQL beside it, and with dbt at work on both. The engine listens
     on a port of its own, of this machine alone, and on no other's."""
     settings = published.settings
     live, rows = published.marts(), published.content()
     before = published.ask("select slot_name, active from pg_replication_slots order by 1")
     known = {process.pid for process in psutil.process_iter()}
-    killed = kill(settings, environment(settings), "clickhouse", "engine", at)
+    killed = kill(settings, "clickhouse", "engine", at)
     assert all(
         host == "127.0.0.1" and port not in (settings.clickhouse.port, settings.postgres.port)
         for host, port in listening(killed.place)

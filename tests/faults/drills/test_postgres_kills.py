@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from bilten_orchestration.backups.postgres.base import take
 from bilten_orchestration.backups.postgres.logical import take as dump
 from bilten_orchestration.drills.postgres import digests
 from bilten_orchestration.drills.run import run
-from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests.faults.drills.killed import Killed, kill, next_one_cleans_up, rows
 from tests.integration.backups.wal.conftest import Source
@@ -122,7 +121,7 @@ _OTHERS = [
 
 @pytest.mark.parametrize(("way", "at"), [*(("exact", at) for at in _EXACT), *_OTHERS])
 def test_a_kill_leaves_nothing_behind_the_next_one(watched: Source, way: str, at: str) -> None:
-    killed = kill(watched.settings, watched.stream.environment, "postgres", way, at)
+    killed = kill(watched.settings, "postgres", way, at)
     _left_alone(watched, killed)
     next_one_cleans_up(killed)
 
@@ -131,9 +130,7 @@ def test_while_it_waits_for_its_wal(watched: Source) -> None:
     """Nobody ships: it stands there with its point, and with the snapshot of its digests open."""
     watched.stream.stop()
     try:
-        killed = kill(
-            watched.settings, watched.stream.environment, "postgres", "exact", "said waiting for WAL up to"
-        )
+        killed = kill(watched.settings, "postgres", "exact", "said waiting for WAL up to")
         assert any(line.startswith("the point is ") for line in killed.said)
         _left_alone(watched, killed)
         next_one_cleans_up(killed)
@@ -142,16 +139,14 @@ def test_while_it_waits_for_its_wal(watched: Source) -> None:
 
 
 @pytest.mark.parametrize("at", ["readers:see", "readers:whole"])
-def test_while_writers_are_locked_out(
-    watched: Source, environment: Callable[[Settings], dict[str, str]], at: str
-) -> None:
+def test_while_writers_are_locked_out(watched: Source, at: str) -> None:
     """A transaction of another database keeps the slot from its point, so it takes SHARE locks: killed with
     them, and with the readers' behind them. Writers go on at once."""
     drills = watched.settings.drills.model_copy(update={"slot_wait_seconds": 1})
     settings = watched.settings.model_copy(update={"drills": drills})
     with postgres.connect(watched.settings.postgres, "dagster") as of_another_database:
         of_another_database.execute("select pg_current_xact_id()")
-        killed = kill(settings, environment(settings), "postgres", "exact", f"call drills.postgres.{at}")
+        killed = kill(settings, "postgres", "exact", f"call drills.postgres.{at}")
         assert any(line.startswith("a slot, attempt 2 of 2") for line in killed.said), killed.said
     _left_alone(watched, killed)
     next_one_cleans_up(killed)
@@ -194,7 +189,7 @@ def test_while_it_waits_for_its_point(past: Source) -> None:
 
 def test_under_traffic_and_then_the_next_one_passes(past: Source) -> None:
     with selling(past):
-        killed = kill(past.settings, past.stream.environment, "postgres", "exact", "phase wal")
+        killed = kill(past.settings, "postgres", "exact", "phase wal")
         _no_session(past)
         told: list[str] = []
         (report,) = run(past.settings, "postgres", way="exact", progress=told.append)

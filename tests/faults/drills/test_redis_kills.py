@@ -53,12 +53,11 @@ def source(settings: Settings) -> dict[str, Any]:
 )
 def test_a_kill_leaves_nothing_behind_the_next_one(
     here: Settings,  # noqa: F811
-    environment: Environment,
     at: str,
 ) -> None:
     take(here)
     before = source(here)
-    killed = kill(here, environment(here), "redis", "server", at)
+    killed = kill(here, "redis", "server", at)
     assert inet_sockets(killed.place) == []
     assert source(here) == before
     next_one_cleans_up(killed)
@@ -67,11 +66,10 @@ def test_a_kill_leaves_nothing_behind_the_next_one(
 
 def test_killed_between_the_attestation_and_its_marks(
     here: Settings,  # noqa: F811
-    environment: Environment,
 ) -> None:
     """It passed, and that is attested: the next one writes the row and the mark from it."""
     backup = take(here).manifest
-    killed = kill(here, environment(here), "redis", "server", "call drills.held:Held:_mark")
+    killed = kill(here, "redis", "server", "call drills.held:Held:_mark")
     assert at_work_in(killed.place) == []
     ((drill, ended),) = rows(here)
     assert ended is None

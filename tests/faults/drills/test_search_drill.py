@@ -5,42 +5,27 @@ Whatever becomes of a drill, the alias, the live index and what PostgreSQL keeps
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
 from bilten_orchestration.drills.outcome import KILLED
 from bilten_orchestration.drills.report import DrillReport, Proof
-from bilten_orchestration.search import definition
-from bilten_orchestration.settings import Settings
+from bilten_orchestration.drills.run import run
+from bilten_orchestration.progress import Progress
+from bilten_orchestration.search import definition, golden, loading
 from bilten_orchestration.stores import opensearch
 from tests.conftest import Servers
 from tests.integration.backups.wal.conftest import Source
 from tests.integration.drills.postgres.search_live import Searched, searched
 from tests.integration.search.shopfront import rebuild
+from tests.kills import killed_when_told
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
 AS_LIVE = "documents are those of the live index"
-_DRILL = """
-import os, signal, sys
-
-from bilten_orchestration.drills.run import run
-from bilten_orchestration.search import golden, loading
-from bilten_orchestration.settings.loading import load_settings
-
-loading.TELL_SECONDS, golden.EXACT, golden.KNOWN = 0, 1, 4
-
-def progress(text):
-    if sys.argv[1] in text:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-run(load_settings(), "search", progress=progress)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +34,12 @@ def served(shop: Source, servers: Servers) -> Iterator[Searched]:
         yield made
 
 
-def _killed(served: Searched, environment: Callable[[Settings], dict[str, str]], said: str) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-c", _DRILL, said],
-        env=environment(served.settings) | {"PYTHONPATH": str(Path(__file__).parents[3])},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert ran.returncode == -9, f"it never said {said!r}: {ran.stdout}{ran.stderr}"
+def _killed(served: Searched, said: str) -> None:
+    def drill(tell: Progress) -> None:
+        loading.TELL_SECONDS, golden.EXACT, golden.KNOWN = 0, 1, 4
+        run(served.settings, "search", progress=tell)
+
+    killed_when_told(drill, re.escape(said))
 
 
 @pytest.mark.parametrize(
@@ -72,10 +53,10 @@ def _killed(served: Searched, environment: Callable[[Settings], dict[str, str]],
     ],
 )
 def test_a_kill_leaves_the_live_index_alone_and_the_next_drill_cleans_up(
-    served: Searched, environment: Callable[[Settings], dict[str, str]], said: str, made: bool
+    served: Searched, said: str, made: bool
 ) -> None:
     before = served.kept()
-    _killed(served, environment, said)
+    _killed(served, said)
     assert served.kept() == before
     left = served.of_drills()
     assert len(left) == made

@@ -1,15 +1,11 @@
 """kill -9 between any two steps of a backfill; run again, equal to a clean build.
 
-The build runs in a process of its own whose progress callback kills it at its n-th message: every step
-and every node of dbt is one. dbt dies with it, in the middle of whatever it does.
+The build runs in a process of its own that is killed at its n-th message: every step and every node of dbt is
+one. dbt dies with it, in the middle of whatever it does.
 """
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,9 +14,12 @@ import pytest
 from bilten_orchestration.metrics.build import build
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
+from tests import dbt_forks as calls_of_dbt
 from tests.integration.metrics.conftest import world  # noqa: F401 (a fixture)
 from tests.integration.metrics.test_build import build_tables, dirty_days, journal
 from tests.integration.metrics.world import FIRST, World, later
+from tests.kills import killed_when_told
+from tests.waiting import until
 
 LAST = later(FIRST, 29)
 GATES_BETWEEN_KILLS = 4
@@ -31,51 +30,24 @@ MARTS = (
     "fct_organization_audience_daily",
     "fct_traffic_sources_daily",
 )
-BUILD = """
-import os, signal, sys
-from datetime import date
-from bilten_orchestration.metrics.build import build
-from bilten_orchestration.settings.loading import load_settings
-left = int(sys.argv[1])
-def progress(text):
-    global left
-    left -= 1
-    print(text, flush=True)
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-first, last = (date.fromisoformat(text) for text in sys.argv[2:4])
-report = build(load_settings(), first, last, progress=progress, refresh_whole=False)
-print("ended", report.build_id, flush=True)
-"""
 
 
-def killed_at(
-    step: int, settings: Settings, environment: Callable[[Settings], dict[str, str]]
-) -> list[str] | None:
-    """The steps it told before it was killed; None when it ended before that step."""
-    found = subprocess.run(
-        [sys.executable, "-c", BUILD, str(step), str(FIRST), str(LAST)],
-        env=environment(settings)
-        | {"PYTHONPATH": str(Path(__file__).parents[3]), "BILTEN_HOME": str(settings.home)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
+def killed_at(settings: Settings, step: int, forks: Path | None) -> list[str]:
+    """The steps that a build told before it was killed at its n-th; dbt (of `forks`) is gone with it."""
+    told = killed_when_told(
+        lambda tell: build(settings, FIRST, LAST, progress=tell, refresh_whole=False), times=step
     )
-    assert found.returncode in (0, -signal.SIGKILL), found.stderr[-3000:]
-    if found.returncode == 0:
-        return None
-    children = [process for process in psutil.process_iter(["cmdline"]) if _is_dbt_of(settings, process)]
-    psutil.wait_procs(children, timeout=30)
-    assert not [child for child in children if child.is_running()], "dbt outlived the build"
-    return found.stdout.splitlines()
+    until(lambda: not (calls_of_dbt.calls(forks) if forks else started_for(settings)), "the end of its dbt")
+    return told
 
 
-def _is_dbt_of(settings: Settings, process: psutil.Process) -> bool:
-    try:
-        return process.environ().get("DBT_TARGET_PATH", "").startswith(f"{settings.home}/")
-    except psutil.Error:
-        return False
+def started_for(settings: Settings) -> list[int]:
+    """Processes of dbt that production started, by where they write."""
+    found = []
+    for process in psutil.process_iter(["environ"]):
+        if (process.info["environ"] or {}).get("DBT_TARGET_PATH", "").startswith(f"{settings.home}/"):
+            found.append(process.pid)
+    return found
 
 
 def everything(world: World) -> dict[str, list[tuple[object, ...]]]:  # noqa: F811
@@ -112,14 +84,13 @@ def prepared(world: World) -> tuple[dict[str, list[tuple[object, ...]]], list[st
 
 def check_kill(
     world: World,  # noqa: F811
-    environment: Callable[[Settings], dict[str, str]],
+    forks: Path | None,
     step: int,
     clean: dict[str, list[tuple[object, ...]]],
 ) -> None:
     settings = world.settings
     forget(settings)
-    told = killed_at(step, settings, environment)
-    assert told is not None, f"the build has no step {step}"
+    told = killed_at(settings, step, forks)
     ended = any("mart days" in line for line in told)  # killed after its last step
     assert bool(dirty_days(settings)) != ended, told[-1]
     report = build(settings, FIRST, LAST, refresh_whole=False)
@@ -138,17 +109,19 @@ def check_kill(
 @pytest.mark.faults
 def test_killed_in_the_middle_of_the_swaps(
     world: World,  # noqa: F811
-    environment: Callable[[Settings], dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """With dbt started as production does."""
     clean, told = prepared(world)
     swaps = [number for number, line in enumerate(told, 1) if any(f" {mart}: " in line for mart in MARTS)]
-    check_kill(world, environment, swaps[len(swaps) // 2], clean)
+    monkeypatch.undo()
+    check_kill(world, None, swaps[len(swaps) // 2], clean)
 
 
 @pytest.mark.faults
 def test_killed_between_any_two_steps_of_a_30_day_backfill(
     world: World,  # noqa: F811
-    environment: Callable[[Settings], dict[str, str]],
+    dbt_forks: Path,
 ) -> None:
     """Every step of the engine, every table, every swap; of the tests (a verdict each) every fourth."""
     clean, told = prepared(world)
@@ -160,4 +133,4 @@ def test_killed_between_any_two_steps_of_a_30_day_backfill(
     ]
     assert len(steps) >= 20, told
     for step in steps:
-        check_kill(world, environment, step, clean)
+        check_kill(world, dbt_forks, step, clean)

@@ -151,10 +151,11 @@ def _killed_behind(phase: str, recover: Callable[[], object]) -> None:
     recover()
 
 
-def _killed_when(module: Any, name: str, recover: Callable[[], object]) -> None:
+def _killed_when(module: Any, name: str, recover: Callable[[], site.SiteReport]) -> None:
     """It is about to do that."""
     setattr(module, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-    recover()
+    report = recover()
+    raise AssertionError(f"it ended without {name}: {report.problems}")
 
 
 def _entries(settings: Settings) -> list[tuple[str, object]]:

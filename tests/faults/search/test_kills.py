@@ -18,9 +18,8 @@ from bilten_orchestration.search.rollback import rollback
 from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import opensearch
-from tests.integration.search.kills import killed_at
 from tests.integration.search.shopfront import Shopfront, rebuild
-from tests.kills import killed_at_store
+from tests.kills import killed_at_store, killed_when_told
 
 pytestmark = pytest.mark.faults
 
@@ -51,7 +50,7 @@ def killed_in(
     """Run `work` in a child that dies instead of calling `module.name`."""
     with monkeypatch.context() as deadly:
         deadly.setattr(module, name, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-        killed_at(work, "never told")
+        killed_when_told(work, "never told")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -61,7 +60,7 @@ def test_killed_in_a_rebuild(
     monkeypatch.setattr(loading, "TELL_SECONDS", 0)
     first = rebuild(search).index
     front.edit(1, 100)
-    killed_at(lambda told: rebuild(search, progress=told), step)
+    killed_when_told(lambda told: rebuild(search, progress=told), step)
     if step != "events_index is":
         assert status(search).index == first
     front.edit(101, 200)
@@ -95,7 +94,7 @@ def test_killed_in_a_rollback(
     if step == "record":
         killed_in(lambda told: rollback(search, progress=told), state, "record_swap", monkeypatch)
     else:
-        killed_at(lambda told: rollback(search, progress=told), step)
+        killed_when_told(lambda told: rollback(search, progress=told), step)
     live = status(search).index
     assert live == (first if step in ("events_index is", "record") else second)
     delta(search)

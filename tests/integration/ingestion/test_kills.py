@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
@@ -17,6 +14,7 @@ from bilten_orchestration.settings import Settings
 from tests import stack
 from tests.integration.ingestion.conftest import Ask
 from tests.integration.ingestion.shop import NOON, Shop
+from tests.kills import killed_when_told
 
 # what the sync says when it has come so far; it dies in that very line
 STEPS = (
@@ -33,27 +31,6 @@ STEPS = (
 )
 
 
-def killed_at(settings: Settings, step: str) -> None:
-    """Run the sync in a child that kills itself when it tells of `step`."""
-
-    def die(text: str) -> None:
-        if re.search(step, text):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    child = os.fork()
-    if child == 0:
-        try:
-            sync(settings, progress=die)
-        except BaseException:  # noqa: BLE001 nothing of pytest may run in the child
-            import traceback
-
-            traceback.print_exc()
-        os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status), f"the sync never said {step!r}"
-    assert os.WTERMSIG(status) == signal.SIGKILL
-
-
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_in_an_incremental_batch(
     settings: Settings, shop: Shop, ask: Ask, step: str, equal: Callable[[], None]
@@ -68,7 +45,7 @@ def test_killed_in_an_incremental_batch(
     shop.set("payments.payments", gone.payment, deleted_at=NOON)
     shop.set("tickets.tickets", order.tickets[1], status="cancelled", cancelled_at=NOON + timedelta(days=6))
     comp = shop.free_ticket(NOON + timedelta(days=8), complimentary=True)
-    killed_at(settings, step)
+    killed_when_told(lambda told: sync(settings, progress=told), step)
     # something more happens before the next run, on the same rows too
     shop.delete("tickets.tickets", comp)
     shop.order(NOON + timedelta(days=9))
@@ -96,9 +73,11 @@ def test_killed_when_whole_in_clickhouse_alone_and_the_next_one_before_that(
     """Then ClickHouse's newest batch is neither PostgreSQL's last nor the one that it was applying."""
     sync(settings)
     shop.order()
-    killed_at(settings, "is whole in ClickHouse")
+    killed_when_told(lambda told: sync(settings, progress=told), "is whole in ClickHouse")
     shop.order(NOON + timedelta(days=1))
-    killed_at(settings, "applied users.organizations|applied payments.payments")
+    killed_when_told(
+        lambda told: sync(settings, progress=told), "applied users.organizations|applied payments.payments"
+    )
     report = sync(settings)
     assert {date(2026, 3, 10), date(2026, 3, 11)} <= set(report.touched_days)
     equal()
@@ -109,7 +88,7 @@ def test_killed_in_the_first_load(
     settings: Settings, shop: Shop, step: str, equal: Callable[[], None]
 ) -> None:
     order = shop.order(amount="13.00", tickets=3)
-    killed_at(settings, step)
+    killed_when_told(lambda told: sync(settings, progress=told), step)
     shop.set("payments.payments", order.payment, deleted_at=NOON)
     report = sync(settings)
     assert date(2026, 3, 10) in report.touched_days

@@ -17,8 +17,8 @@ from bilten_orchestration.search.status import status
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import opensearch
 from bilten_orchestration.stores.postgres import Connection
-from tests.integration.search.kills import killed_at
 from tests.integration.search.shopfront import Shopfront, owner, rebuild
+from tests.kills import killed_when_told
 
 HUGE_TAG = "t" * 40_000  # a keyword ends at 32,766 bytes
 
@@ -194,7 +194,7 @@ def test_a_build_that_was_killed_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr(loading, "TELL_SECONDS", 0)
     few = with_search(search, parallel=1)
-    killed_at(lambda told: rebuild(few, progress=told), "loaded 1 of")
+    killed_when_told(lambda told: rebuild(few, progress=told), "loaded 1 of")
     front.edit(1, 60)
     report = rebuild(search)
     assert report.swapped

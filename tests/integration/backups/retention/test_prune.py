@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -25,11 +23,12 @@ from bilten_orchestration.backups.retention.prune import prune as run
 from bilten_orchestration.backups.retention.prune import rules
 from bilten_orchestration.errors import LockHeld, StoreUnavailable
 from bilten_orchestration.local import ports
-from bilten_orchestration.settings import Settings
+from bilten_orchestration.progress import Progress
 from bilten_orchestration.stores.resources import Platform
 from tests.integration.backups.command import Environment, bilten
 from tests.integration.backups.depot import Depot
 from tests.integration.backups.shop import Shop
+from tests.kills import NEVER, killed_when_told
 
 DAY = timedelta(days=1)
 SEGMENT = 16 << 20
@@ -258,37 +257,26 @@ def test_a_drill_that_passes_meanwhile_saves_its_backup(
     depot.assert_whole()
 
 
-KILLED = """
-import os, signal, sys
-from bilten_orchestration.backups.repository.bucket import Listed, Repository
-from bilten_orchestration.backups.retention.prune import prune
-from bilten_orchestration.settings.loading import load_settings
-left = int(sys.argv[1])
-def counted(before):
-    def call(self, *rest):
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return before(self, *rest)
-    return call
-for name in ("remove", "write_small"):
-    setattr(Repository, name, counted(getattr(Repository, name)))
-prune(load_settings(), execute=True, by="killed")
-print("ended with", left, "left")
-"""
+def _killed(depot: Depot, at: int) -> None:
+    """A run that is killed at its `at`-th write or removal."""
+    left = at
 
+    def counted(before: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(*arguments)
 
-def _killed(depot: Depot, environment: Callable[[Settings], dict[str, str]], at: int) -> None:
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(at)],
-        env=environment(depot.settings) | {"PYTHONPATH": str(Path(__file__).parents[4])},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+        return call
+
+    def counting(_: Progress) -> None:
+        for name in ("remove", "write_small"):
+            setattr(Repository, name, counted(getattr(Repository, name)))
+        run(depot.settings, execute=True, by="killed")
+
+    killed_when_told(counting, NEVER)
 
 
 def _small(depot: Depot) -> list[Manifest]:
@@ -305,12 +293,12 @@ def _small(depot: Depot) -> list[Manifest]:
     return [full, child, *later[:-1]]
 
 
-def killed_and_run_again(depot: Depot, environment: Callable[[Settings], dict[str, str]], at: int) -> None:
+def killed_and_run_again(depot: Depot, at: int) -> None:
     """Killed at the `at`-th write or removal, it lists whole backups alone; run again it ends as a run that
     was not killed."""
     going = _small(depot)
     wanted = [name for name in everything(depot) if not any(f"/{each.id}/" in name for each in going)]
-    _killed(depot, environment, at)
+    _killed(depot, at)
     for bucket in BOTH:
         depot.assert_whole(bucket)
     backups = depot.settings.backups.model_copy(update={"lock_wait_seconds": 30})
@@ -323,10 +311,8 @@ def killed_and_run_again(depot: Depot, environment: Callable[[Settings], dict[st
 
 # the journal, then of each backup: its mark, its manifest, its objects, the mark; then the other bucket
 @pytest.mark.parametrize("at", [5, *(pytest.param(at, marks=pytest.mark.faults) for at in (3, 50))])
-def test_killed_and_run_again_it_ends_as_if_it_had_not_been(
-    depot: Depot, environment: Callable[[Settings], dict[str, str]], at: int
-) -> None:
-    killed_and_run_again(depot, environment, at)
+def test_killed_and_run_again_it_ends_as_if_it_had_not_been(depot: Depot, at: int) -> None:
+    killed_and_run_again(depot, at)
 
 
 def test_the_second_bucket_away(depot: Depot) -> None:
