@@ -17,9 +17,10 @@
       5. insert mart_days                        it says less than was done (older batch, or no row); the
                                                  repeat writes every day of the run
 
-    Content is compared by row count and sum of cityHash64 over all columns, states by their bytes: equal
-    counts of finalizeAggregation can hide other visitors, and the states here are built in a fixed order
-    (macros/audience.sql), so that equal sets are equal bytes. A difference in bytes alone costs one needless swap.
+    Content is compared by the server's hashes of parts, then by row count and sum of cityHash64 over all columns,
+    states by their bytes: equal counts of finalizeAggregation can hide other visitors, and the states here are built
+    in a fixed order (macros/audience.sql), so that equal sets are equal bytes. A difference in bytes alone costs one
+    needless swap.
 -#}
 {% materialization day_swap, adapter='clickhouse' %}
     {%- set mart = model.name -%}
@@ -170,27 +171,42 @@
     {%- endfor -%}
 {%- endmacro %}
 
-{#- [{day, rows, held_rows, verdict, why, published}] for each day of the run, from one query. -#}
+{#-
+    [{day, rows, held_rows, verdict, why, published}] for each day of the run.
+
+    The server keeps a hash of every part. A day that is one part on either side, with the same hash and as many
+    rows, has the same content: most days of most builds, and none of their rows is read. Of the rest content is
+    compared, for parts of the same rows may differ.
+-#}
 {% macro decide(mart, target, build, build_columns) -%}
     {%- set gates = gates_of(mart) -%}
-    {%- set columns = build_columns | map(attribute='name') | join(', ') -%}
     {%- set query -%}
         with
             {{ day_array() }} as run_days,
             contents as (
-                select
-                    metric_date as day,
-                    countIf(side = 'build') as rows,
-                    countIf(side = 'target') as held_rows,
-                    sumIf(content, side = 'build') = sumIf(content, side = 'target') as same_content
+                select metric_date as day, sumIf(counted, is_build) as rows, sumIf(counted, not is_build) as held_rows
                 from (
-                    select 'build' as side, metric_date, cityHash64({{ columns }}) as content
-                    from {{ build }} where metric_date in run_days
+                    select true as is_build, metric_date, count() as counted
+                    from {{ build }} where metric_date in run_days group by metric_date
                     union all
-                    select 'target' as side, metric_date, cityHash64({{ columns }}) as content
-                    from {{ target }} where metric_date in run_days
+                    select false as is_build, metric_date, count() as counted
+                    from {{ target }} where metric_date in run_days group by metric_date
                 )
                 group by metric_date
+            ),
+            parts as (
+                select
+                    toDate32(partition) as day,
+                    countIf(table = {{ quoted(build.identifier) }}) = 1
+                    and countIf(table = {{ quoted(target.identifier) }}) = 1
+                    and uniqExact(uncompressed_hash_of_compressed_files) = 1
+                    and max(has_lightweight_delete) = 0 as same_parts
+                from system.parts
+                where
+                    active and database = {{ quoted(target.schema) }}
+                    and table in ({{ quoted(build.identifier) }}, {{ quoted(target.identifier) }})
+                    and partition in ({{ days_literal() }})
+                group by partition
             ),
             judged as (
                 select metric_date as day, gate, argMax(failures, judged_at) as failing_rows
@@ -210,7 +226,7 @@
             toString(days.day),
             contents.rows,
             contents.held_rows,
-            contents.rows = contents.held_rows and (contents.rows = 0 or contents.same_content),
+            contents.rows = contents.held_rows and (contents.rows = 0 or parts.same_parts),
             known.batch > 0 or contents.held_rows > 0,
             arrayStringConcat(arraySort(verdicts.failed), ', '),
             arrayStringConcat(arrayFilter(
@@ -219,12 +235,22 @@
             ), ', ')
         from (select arrayJoin(run_days) as day) as days
         left join contents on days.day = contents.day
+        left join parts on days.day = parts.day
         left join verdicts on days.day = verdicts.day
         left join known on days.day = known.day
         order by days.day
     {%- endset -%}
+    {%- set decided = run_query(query).rows -%}
+    {%- set same = [] -%}
+    {%- set compared = [] -%}
+    {%- for row in decided -%}
+        {%- do (same if row[3] | int == 1 else compared if row[1] == row[2] else []).append(row[0]) -%}
+    {%- endfor -%}
+    {%- if compared -%}
+        {%- set same = same + same_content(target, build, build_columns, compared) -%}
+    {%- endif -%}
     {%- set days = [] -%}
-    {%- for row in run_query(query).rows -%}
+    {%- for row in decided -%}
         {%- set why = [] -%}
         {%- if gates | length == 0 -%}{%- do why.append("no gate judges this mart") -%}{%- endif -%}
         {%- if row[5] -%}{%- do why.append("failed " ~ row[5]) -%}{%- endif -%}
@@ -234,11 +260,24 @@
             'rows': row[1] | int,
             'held_rows': row[2] | int,
             'published': row[4] | int == 1,
-            'verdict': 'refused' if why else ('unchanged' if row[3] | int == 1 else 'swapped'),
+            'verdict': 'refused' if why else ('unchanged' if row[0] in same else 'swapped'),
             'why': why | join('; '),
         }) -%}
     {%- endfor -%}
     {{ return(days) }}
+{%- endmacro %}
+
+{#- Those of `days` whose rows are the same on both sides. -#}
+{% macro same_content(target, build, build_columns, days) -%}
+    {%- set columns = build_columns | map(attribute='name') | join(', ') -%}
+    {%- set listed = "'" ~ days | join("', '") ~ "'" -%}
+    {%- set found = run_query(
+        "select toString(metric_date) from ("
+        ~ "select true as is_build, metric_date, cityHash64(" ~ columns ~ ") as content from " ~ build ~ " where metric_date in (" ~ listed ~ ")"
+        ~ " union all "
+        ~ "select false, metric_date, cityHash64(" ~ columns ~ ") from " ~ target ~ " where metric_date in (" ~ listed ~ ")"
+        ~ ") group by metric_date having sumIf(content, is_build) = sumIf(content, not is_build)") -%}
+    {{ return(found.rows | map(attribute=0) | list) }}
 {%- endmacro %}
 
 {#-
@@ -252,10 +291,11 @@
     {%- set earlier = run_query(
         "select count(), toString(now64(6)) from analytics.metric_restatements where " ~ mine).rows[0] -%}
     {%- set changed = published | selectattr('verdict', 'equalto', 'swapped') | list -%}
-    {%- if earlier[0] | int == 0 and changed | length == 0 -%}
+    {%- set repeated = earlier[0] | int > 0 -%}
+    {%- if not repeated and changed | length == 0 -%}
         {{ return(none) }}
     {%- endif -%}
-    {%- set wanted = changed if earlier[0] | int == 0 else published -%}
+    {%- set wanted = published if repeated else changed -%}
     {%- set swapped_days = ["''"] -%}
     {%- for day in changed -%}{%- do swapped_days.append("'" ~ day.day ~ "'") -%}{%- endfor -%}
     {%- set grain = config.require('meta')['grain'] -%}
@@ -268,11 +308,13 @@
             (mart, metric_date, keys, metric, value_before, value_after, reason, run_id, batch, restated_at)
         with
             [{% for day in wanted %}toDate32('{{ day.day }}'){{ ', ' if not loop.last }}{% endfor %}] as wanted_days,
+            {% if repeated -%}
             mine as (
                 select metric_date, keys, metric, value_before, value_after
                 from analytics.metric_restatements final
                 where {{ mine }}
             ),
+            {%- endif %}
             cells as (
                 select metric_date, keys, cell.1 as metric, sumIf(cell.2, side = 'target') as held, sumIf(cell.2, side = 'build') as built
                 from (
@@ -287,17 +329,19 @@
                             ('{{ column.name }}', {{ as_decimal(column) }}){{ ', ' if not loop.last }}
                         {%- endfor %}] as cells
                     from {{ relation }} where metric_date in wanted_days
-                    {%- if earlier[0] | int == 0 %}
+                    {%- if not repeated %}
                         -- a row that stands on both sides changes nothing
                         and cityHash64({{ columns }}) not in (
                             select cityHash64({{ columns }}) from {{ other }} where metric_date in wanted_days
                         )
                     {%- endif %}
-                    union all
+                    {{ 'union all' if repeated or not loop.last }}
                     {% endfor -%}
+                    {% if repeated -%}
                     -- cells that an earlier attempt has removed from both already
                     select 'mine' as side, metric_date, keys, [(toString(metric), toDecimal128(0, 3))] as cells
                     from mine where metric_date in wanted_days
+                    {%- endif %}
                 )
                 array join cells as cell
                 group by metric_date, keys, metric
@@ -317,6 +361,7 @@
             {{ run.batch }},
             toDateTime64('{{ earlier[1] }}', 6, 'UTC')
         from (
+            {% if repeated -%}
             select
                 cells.metric_date as metric_date,
                 cells.keys as keys,
@@ -326,11 +371,14 @@
             from cells
             left join mine
                 on cells.metric_date = mine.metric_date and cells.keys = mine.keys and cells.metric = mine.metric
+            {%- else -%}
+            select metric_date, keys, metric, held as before, built as after from cells
+            {%- endif %}
         )
         where before <> after
     {%- endcall -%}
     {%- endif -%}
-    {%- if earlier[0] | int > 0 -%}
+    {%- if repeated -%}
         {%- call statement('forget_restatements') -%}
             delete from analytics.metric_restatements
             where {{ mine }} and metric_date in {{ day_array() }} and restated_at < toDateTime64('{{ earlier[1] }}', 6, 'UTC')

@@ -103,6 +103,49 @@ def test_a_reader_never_sees_a_wrong_or_missing_total_during_100_swaps(
     assert published(client) == {day: Decimal(2100 + number) for number, day in enumerate(days)}
 
 
+def test_a_day_is_the_same_by_its_rows_and_not_by_its_parts(project: Project, client: Client) -> None:
+    """One day is as it was built, one stands in two parts, and of one a cell was altered by hand."""
+    days = days_between("2026-03-01", "2026-03-03")
+    world = world_of(days)
+    world.event("Play")
+    for day in days:
+        world.payment(f"{day} of the play", "Play", f"{day} 12:00", "7")
+    world.apply(client, controls=days)
+    first = project.build(*SALES_FROM_NOTHING, build_id="first", days=days)
+    assert first.exit_code == 0, first.output
+    built = content(client)
+
+    client.command(
+        f"alter table marts.{MART} update gross_sales = gross_sales + 1 where metric_date = '{days[2]}'",
+        settings={"mutations_sync": 2},
+    )
+    client.command(f"system stop merges marts.{MART}")
+    client.command(
+        "create table marts.two_parts engine = Memory as select * from marts.fct_event_sales_daily"
+    )
+    client.command(f"alter table marts.{MART} drop partition '{days[1]}'")
+    for rest in (0, 1):
+        client.command(
+            f"insert into marts.{MART} select * from marts.two_parts where metric_date = '{days[1]}'"
+            f" and (gross_sales = 7) = {rest}"
+        )
+    client.command("drop table marts.two_parts")
+    assert content(client)[:2] == built[:2]
+    assert content(client)[2] != built[2]
+
+    again = project.build(*SALES, build_id="again", days=days)
+    assert again.exit_code == 0, again.output
+    assert f"{MART}: 1 swapped, 2 unchanged" in again.output
+    assert content(client) == built
+    client.command("system flush logs")
+    [(read,)] = client.query(
+        "select query from system.query_log where type = 'QueryFinish' and query like '%is_build%cityHash64%'"
+        f" and query like '%{MART}__build_again%' and query not like '%query_log%'"
+    ).result_rows
+    assert [day for day in days if day in read] == days[1:], "rows of an equal part are not read"
+    client.command(f"system start merges marts.{MART}")
+
+
 KILLS: list[tuple[str, Moment, int]] = [
     (r"create table if not exists `?marts`?\.`?fct_event_sales_daily`? ", "after", 1),
     (r"insert into analytics\.mart_verdicts", "after", 3),
