@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def column_lineage(
             columns = _compute(compiled.read_text(), _schema(manifest, source))
             if columns is not None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
-                scratch = kept.with_suffix(f".{os.getpid()}.part")
+                scratch = kept.with_suffix(f".{threading.get_native_id()}.part")
                 scratch.write_text(json.dumps(columns))
                 scratch.rename(kept)
                 found[unique_id] = columns

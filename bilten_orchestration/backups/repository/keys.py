@@ -21,6 +21,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -153,8 +154,8 @@ def _fingerprint(key: bytes) -> str:
 
 
 def _write_new(path: Path, body: Mapping[str, Any]) -> Path:
-    """The file beside its place, on disk."""
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    """The file beside its place, on disk. Its name is this thread's own among all processes."""
+    new = path.with_name(f"{path.name}.{threading.get_native_id()}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

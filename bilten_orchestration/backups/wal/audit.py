@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ class _Seen:
     def keep(self, there: Collection[str]) -> None:
         """For the next audit: of those that are still there."""
         self._all[self._bucket] = self.names & set(there)
-        new = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
+        new = self._path.with_name(f"{self._path.name}.{threading.get_native_id()}.new")
         new.write_text(json.dumps({name: sorted(names) for name, names in self._all.items()}))
         os.replace(new, self._path)
 

@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -53,6 +55,18 @@ def test_who_makes_it_at_the_same_time_gets_the_same(path: Path) -> None:
         maker.stdin.flush()
     assert len({maker.communicate()[0] for maker in makers}) == 1
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_threads_that_make_it_at_the_same_time_get_the_same(tmp_path: Path) -> None:
+    def made(place: Path, together: Barrier) -> str:
+        together.wait()
+        return keys.ensure(place).current
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(50):
+            place, together = tmp_path / str(number) / "backup-keys.json", Barrier(4)
+            assert len({*pool.map(made, [place] * 4, [together] * 4)}) == 1
+            assert list(place.parent.iterdir()) == [place]
 
 
 def test_what_a_kill_left_is_replaced(path: Path) -> None:
