@@ -250,11 +250,14 @@ def stemmed(choice: random.Random, title: str) -> str | None:
 
 
 def misspelt(choice: random.Random, title: str) -> str | None:
-    """A word of it with two letters exchanged: behind the first one, and before any ending."""
+    """A word of it with two letters exchanged: behind the first one, and before the four of an ending.
+
+    A stemmer takes no ending off "eveinng", and leaves it too far from the stem of "evening".
+    """
     words = [
         (word, place)
-        for word in _words(title, 6)
-        for place in range(1, len(word) - 3)
+        for word in _words(title, 7)
+        for place in range(1, len(word) - 5)
         if word[place] != word[place + 1]
     ]
     if not words:
