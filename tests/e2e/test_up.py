@@ -29,6 +29,7 @@ from bilten_orchestration.settings import CHECKOUT, Settings
 from bilten_orchestration.settings.loading import as_environment, load_settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
 from bilten_orchestration.stores import postgres as postgres_store
+from tests import processes
 from tests.conftest import Servers
 from tests.stack import make_base, opensearch_jars
 from tests.waiting import until
@@ -218,13 +219,7 @@ def test_a_backup_that_is_terminated_in_the_ui(running: Stack, monkeypatch: pyte
         return status(run)
 
     def pg_basebackups() -> list[psutil.Process]:
-        found = psutil.process_iter(["name", "cmdline"])
-        server = f"port='{settings.postgres.port}'"
-        return [
-            process
-            for process in found
-            if process.info["name"] == "pg_basebackup" and server in " ".join(process.info["cmdline"] or [])
-        ]
+        return processes.clients_of(settings.postgres, "pg_basebackup")
 
     def waiting() -> object:
         with postgres_store.connect(settings.postgres) as connection:
@@ -234,8 +229,7 @@ def test_a_backup_that_is_terminated_in_the_ui(running: Stack, monkeypatch: pyte
             ).fetchone()
 
     before = listed()
-    server = psutil.Process(running.status()["postgres"]["pid"])
-    (checkpointer,) = (each for each in server.children() if "checkpointer" in " ".join(each.cmdline()))
+    checkpointer = processes.checkpointer(settings.postgres)
     checkpointer.suspend()
     try:
         run = launched()
@@ -247,7 +241,7 @@ def test_a_backup_that_is_terminated_in_the_ui(running: Stack, monkeypatch: pyte
         assert answer["__typename"] == "TerminateRunSuccess", answer
         assert ended(run) == "CANCELED"
         for process in (program, worker):
-            until(lambda process=process: not runs(process), f"the end of {process}")  # type: ignore[misc]
+            until(lambda process=process: not processes.runs(process.pid), f"the end of {process}")  # type: ignore[misc]
         assert pg_basebackups() == []
     finally:
         checkpointer.resume()
@@ -296,14 +290,6 @@ def test_every_asset_leaves_numbers_when_it_runs(running: Stack) -> None:
         if node["isExecutable"] and not kinds & {"IntMetadataEntry", "FloatMetadataEntry"}:
             without.append(("/".join(node["assetKey"]["path"]), sorted(kinds)))
     assert without == []
-
-
-def runs(process: psutil.Process) -> bool:
-    # a zombie is gone but for its parent
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_second_up_is_fast_and_changes_nothing(running: Stack) -> None:
@@ -389,7 +375,7 @@ def test_a_killed_supervisord_leaves_no_orphan(running: Stack) -> None:
     pids = {program["pid"] for program in running.status().values()}
     psutil.Process(int((running.home / "supervisord.pid").read_text())).kill()
     running.up()
-    assert not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids)
+    assert [pid for pid in pids if processes.runs(pid)] == []
 
 
 def test_a_second_stack_beside_it(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -494,9 +480,7 @@ def test_down_stops_only_its_own(running: Stack) -> None:
         pids = {name: program["pid"] for name, program in running.status().items()}
         document = json.loads(running.run("down", "--json").stdout)
         assert set(document["result"]["stopped"]) == PROGRAMS
-        assert not any(
-            psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids.values()
-        )
+        assert [name for name, pid in pids.items() if processes.runs(pid)] == []
         assert stranger.poll() is None
     finally:
         stranger.send_signal(signal.SIGKILL)

@@ -24,6 +24,7 @@ from tests import stack
 from tests.conftest import Servers
 from tests.integration.backups.redis.cache import KEPT, Cache, proxy
 from tests.kills import killed_before_line
+from tests.processes import at_work_in
 from tests.small_disk import mounted, needs_root
 
 pytestmark = pytest.mark.faults
@@ -207,7 +208,7 @@ def test_a_restore_whose_disk_fills_up(cache: Cache, when: str, monkeypatch: pyt
         said = told.value.problems[0]
         assert "room" in said.what + said.next
         assert [path.name for path in place.iterdir()] == ["another"], "what was begun is removed"
-        assert _servers_in(place) == []
+        assert at_work_in(place) == []
         (place / "another").unlink()
         monkeypatch.undo()
         assert restore(cache.settings, taken, place / "restored").keys["db0"] == KEPT

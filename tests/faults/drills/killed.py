@@ -23,8 +23,8 @@ from bilten_orchestration.drills.run import run
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
-from tests.integration.drills.at_work import at_work_in
 from tests.kills import NEVER, killed_when_told
+from tests.processes import at_work_in
 
 
 def _die_at(kind: str, what: str) -> None:

@@ -7,7 +7,6 @@ the platform without a payment.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,9 +21,9 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 from tests.faults.drills.killed import kill, next_one_cleans_up
 from tests.integration.backups.command import bilten, document
-from tests.integration.drills.at_work import listening
 from tests.integration.metrics.world import later
 from tests.integration.recovery.conftest import FIRST, Platform, publish
+from tests.processes import listening, living
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults
@@ -101,7 +100,7 @@ def test_a_kill_leaves_nothing_behind_the_next_one(published: Platform, at: str)
     settings = published.settings
     live, rows = published.marts(), published.content()
     before = published.ask("select slot_name, active from pg_replication_slots order by 1")
-    known = {process.pid for process in psutil.process_iter()}
+    known = set(psutil.pids())
     killed = kill(settings, "clickhouse", "engine", at)
     assert all(
         host == "127.0.0.1" and port not in (settings.clickhouse.port, settings.postgres.port)
@@ -114,19 +113,14 @@ def test_a_kill_leaves_nothing_behind_the_next_one(published: Platform, at: str)
     assert (published.marts(), published.content()) == (live, rows)
 
 
-def _of_drills(settings: Settings, known: set[int]) -> list[int]:
+def _of_drills(settings: Settings, known: set[int]) -> list[psutil.Process]:
     """Processes that were not there before, and have to do with the state directory of this platform."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            about = (*process.cmdline(), *process.environ().values(), process.cwd())
-            if (
-                process.pid not in known
-                and process.status() != psutil.STATUS_ZOMBIE
-                and any(f"{settings.home}/drill-" in word for word in about)
-            ):
-                found.append(process.pid)
-    return found
+
+    def concerned(process: psutil.Process) -> bool:
+        about = (*process.cmdline(), *process.environ().values(), process.cwd())
+        return process.pid not in known and any(f"{settings.home}/drill-" in word for word in about)
+
+    return living(concerned)
 
 
 def test_a_row_of_a_live_mart_was_altered(published: Platform) -> None:

@@ -23,8 +23,8 @@ from bilten_orchestration.stores import redis
 from tests.conftest import Servers
 from tests.integration.backups.clickhouse.world import made
 from tests.integration.backups.wal.conftest import Source
-from tests.integration.drills.at_work import at_work_in
 from tests.integration.drills.conftest import here  # noqa: F401 (a fixture)
+from tests.processes import at_work_in
 from tests.small_disk import mounted, needs_root
 
 pytestmark = [pytest.mark.faults, needs_root]

@@ -19,9 +19,9 @@ from bilten_orchestration.drills.run import run
 from bilten_orchestration.stores import postgres
 from tests.faults.drills.killed import Killed, kill, next_one_cleans_up, rows
 from tests.integration.backups.wal.conftest import Source
-from tests.integration.drills.at_work import inet_sockets
 from tests.integration.drills.postgres.conftest import sell, selling, slots
 from tests.integration.drills.postgres.test_unchanged import checkpoint
+from tests.processes import inet_sockets
 from tests.waiting import until
 
 pytestmark = pytest.mark.faults

@@ -16,8 +16,8 @@ from bilten_orchestration.drills.run import run
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import redis
 from tests.faults.drills.killed import Enough, kill, next_one_cleans_up, rows
-from tests.integration.drills.at_work import at_work_in, inet_sockets
 from tests.integration.drills.conftest import here  # noqa: F401 (a fixture)
+from tests.processes import at_work_in, inet_sockets
 
 pytestmark = pytest.mark.faults
 Environment = Callable[[Settings], dict[str, str]]

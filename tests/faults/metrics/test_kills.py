@@ -19,6 +19,7 @@ from tests.integration.metrics.conftest import world  # noqa: F401 (a fixture)
 from tests.integration.metrics.test_build import build_tables, dirty_days, journal
 from tests.integration.metrics.world import FIRST, World, later
 from tests.kills import killed_when_told
+from tests.processes import living
 from tests.waiting import until
 
 LAST = later(FIRST, 29)
@@ -41,13 +42,11 @@ def killed_at(settings: Settings, step: int, forks: Path | None) -> list[str]:
     return told
 
 
-def started_for(settings: Settings) -> list[int]:
+def started_for(settings: Settings) -> list[psutil.Process]:
     """Processes of dbt that production started, by where they write."""
-    found = []
-    for process in psutil.process_iter(["environ"]):
-        if (process.info["environ"] or {}).get("DBT_TARGET_PATH", "").startswith(f"{settings.home}/"):
-            found.append(process.pid)
-    return found
+    return living(
+        lambda process: process.environ().get("DBT_TARGET_PATH", "").startswith(f"{settings.home}/")
+    )
 
 
 def everything(world: World) -> dict[str, list[tuple[object, ...]]]:  # noqa: F811

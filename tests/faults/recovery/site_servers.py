@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from pathlib import Path
 from uuid import uuid4
-
-import psutil
 
 from bilten_orchestration.backups.clickhouse import disks
 from bilten_orchestration.backups.repository import keys
@@ -19,6 +16,7 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from tests import stack
 from tests.conftest import Servers
+from tests.processes import living
 from tests.waiting import until
 
 
@@ -55,7 +53,10 @@ def _postgres_on(servers: Servers, data: Path) -> stack.PostgresServer:
     # also in a child that is killed, whose numbers are told again here
     place = Path(tempfile.mkdtemp(prefix="site-", dir=servers.base))
     place.chmod(0o755)
-    until(lambda: not _at_work_in(data), "the server of a call that was killed to be gone")
+    until(
+        lambda: not living(lambda process: Path(process.cwd()) == data.resolve()),
+        "the server of a call that was killed to be gone",
+    )
     cluster = embedded.Cluster(
         data=data,
         socket_directory=place / "socket",
@@ -73,12 +74,3 @@ def _postgres_on(servers: Servers, data: Path) -> stack.PostgresServer:
     )
     server.start()
     return server
-
-
-def _at_work_in(directory: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if Path(process.cwd()) == directory.resolve():
-                found.append(process.pid)
-    return found

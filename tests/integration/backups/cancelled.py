@@ -15,11 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from bilten_orchestration.backups.repository import catalogue
 from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.settings import Settings
+from tests.processes import runs
 from tests.waiting import until
 
 _CHILD = """
@@ -30,12 +29,13 @@ from bilten_orchestration.backups.create import create
 from bilten_orchestration.backups.redis import spool
 from bilten_orchestration.backups.repository import bucket
 from bilten_orchestration.settings.loading import load_settings
+from tests.processes import living
 store, kind, at = sys.argv[1:]
 begun = []
 def cancel(uploads):
     begun.append(at)
     children = psutil.Process().children(recursive=True)
-    programs = {each.pid: each.name() for each in children if each.status() != psutil.STATUS_ZOMBIE}
+    programs = {each.pid: each.name() for each in living(lambda each: True, children)}
     print(json.dumps({"programs": programs, "uploads": uploads}), flush=True)
     os.kill(os.getpid(), signal.SIGINT)
 def when_open(self, name, chunks):
@@ -102,15 +102,8 @@ def cancelled(
     assert "DagsterExecutionInterruptedError" in ended.stderr
     found = json.loads(ended.stdout)
     for pid, name in found["programs"].items():
-        until(lambda pid=pid: not _runs(int(pid)), f"the end of {name}")  # type: ignore[misc]
+        until(lambda pid=pid: not runs(int(pid)), f"the end of {name}")  # type: ignore[misc]
     with Opened.of(settings) as opened:
         assert catalogue.read(opened.repository, opened.ring).backups == before
         assert [each.name for each in opened.repository.unfinished()] == []
     return Cancelled(frozenset(found["programs"].values()), tuple(found["uploads"]))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from tests.conftest import Servers
 from tests.integration.backups.clickhouse import world
 from tests.integration.backups.redis.cache import fill
 from tests.integration.backups.troubled_store import TroubledStore, before
+from tests.processes import living, names
 
 NAMES = ("postgres", "logical", "redis", "clickhouse")
 _MIB = 1 << 20
@@ -103,14 +103,8 @@ class Engine:
 
 def _programs() -> list[str]:
     ours = ("pg_basebackup", "pg_dump", "pg_dumpall", "pg_restore", "redis-check-rdb")
-    found = []
-    for process in psutil.Process(os.getpid()).children(recursive=True):
-        try:
-            if process.name() in ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.name())
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    children = psutil.Process().children(recursive=True)
+    return sorted(names(living(lambda process: process.name() in ours, children)))
 
 
 @contextmanager

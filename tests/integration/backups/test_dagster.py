@@ -21,6 +21,7 @@ from bilten_orchestration.backups.repository.opened import Opened
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.resources import Platform
+from tests import processes
 from tests.integration.backups.command import Environment
 from tests.integration.backups.shop import Shop
 from tests.waiting import until
@@ -92,8 +93,7 @@ def test_the_command_line_and_a_run_at_once(
 ) -> None:
     """The command holds the lock, and its server stands still: the run tells who is at work, and is tried
     again; by then the other one is done. No pool of Dagster's binds the command."""
-    server = psutil.Process(shop.server.pid)
-    (checkpointer,) = (each for each in server.children() if "checkpointer" in " ".join(each.cmdline()))
+    checkpointer = processes.checkpointer(shop.settings.postgres)
     waited: list[str] = []
 
     def waits(policy: dg.RetryPolicy, attempt: int) -> float:
@@ -202,16 +202,14 @@ def test_the_check_goes_red(shop: Shop, bad: str) -> None:
 
 def test_a_run_that_is_interrupted_does_not_begin_its_step_anew(shop: Shop) -> None:
     """The whole way from "Terminate" is in tests/e2e; this is what the run worker is sent in the end."""
-    server = psutil.Process(shop.server.pid)
-    (checkpointer,) = (each for each in server.children() if "checkpointer" in " ".join(each.cmdline()))
+    checkpointer = processes.checkpointer(shop.settings.postgres)
     programs: list[psutil.Process] = []
 
     def interrupt() -> None:
         with postgres.connect(shop.settings.postgres, autocommit=True) as connection:
             held = "select true from pg_stat_activity where wait_event = 'CheckpointStart'"
             until(lambda: connection.execute(held).fetchone(), "the backup of the run")
-        children = psutil.Process().children()
-        programs.extend(each for each in children if each.name() == "pg_basebackup")
+        programs.extend(processes.clients_of(shop.settings.postgres, "pg_basebackup"))
         os.kill(os.getpid(), signal.SIGINT)
 
     interrupter = threading.Thread(target=interrupt)

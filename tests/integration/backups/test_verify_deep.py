@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bilten_orchestration.backups.postgres import base, logical
@@ -21,6 +19,7 @@ from bilten_orchestration.errors import LockHeld, Refused
 from bilten_orchestration.stores import object_store
 from tests.integration.backups.command import Environment, bilten
 from tests.integration.backups.shop import Shop
+from tests.processes import at_work_in
 
 KILLED = """
 import os, signal, sys
@@ -83,13 +82,13 @@ def test_a_dump_is_restored_and_its_rows_are_counted(shop: Shop, environment: En
         timeout=120,
     )
     assert killed.returncode == -signal.SIGKILL
-    assert _servers(place), "it outlives whoever started it"
+    assert at_work_in(place), "it outlives whoever started it"
     assert list(sockets.glob("bilten-restore-*"))
     report = verify(shop.settings, manifest.id, by="a test", deep=True)
     assert report.problems == ()
     assert report.deep == f"restored into an empty server: {sum(manifest.counts.values())} rows in 2 tables"
     assert not place.exists()
-    assert not _servers(place)
+    assert not at_work_in(place)
     assert not list(sockets.iterdir())
 
     # a manifest that says otherwise, over the same objects
@@ -103,7 +102,7 @@ def test_a_dump_is_restored_and_its_rows_are_counted(shop: Shop, environment: En
     (problem,) = verify(shop.settings, manifest.id, by="a test", deep=True).problems
     assert (problem.expected, problem.found) == ("7", "200,000")
     assert not place.exists()
-    assert not _servers(place)
+    assert not at_work_in(place)
 
 
 def test_too_little_room_and_two_at_once(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,15 +120,6 @@ def test_too_little_room_and_two_at_once(shop: Shop, monkeypatch: pytest.MonkeyP
     ):
         verify(shop.settings, backup.id, by="a test", deep=True)
     assert not (shop.settings.home / "verify").exists()
-
-
-def _servers(place: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if Path(process.cwd()).is_relative_to(place) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
 
 
 def _marks(shop: Shop, backup: str) -> list[dict[str, str]]:

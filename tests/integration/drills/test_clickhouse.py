@@ -13,8 +13,8 @@ from bilten_orchestration.drills import clickhouse as of_clickhouse
 from bilten_orchestration.drills.run import run
 from tests.conftest import Servers
 from tests.integration.backups.clickhouse.world import ROWS, World, made
-from tests.integration.drills.at_work import at_work_in
 from tests.kills import killed_before_line
+from tests.processes import at_work_in
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from bilten_orchestration.errors import LockHeld, Mismatch, Refused, UsageError
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import object_store, postgres, redis
 from tests.kills import killed_before_line
+from tests.processes import at_work_in
 
 KEYS = 300 + 40 + 40 + 4 + 1
 
@@ -45,11 +46,7 @@ def series(settings: Settings) -> Series:
 def left_in(settings: Settings) -> list[Any]:
     """Files and processes of drills."""
     place = settings.home / "drill-redis"
-    found: list[Any] = [place] if place.exists() else []
-    for process in psutil.process_iter(["cwd"]):
-        if (process.info["cwd"] or "").startswith(str(place)) and process.status() != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+    return [*([place] if place.exists() else []), *at_work_in(place)]
 
 
 def test_from_the_order_to_the_attestation(here: Settings) -> None:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from bilten_orchestration.backups.clickhouse.base import take
@@ -17,6 +16,7 @@ from bilten_orchestration.errors import Refused
 from bilten_orchestration.settings import Settings
 from tests.conftest import Servers
 from tests.integration.backups.clickhouse.world import ROWS, World, made
+from tests.processes import at_work_in
 
 KILLED = """
 import os, signal, sys
@@ -57,7 +57,7 @@ def test_it_is_restored_beside_the_live_server(
     assert any("that was killed left" in text for text in told)
     assert report.deep.startswith("restored into an empty engine and accepted by CHECK TABLE: ")
     assert not place.exists()
-    assert not [each for each in psutil.process_iter() if str(place) in " ".join(_words(each))]
+    assert at_work_in(place) == []
     assert (world.digest(), _tables(world)) == (before, tables), "the live server is not asked for anything"
     (listed,) = world.listed()
     assert listed.state == "verified"
@@ -87,10 +87,3 @@ def test_without_an_engine_it_is_refused(world: World, monkeypatch: pytest.Monke
 def _tables(world: World) -> list[tuple[str, ...]]:
     query = "select database, name from system.tables where database <> 'system' order by all"
     return [tuple(row) for row in world.client.query(query).result_rows]
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.NoSuchProcess:
-        return []

@@ -26,6 +26,7 @@ from bilten_orchestration.stores.locks import advisory_lock
 from tests import stack
 from tests.integration.backups.cancelled import cancelled, sliced
 from tests.integration.backups.shop import DIGEST, SLICE, Shop
+from tests.processes import clients_of
 
 
 def test_under_writes_and_back(
@@ -127,12 +128,7 @@ def test_a_run_that_is_cancelled_leaves_nothing_at_work(
 
 def basebackups(shop: Shop) -> list[psutil.Process]:
     """pg_basebackup at work on this server."""
-    return [
-        process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] == "pg_basebackup"
-        and any(f"port='{shop.settings.postgres.port}'" in word for word in process.info["cmdline"] or [])
-    ]
+    return clients_of(shop.settings.postgres, "pg_basebackup")
 
 
 def test_a_server_that_dies_in_the_middle_leaves_no_backup(

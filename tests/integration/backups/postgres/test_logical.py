@@ -36,6 +36,7 @@ from tests.conftest import Servers
 from tests.integration.backups.cancelled import cancelled, sliced
 from tests.integration.backups.command import Environment, bilten, document
 from tests.integration.backups.shop import DIGEST, SLICE, Shop, writing
+from tests.processes import clients_of
 from tests.small_disk import mounted, needs_root
 from tests.waiting import until
 
@@ -457,12 +458,7 @@ def run(
 
 def programs(stock: Shop) -> list[psutil.Process]:
     """Those of ours that are connected to this server."""
-    return [
-        process
-        for process in psutil.process_iter(["name", "cmdline"])
-        if process.info["name"] in ("pg_dump", "pg_dumpall", "pg_restore")
-        and any(f"port='{stock.settings.postgres.port}'" in word for word in process.info["cmdline"] or [])
-    ]
+    return clients_of(stock.settings.postgres, "pg_dump", "pg_dumpall", "pg_restore")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from bilten_orchestration.local import ports
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import object_store, redis
 from tests import stack
+from tests.processes import living
 
 SLICE = 1 << 20
 KEPT = 4_000
@@ -84,12 +85,7 @@ class Cache:
 
     def servers_of_ours(self) -> list[psutil.Process]:
         """redis-servers that work below this test's directory, the one it began with aside."""
-        found = []
-        for process in psutil.process_iter(["name", "cwd"]):
-            inside = (process.info["cwd"] or "").startswith(f"{self.base}/restored")
-            if inside and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
+        return living(lambda process: process.cwd().startswith(f"{self.base}/restored"))
 
 
 def fill(client: Redis, count: int) -> None:

@@ -17,8 +17,8 @@ from bilten_orchestration.drills.report import DrillReport
 from bilten_orchestration.drills.run import run
 from bilten_orchestration.stores import postgres
 from tests.integration.backups.wal.conftest import Source
-from tests.integration.drills.at_work import at_work_in, inet_sockets
 from tests.integration.drills.postgres.test_unchanged import checkpoint
+from tests.processes import at_work_in, inet_sockets, names
 
 # no drill and no stream can have measured it: it was sampled
 SAMPLED_SECONDS = 123.25
@@ -48,7 +48,7 @@ def drilled_once(shop: Source) -> Iterator[Drilled]:
 
     def progress(text: str) -> None:
         sockets.extend(inet_sockets(place))
-        at_work.update(process.name() for process in at_work_in(place))
+        at_work.update(names(at_work_in(place)))
 
     with _superuser(shop) as connection:
         connection.execute(
