@@ -131,7 +131,7 @@ def _show_build(report: BuildReport | None) -> None:
         )
     if report.still_dirty:
         print(
-            f"  {len(report.still_dirty)} days stay dirty (refused, or reaching into days not built):"
+            f"  days that stay dirty (refused, or reaching into days not built): {len(report.still_dirty)};"
             " bilten metrics build --dirty"
         )
 

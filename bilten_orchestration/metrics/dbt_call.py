@@ -179,8 +179,9 @@ def told(event: Mapping[str, Any]) -> str | None:
     if event["info"].get("name") not in ("LogModelResult", "LogTestResult", "LogSeedResult"):
         return None
     node = data.get("node_info", {})
+    total = data.get("total") or data.get("num_models", "?")  # what a test calls it
     return (
-        f"[{data.get('index', '?')}/{data.get('total', '?')}] {node.get('node_name', '?')}:"
+        f"[{data.get('index', '?')}/{total}] {node.get('node_name', '?')}:"
         f" {str(data.get('status', '?')).lower()} in {float(data.get('execution_time') or 0):.1f} s"
     )
 

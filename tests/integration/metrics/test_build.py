@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from datetime import date
@@ -97,7 +98,11 @@ def test_one_bad_day_of_thirty_then_its_repair_then_a_late_refund(world: World) 
     plant_a_cent(settings, world.orders[BAD].payment)
 
     # 29 published, one refused and named, with what was expected and found
-    report = build(settings, FIRST, LAST, refresh_whole=False)
+    said: list[str] = []
+    report = build(settings, FIRST, LAST, refresh_whole=False, progress=said.append)
+    nodes = [line for line in said if line.startswith("[")]
+    assert any("event_sales_equal_control_totals" in line for line in nodes)
+    assert [line for line in nodes if not re.match(r"\[\d+/\d+] \w+: \w+ in \d", line)] == []
     sales = [day for day in report.days if day.mart == "fct_event_sales_daily"]
     assert sum(day.verdict == "swapped" for day in sales) == 29
     assert [day.date for day in sales if day.verdict == "refused"] == [BAD]
