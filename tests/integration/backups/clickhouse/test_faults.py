@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, object_store
 from tests.conftest import Servers
 from tests.integration.backups.clickhouse.world import World, made
+from tests.waiting import until
 
 Environment = Callable[[Settings], dict[str, str]]
 MIB = 1 << 20
@@ -54,13 +54,6 @@ def world(_module_world: World) -> World:
 
 def _under_way(world: World) -> list[str]:
     return [each.id for each in operations.under_way(world.client)]
-
-
-def _await(condition: Callable[[], object], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it never came"
-        time.sleep(0.05)
 
 
 def _ids(world: World) -> list[str]:
@@ -148,9 +141,9 @@ def test_a_killed_restore_is_told_and_never_gone_on_with(world: World, environme
     assert killed.returncode == -signal.SIGKILL
     client = world.client
     target = Wanted(database="marts", rename="killed")
-    _await(
-        lambda: client.query("select count() from system.parts where database = 'killed'").result_rows[0][0]
-    )
+    there = "select count() from system.parts where active and database = 'killed' and table = 'bulk'"
+    # without a part there is nothing to merge
+    until(lambda: client.query(there).first_row[0], "parts of the restore that was killed")
     tables = merges.left(client)
     assert Table("killed", "bulk") in tables
     (asked,) = [each for each in requirements(world.settings) if each.name == "merges"]
@@ -194,7 +187,7 @@ def test_whoever_stops_waiting_ends_it(world: World) -> None:
     before = _ids(world)
     with pytest.raises(KeyboardInterrupt):
         take(world.with_backups(clickhouse_bytes_per_second=SLOW), progress=leave)
-    _await(lambda: not _under_way(world))
+    until(lambda: not _under_way(world), "the end of the backup")
     assert _ids(world) == before
 
 
@@ -209,7 +202,7 @@ def test_a_server_that_is_killed_in_the_middle(world: World) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    _await(lambda: _under_way(world))
+    until(lambda: _under_way(world), "the backup under way")
     world.server.kill()
     thread.join(timeout=60)
     world.server.start()
