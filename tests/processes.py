@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from bilten_orchestration.local import processes
 from bilten_orchestration.settings import PostgresSettings
 from bilten_orchestration.stores import postgres
 
@@ -22,7 +23,7 @@ def living(
     found = []
     for process in psutil.process_iter() if among is None else among:
         with contextlib.suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and meant(process):
+            if processes.runs(process) and meant(process):
                 found.append(process)
     return found
 
@@ -36,7 +37,9 @@ def names(among: Iterable[psutil.Process]) -> set[str]:
 
 
 def runs(pid: int) -> bool:
-    return bool(living(lambda process: process.pid == pid))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return processes.runs(psutil.Process(pid))
+    return False
 
 
 def at_work_in(place: Path) -> list[psutil.Process]:

@@ -25,7 +25,7 @@ import psutil
 from pydantic import SecretStr
 
 from bilten_orchestration.errors import StoreUnavailable
-from bilten_orchestration.local import health, object_store, ports, postgres, privileges, redis
+from bilten_orchestration.local import health, object_store, ports, postgres, privileges, processes, redis
 from bilten_orchestration.local.opensearch import server as opensearch
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.settings import (
@@ -148,7 +148,7 @@ class Server:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.kill()
             deadline = time.monotonic() + 30
-            while any(_runs(member) for member in family) and time.monotonic() < deadline:
+            while any(processes.runs(member) for member in family) and time.monotonic() < deadline:
                 time.sleep(0.01)
         self.process.wait(timeout=30)
         self.process = None
@@ -166,13 +166,6 @@ class Server:
     def restart(self) -> None:
         self.stop()
         self.start()
-
-
-def _runs(process: psutil.Process) -> bool:
-    # a zombie has given back its files and ports; who reaps it is another matter
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 def _environment() -> dict[str, str]:

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +25,7 @@ from tests.integration.metrics.conftest import world
 from tests.integration.metrics.test_dagster_jobs import execute, failed_checks, instance, newest, span
 from tests.integration.metrics.world import FIRST, World, later
 from tests.stack import ClickHouseServer
+from tests.waiting import until
 
 __all__ = ["instance", "world"]  # fixtures
 
@@ -99,18 +99,12 @@ def test_a_store_that_goes_away_for_a_moment_costs_a_retry_and_not_the_run(
 
 def _kill_while_dbt_builds(settings: Settings, server: ClickHouseServer, back: threading.Event) -> None:
     """SIGKILL, once, as soon as a table of a build stands there."""
-    deadline = time.monotonic() + 900
     back.wait(timeout=900)
     client = clickhouse.connect(settings.clickhouse)
-    while time.monotonic() < deadline:
-        [[tables]] = client.query(
-            "select count() from system.tables where database = 'marts' and position(name, '__build_') > 0"
-        ).result_rows
-        if tables:
-            client.close()
-            server.kill()
-            return
-        time.sleep(0.02)
+    there = "select count() from system.tables where database = 'marts' and position(name, '__build_') > 0"
+    until(lambda: client.query(there).first_row[0], "a table of a build", 900)
+    client.close()
+    server.kill()
 
 
 # -- the command line beside a run -----------------------------------------------------------------
@@ -149,10 +143,13 @@ def test_a_run_and_a_shell_never_build_at_the_same_time(
 
     def beside() -> None:
         """A build by hand as soon as the run holds the lock."""
-        deadline = time.monotonic() + 900
-        while not (name := holder(impatient) or "").startswith("bilten build ") or "whole" in name:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+
+        def building() -> str | None:
+            name = holder(impatient) or ""
+            return name if name.startswith("bilten build ") and "whole" not in name else None
+
+        name = until(building, "the lock to be the run's", 900)
+        assert name is not None
         command = bilten(
             impatient, environment, "metrics", "build", "--from", str(FIRST), "--to", str(LAST), "--json"
         )
@@ -185,11 +182,8 @@ def test_a_run_and_a_shell_never_build_at_the_same_time(
         return 0.0
 
     monkeypatch.setattr(dg.RetryPolicy, "calculate_delay", waits_for_the_shell)
-    deadline = time.monotonic() + 900
-    while holder(impatient) is None:
-        assert patient.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: holder(impatient) or patient.poll() is not None, "the lock to be the shell's", 900)
+    assert patient.poll() is None
     run = execute(impatient, instance, "metrics_late_days", tags=span(FIRST, LAST))
     out, _ = patient.communicate(timeout=900)
     assert patient.returncode == 0

@@ -32,6 +32,7 @@ from tests.integration.backups.clickhouse import world
 from tests.integration.backups.redis.cache import fill
 from tests.integration.backups.troubled_store import TroubledStore, before
 from tests.processes import living, names
+from tests.waiting import until
 
 NAMES = ("postgres", "logical", "redis", "clickhouse")
 _MIB = 1 << 20
@@ -83,8 +84,8 @@ class Engine:
         """Retention without its time of grace; then nothing is left of what is not listed."""
         with Opened.of(self.direct) as opened:
             newest = max(each.written_at for each in opened.repository.list("objects/"))
-            while opened.repository.clock() <= newest:  # which tells whole seconds
-                time.sleep(0.1)
+            # which tells whole seconds
+            until(lambda: opened.repository.clock() > newest, "the next second of the store's clock")
         hasty = self.direct.backups.model_copy(update={"orphan_grace_hours": 0})
         report = prune(self.direct.model_copy(update={"backups": hasty}), execute=True, by="a test")
         assert report.problems == ()

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from io import StringIO
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores.clickhouse import connect
+from tests.waiting import until
 
 COMMAND = [sys.executable, "-c", "from bilten_orchestration.cli.main import main; main()", "sql"]
 TYPED = (
@@ -94,14 +94,11 @@ def test_the_limit_says_that_there_is_more(run: Run) -> None:
 def test_leaving_ends_the_statement_on_the_server(run: Run, settings: Settings) -> None:
     run("select number as left_alone from system.numbers", "--role", "etl", "--limit", "3")
     client = connect(settings.clickhouse)
-    deadline = time.monotonic() + 30
     query = (
         "select count() from system.processes"
         " where query like '%left_alone%' and query not like '%system.processes%'"
     )
-    while client.query(query).result_rows[0][0]:
-        assert time.monotonic() < deadline, "the statement still runs"
-        time.sleep(0.1)
+    until(lambda: not client.query(query).first_row[0], "the end of the statement", 30)
 
 
 def test_the_statement_may_come_from_stdin(run: Run) -> None:

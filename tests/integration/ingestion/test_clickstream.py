@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from bilten_orchestration.settings import ClickHouseSettings, Settings
 from bilten_orchestration.stores.clickhouse import connect
 from bilten_orchestration.timezones import changes
 from bilten_orchestration.timezones import zone as ZoneInfo
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -205,17 +206,10 @@ def start_delivery(*arguments: Any) -> multiprocessing.process.BaseProcess:
     return process
 
 
-def await_(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
 def test_a_writer_killed_between_chunks_loses_and_doubles_nothing(settings: Settings, client: Client) -> None:
     at = datetime.now(UTC).replace(microsecond=0)
     process = start_delivery(settings.clickhouse, range(5_000), at, 3_500)
-    await_(lambda: one(client, "select count() from analytics.events")[0] >= 2_000)
+    until(lambda: one(client, "select count() from analytics.events")[0] >= 2_000, "two chunks", WAIT_SECONDS)
     process.kill()
     process.join()
     assert 2_000 <= totals(client)[0] < 5_000
@@ -243,7 +237,7 @@ def test_a_server_killed_while_it_is_written_to_is_caught_up(
     client = connect(own_clickhouse.settings)
     for turn in range(1, 4):
         process = start_delivery(own_clickhouse.settings, range(30_000), at, None)
-        await_(partial(_has_clicks, client, 6_000 * turn))
+        until(partial(_has_clicks, client, 6_000 * turn), "clicks of this turn", WAIT_SECONDS)
         own_clickhouse.kill()
         process.join(WAIT_SECONDS)
         assert process.exitcode not in (None, 0), "the writer must have failed"
@@ -484,11 +478,8 @@ def test_a_mutation_outlives_its_server(empty_settings: Settings, own_clickhouse
         target=_relocate, args=(own_clickhouse.settings, {event: "Europe/Istanbul"}), daemon=True
     )
     process.start()
-    await_(
-        lambda: (
-            one(client, "select count() from system.mutations where table = 'events' and not is_done")[0] == 1
-        )
-    )
+    under_way = "select count() from system.mutations where table = 'events' and not is_done"
+    until(lambda: one(client, under_way)[0] == 1, "the mutation to be under way", WAIT_SECONDS)
     own_clickhouse.kill()
     process.join(WAIT_SECONDS)
     own_clickhouse.start()

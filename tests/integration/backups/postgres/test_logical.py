@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -378,10 +377,19 @@ logical_restore.restore(settings, backup, "copy", server=server, progress=progre
 def test_a_killed_restore_leaves_nothing_that_the_next_does_not_remove(
     stock: Shop, taken: Manifest, environment: Environment, at: str
 ) -> None:
-    before = set(Path(tempfile.gettempdir()).glob("bilten-*"))
-    killed = run(stock, environment, RESTORED_AND_KILLED, taken.id, superuser(stock).host or "", at)
-    assert set(Path(tempfile.gettempdir()).glob("bilten-pgpass*")) <= before
+    temporary = stock.base / "tmp"
+    temporary.mkdir(exist_ok=True)
+    killed = run(
+        stock,
+        environment,
+        RESTORED_AND_KILLED,
+        taken.id,
+        superuser(stock).host or "",
+        at,
+        TMPDIR=str(temporary),
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert list(temporary.iterdir()) == []
     assert not list(stock.settings.home.glob("bilten-dump-*"))
     assert "copy" not in databases(stock)
     told: list[str] = []
@@ -443,12 +451,13 @@ def test_a_run_that_is_cancelled_leaves_nothing_at_work(stock: Shop, environment
 
 
 def run(
-    stock: Shop, environment: Environment, code: str, *arguments: str
+    stock: Shop, environment: Environment, code: str, *arguments: str, **more: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=environment(stock.settings)
-        | {"PYTHONPATH": str(Path(__file__).parents[4]), "BILTEN_HOME": str(stock.settings.home)},
+        | {"PYTHONPATH": str(Path(__file__).parents[4]), "BILTEN_HOME": str(stock.settings.home)}
+        | more,
         capture_output=True,
         text=True,
         check=False,

@@ -7,7 +7,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -16,16 +15,9 @@ import pytest
 from bilten_orchestration.errors import StoreUnavailable
 from bilten_orchestration.local.clickhouse.process import EndpointProcess, start
 from tests.integration.local.clickhouse.conftest import ETL, Http, endpoint_config, running
+from tests.waiting import until
 
 SECONDS_TO_END = 5
-
-
-def await_that(condition: Callable[[], bool], seconds: float = 20) -> float:
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "did not happen in time"
-        time.sleep(0.02)
-    return time.monotonic() - started
 
 
 def open_request(http_client: Http, sql: str, **parameters: str | int) -> socket.socket:
@@ -61,9 +53,9 @@ def count_running(http_client: Http, mark: str) -> int:
 def test_a_query_ends_when_its_client_leaves(http_client: Http, sql: str) -> None:
     mark = f"leaves_{abs(hash(sql)) % 10**9}"
     connection = open_request(http_client, sql.replace("{mark}", mark))
-    await_that(lambda: count_running(http_client, mark) == 1)
+    until(lambda: count_running(http_client, mark) == 1, "the statement to run")
     connection.close()
-    assert await_that(lambda: count_running(http_client, mark) == 0) < SECONDS_TO_END
+    until(lambda: count_running(http_client, mark) == 0, "its end", SECONDS_TO_END)
 
 
 def test_an_insert_ends_when_its_client_leaves_and_writes_nothing(http_client: Http) -> None:
@@ -74,9 +66,9 @@ def test_an_insert_ends_when_its_client_leaves_and_writes_nothing(http_client: H
     connection.sendall(
         f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n1\n2\n3\n".encode()
     )
-    await_that(lambda: count_running(http_client, "scratch.half") == 1)
+    until(lambda: count_running(http_client, "scratch.half") == 1, "the insert to run")
     connection.close()
-    await_that(lambda: count_running(http_client, "scratch.half") == 0)
+    until(lambda: count_running(http_client, "scratch.half") == 0, "its end")
     assert http_client.run("SELECT count() FROM scratch.half") == "0"
 
 
@@ -155,7 +147,7 @@ def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
         client = Http(endpoint)
         held = open_request(client, "SELECT count() FROM system.numbers")
         outcomes: list[int] = []
-        await_that(lambda: client.send("SELECT 1", max_execution_time=1).code == 202)
+        until(lambda: client.send("SELECT 1", max_execution_time=1).code == 202, "too many at once")
         started = time.monotonic()
         threads = [
             threading.Thread(target=lambda: outcomes.append(client.send("SELECT 1").code)) for _ in range(3)
@@ -167,7 +159,7 @@ def test_too_many_at_once_are_refused(tmp_path: Path) -> None:
         assert outcomes == [202, 202, 202]
         assert time.monotonic() - started < 10
         held.close()
-        await_that(lambda: client.send("SELECT 1").code == 0)
+        until(lambda: client.send("SELECT 1").code == 0, "room again")
 
 
 def test_sigterm_ends_cleanly_and_soon(tmp_path: Path) -> None:
@@ -177,7 +169,7 @@ def test_sigterm_ends_cleanly_and_soon(tmp_path: Path) -> None:
     client.run("CREATE TABLE d.t (a UInt8) ENGINE = MergeTree ORDER BY a")
     client.run("INSERT INTO d.t VALUES (1)")
     connection = open_request(client, "SELECT count() FROM system.numbers")
-    await_that(lambda: count_running(client, "system.numbers") == 1)
+    until(lambda: count_running(client, "system.numbers") == 1, "the statement to run")
     started = time.monotonic()
     assert endpoint.stop() == 0
     assert time.monotonic() - started < 10
