@@ -377,19 +377,8 @@ logical_restore.restore(settings, backup, "copy", server=server, progress=progre
 def test_a_killed_restore_leaves_nothing_that_the_next_does_not_remove(
     stock: Shop, taken: Manifest, environment: Environment, at: str
 ) -> None:
-    temporary = stock.base / "tmp"
-    temporary.mkdir(exist_ok=True)
-    killed = run(
-        stock,
-        environment,
-        RESTORED_AND_KILLED,
-        taken.id,
-        superuser(stock).host or "",
-        at,
-        TMPDIR=str(temporary),
-    )
+    killed = run(stock, environment, RESTORED_AND_KILLED, taken.id, superuser(stock).host or "", at)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert list(temporary.iterdir()) == []
     assert not list(stock.settings.home.glob("bilten-dump-*"))
     assert "copy" not in databases(stock)
     told: list[str] = []
@@ -451,18 +440,26 @@ def test_a_run_that_is_cancelled_leaves_nothing_at_work(stock: Shop, environment
 
 
 def run(
-    stock: Shop, environment: Environment, code: str, *arguments: str, **more: str
+    stock: Shop, environment: Environment, code: str, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    """In a process of its own, which leaves no temporary file however it ends: passwords are in some."""
+    temporary = stock.base / "tmp"
+    temporary.mkdir(exist_ok=True)
+    more = {
+        "PYTHONPATH": str(Path(__file__).parents[4]),
+        "BILTEN_HOME": str(stock.settings.home),
+        "TMPDIR": str(temporary),
+    }
+    ended = subprocess.run(
         [sys.executable, "-c", code, *arguments],
-        env=environment(stock.settings)
-        | {"PYTHONPATH": str(Path(__file__).parents[4]), "BILTEN_HOME": str(stock.settings.home)}
-        | more,
+        env=environment(stock.settings) | more,
         capture_output=True,
         text=True,
         check=False,
         timeout=120,
     )
+    assert list(temporary.iterdir()) == []
+    return ended
 
 
 def programs(stock: Shop) -> list[psutil.Process]:
