@@ -16,6 +16,7 @@ A server starts when the first test asks for it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
@@ -23,7 +24,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 TEMPLATE = "bilten_template"
+LOG_BYTES = 4 << 10
 S = TypeVar("S", bound=stack.Server)
 
 
@@ -64,6 +66,21 @@ def pytest_configure() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, interrupt)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failure comes with what each server of the session said last: their logs go with the session."""
+    report = yield
+    servers = getattr(item, "funcargs", {}).get("servers")
+    if report.failed and servers is not None:
+        for server in servers.running:
+            # one that never started has none
+            with contextlib.suppress(OSError), server.log.open("rb") as log:
+                log.seek(max(log.seek(0, os.SEEK_END) - LOG_BYTES, 0))
+                said = log.read().decode(errors="replace")
+                report.sections.append((f"log of {server.log.parent.name}", said))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
