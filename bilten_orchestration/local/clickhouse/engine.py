@@ -45,9 +45,9 @@ _SERVER_DEFAULTS = {
     "materialize_statistics_on_insert": "1",
 }
 
-#: What a join, a sort or an aggregation may hold before it goes to disk, as a share of the engine's memory:
-#: some queries run side by side, each with some of these, and all of it is one limit.
-_SPILL_SHARE = 8
+#: The engine's memory is one limit, and some queries run side by side. A join, a sort or an aggregation may hold a
+#: share of it before it goes to disk; a query gets as many threads as shares are free.
+_SHARES = 8
 _SPILLING = ("group_by", "sort", "distinct", "join")
 
 
@@ -282,14 +282,13 @@ class Engine:
 
     def defaults(self) -> dict[str, str]:
         # The engine's own share before it spills is half of a query's limit, which leaves no room for two.
-        spill = str(self._config.max_server_memory_bytes // _SPILL_SHARE)
+        share = str(self._config.max_server_memory_bytes // _SHARES)
         return (
             _SERVER_DEFAULTS
             | {"max_memory_usage": str(self._config.max_query_memory_bytes)}
-            | {
-                f"max_bytes_before_external_{what}": spill
-                for what in ("group_by", "sort", "distinct", "join")
-            }
+            | {f"max_bytes_before_external_{what}": share for what in _SPILLING}
+            # The engine grants a query a thread per free GiB, so that by itself it would never use a second core.
+            | {"max_threads_min_free_memory_per_thread": share}
         )
 
     def open(self, settings: Mapping[str, str], *, analyst: bool = False) -> Connection:
