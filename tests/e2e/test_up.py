@@ -173,7 +173,9 @@ def test_numbers_are_there_and_dagster_shows_the_graph(running: Stack) -> None:
         }"""
     )
     assert len(shown["repositoriesOrError"]["nodes"][0]["assetNodes"]) > 20
-    assert shown["assetNodeOrError"]["partitionStats"] == {"numMaterialized": 30, "numFailed": 0}
+    built = shown["assetNodeOrError"]["partitionStats"]
+    assert built["numMaterialized"] >= 30  # and another one, where a schedule has run at midnight
+    assert built["numFailed"] == 0
     result = running.run(
         "sql",
         "--format",

@@ -18,7 +18,6 @@ from bilten_orchestration.settings import Settings
 from tests.integration.dbt.project import PROJECT, Project
 from tests.integration.dbt.scenario import Scenario
 
-YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
 BIN = Path(sys.executable).parent
 
 
@@ -41,12 +40,13 @@ def exported(settings: Settings, environment: Callable[[Settings], dict[str, str
 def test_dbt_build_alone_builds_yesterday_and_passes_every_test(
     client: Client, exported: dict[str, str], target_directory: Path
 ) -> None:
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
     world = Scenario()
     world.organization("Home")
     world.event("Show", organization="Home")
     world.ticket_type("Seat", "Show")
-    world.payment("order", "Show", f"{YESTERDAY} 12:00", "30", tickets=["a", "b", "c"], ticket_type="Seat")
-    world.apply(client, controls=[YESTERDAY], as_of=f"{datetime.now(UTC):%F %T}")
+    world.payment("order", "Show", f"{yesterday} 12:00", "30", tickets=["a", "b", "c"], ticket_type="Seat")
+    world.apply(client, controls=[yesterday], as_of=f"{datetime.now(UTC):%F %T}")
     run = subprocess.run(
         [str(BIN / "dbt"), "build"],
         env=exported
@@ -68,7 +68,7 @@ def test_dbt_build_alone_builds_yesterday_and_passes_every_test(
     }
     assert client.query(
         "select toString(metric_date), gross_sales, tickets_sold from marts.fct_event_sales_daily"
-    ).result_rows == [(YESTERDAY, Decimal(30), 3)]
+    ).result_rows == [(yesterday, Decimal(30), 3)]
     assert client.query("select title, tickets_held from marts.rpt_event_summary").result_rows == [
         ("Show", 3)
     ]

@@ -11,7 +11,8 @@ from bilten_orchestration.observability.chronicle import Chronicle
 from bilten_orchestration.observability.finding import Promise, Reading
 from bilten_orchestration.observability.history import Cell, Level, last_days
 
-NOW = datetime.now(UTC)
+# far from midnight: seconds are added to it
+NOW = datetime.now(UTC).replace(hour=12)
 TODAY = last_days(NOW)[-1]
 SECOND = timedelta(seconds=1)
 
