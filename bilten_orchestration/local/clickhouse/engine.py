@@ -46,7 +46,7 @@ _SERVER_DEFAULTS = {
 }
 
 #: The engine's memory is one limit, and some queries run side by side. A join, a sort or an aggregation may hold a
-#: share of it before it goes to disk; a query gets as many threads as shares are free.
+#: share of it before it goes to disk, and an analyst's query gets as many threads as shares are free.
 _SHARES = 8
 _SPILLING = ("group_by", "sort", "distinct", "join")
 
@@ -280,20 +280,24 @@ class Engine:
             WHERE NOT startsWith(query, '{_OWN.strip()}')"""
         )
 
-    def defaults(self) -> dict[str, str]:
+    def defaults(self, *, analyst: bool = False) -> dict[str, str]:
+        """Settings of a session that asks for none.
+
+        A server grants a query one thread per free GiB, which here is one thread for all. An analyst waits for a
+        query; statements of a build run side by side, are not slower with one each, and each thread holds memory.
+        """
         # The engine's own share before it spills is half of a query's limit, which leaves no room for two.
         share = str(self._config.max_server_memory_bytes // _SHARES)
         return (
             _SERVER_DEFAULTS
             | {"max_memory_usage": str(self._config.max_query_memory_bytes)}
             | {f"max_bytes_before_external_{what}": share for what in _SPILLING}
-            # The engine grants a query a thread per free GiB, so that by itself it would never use a second core.
-            | {"max_threads_min_free_memory_per_thread": share}
+            | ({"max_threads_min_free_memory_per_thread": share} if analyst else {})
         )
 
     def open(self, settings: Mapping[str, str], *, analyst: bool = False) -> Connection:
         """A new session with these settings; an analyst's takes the narrow role and can set nothing."""
-        wanted = self.defaults() | dict(settings)
+        wanted = self.defaults(analyst=analyst) | dict(settings)
         # The connection string is the cheap way, but it ignores unknown names and takes no "&": what it
         # cannot carry, SET does, with the engine's own errors.
         inline = {

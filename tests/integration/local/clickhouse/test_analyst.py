@@ -376,3 +376,16 @@ def test_the_engine_alone_would_refuse_too(http_client: Http) -> None:
         "ALL",
     ):
         assert word not in grants.split(), word
+
+
+def test_a_query_has_more_than_one_thread(analyst: Http, http_client: Http) -> None:
+    """A server grants one per free GiB, which is all the memory there is; pipelines keep to that."""
+    http_client.run(
+        "CREATE TABLE marts.many (a UInt64) ENGINE = MergeTree ORDER BY tuple() AS SELECT number FROM numbers(2000000)"
+    )
+    sql = "EXPLAIN PIPELINE SELECT sum(sipHash64(a)) FROM marts.many"
+    try:
+        assert "AggregatingTransform × 4" in analyst.run(sql, max_threads=4)
+        assert "AggregatingTransform ×" not in http_client.run(sql, max_threads=4)
+    finally:
+        http_client.run("DROP TABLE marts.many SYNC")

@@ -386,16 +386,7 @@ def test_defaults_are_a_servers(http_client: Http) -> None:
     """What the embedded engine would have otherwise is put back; its memory alone has bounds of our own."""
     changed = http_client.run("SELECT name FROM system.settings WHERE value != default ORDER BY name").split()
     bounds = {f"max_bytes_before_external_{what}" for what in ("distinct", "group_by", "join", "sort")}
-    bounds |= {"max_memory_usage", "max_threads_min_free_memory_per_thread"}
-    assert set(changed) == {"chdb_client_name", "database"} | bounds
-
-
-def test_a_query_has_more_than_one_thread(http_client: Http) -> None:
-    """The engine itself would grant one thread per free GiB, which is all the memory there is."""
-    pipeline = http_client.run(
-        "EXPLAIN PIPELINE SELECT sum(sipHash64(number)) FROM numbers_mt(1000000000)", max_threads=4
-    )
-    assert "AggregatingTransform × 4" in pipeline
+    assert set(changed) == {"chdb_client_name", "database", "max_memory_usage"} | bounds
 
 
 def test_no_header_can_be_smuggled_in(http_client: Http) -> None:
