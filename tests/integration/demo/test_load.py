@@ -124,13 +124,19 @@ def test_a_database_without_a_schema_is_refused(empty_settings: Settings) -> Non
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"scale": 0.0}, {"scale": -1.0}, {"scale": float("nan")}, {"seed": -1}, {"parts": ("cache", "nothing")},
-     {"today": datetime.now(UTC).date() + timedelta(days=2)}],
-)  # fmt: skip
+    [{"scale": 0.0}, {"scale": -1.0}, {"scale": float("nan")}, {"seed": -1}, {"parts": ("cache", "nothing")}],
+)
 def test_wrong_arguments_are_refused_first(fresh: Fresh, wrong: dict[str, Any]) -> None:
     settings = fresh()
     with pytest.raises(UsageError):
         load(settings, **{"scale": SMALL, **wrong})
+    assert rows(settings, "users.users") == 0
+
+
+def test_tomorrow_is_refused_first(fresh: Fresh) -> None:
+    settings = fresh()
+    with pytest.raises(UsageError):
+        load(settings, scale=SMALL, today=datetime.now(UTC).date() + timedelta(days=1))
     assert rows(settings, "users.users") == 0
 
 
