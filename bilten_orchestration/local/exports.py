@@ -16,7 +16,11 @@ Role = Literal["owner", "etl", "readonly"]
 
 
 def exports(settings: Settings, role: Role) -> dict[str, str]:
-    """Variables by name, secrets included. `readonly` is the analyst in ClickHouse."""
+    """Variables by name, secrets included.
+
+    `readonly` reads PostgreSQL as bilten_readonly and ClickHouse as the analyst, and is given nothing else:
+    the other stores have no account that only reads.
+    """
     postgres, clickhouse, redis, store = (
         settings.postgres,
         settings.clickhouse,
@@ -40,13 +44,19 @@ def exports(settings: Settings, role: Role) -> dict[str, str]:
         f"{clickhouse.host}:{clickhouse.port}",
     )
     places = layout(home_directory())
-    return {
+    reading = {
         "PGHOST": postgres.host,
         "PGPORT": str(postgres.port),
         "PGDATABASE": postgres.database,
         "PGUSER": user,
         "PGPASSWORD": password.get_secret_value(),
         "CLICKHOUSE_URL": clickhouse_url,
+        "DAGSTER_URL": addresses.ui(settings),
+    }
+    if reader:
+        return reading
+    return {
+        **reading,
         "REDIS_URL": _url(
             "rediss" if redis.tls else "redis",
             "",
@@ -56,7 +66,6 @@ def exports(settings: Settings, role: Role) -> dict[str, str]:
         "AWS_ENDPOINT_URL": store.endpoint_url,
         **_search(settings.opensearch),
         **dagster_services.environment_of(places, settings),
-        "DAGSTER_URL": addresses.ui(settings),
         # dbt from dbt_project/; no HOST, which would say that ClickHouse is not the embedded one
         "BILTEN_CLICKHOUSE__PORT": str(clickhouse.port),
         "DBT_ENV_SECRET_CLICKHOUSE_PASSWORD": clickhouse.password.get_secret_value(),

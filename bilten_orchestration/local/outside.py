@@ -25,9 +25,10 @@ ROLES = ("bilten_app", "bilten_readonly", "bilten_etl")
 DATABASES = ("bilten_raw", "bilten_stage", "analytics", "staging", "intermediate", "marts")
 """Those of sql/clickhouse/V0001."""
 PRIVILEGES = (
-    "create database, create table, create view, drop table, drop view, alter, truncate, select, insert"
+    "create database, create table, create view, drop database, drop table, drop view, alter, truncate, "
+    "select, insert"
 )
-"""What migrations, the sync and dbt do in each of them."""
+"""What migrations, the sync and dbt do in each of them. To truncate all tables of one takes DROP DATABASE."""
 
 _PASSING = re.compile(r"\b0x[0-9a-f]+|\b[0-9a-f]{8}-[0-9a-f-]{27}")  # differ from try to try
 

@@ -4,6 +4,10 @@
 Everything in the tree must be known here to be harmless: node types, tables, functions, settings. What
 is not listed is refused, so a construct that a later engine adds is refused until somebody looks at it.
 
+What runs is that statement with its rows sent to a pipe (`statement.into_file`). It is parsed as well, and
+must be the same tree but for where its rows go: what lexer and parser do not see alike is refused, and what
+cannot be sent to a pipe runs as it was judged.
+
 The second wall is the engine itself: the connection holds a role without any source, write or system
 right (engine_config.py), readonly=1, and filters on the metadata tables.
 
@@ -15,13 +19,19 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from bilten_orchestration.local.clickhouse import grants
+from bilten_orchestration.local.clickhouse import grants, statement
 from bilten_orchestration.local.clickhouse.engine import Connection, Engine, EngineError, quoted
 
 ACCESS_DENIED = 497
 BAD_ARGUMENTS = 36
+TOO_DEEP = 168
+
+#: Stands for the pipe of a request: only its place in the statement matters
+PIPE = "/proc/self/fd/0"
+_TO_PIPE = {"type": "Literal", "value": {"field_type": "String", "value": PIPE}}
 
 _EXPRESSIONS = frozenset(
     """SelectWithUnionQuery SelectIntersectExceptQuery SelectQuery ExpressionList Subquery WithElement
@@ -285,6 +295,14 @@ def check_settings(settings: Mapping[str, str], database: str) -> None:
         raise refused(f"database {database}")
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An allowed statement: the settings that its text carries, and whether its rows may go to a pipe."""
+
+    settings: dict[str, str]
+    streams: bool
+
+
 class Gate:
     """Judges statements on a connection of its own, which has an analyst's rights and no more."""
 
@@ -293,29 +311,59 @@ class Gate:
         self._functions = Functions.of(self._connection)
         self._lock = threading.Lock()
 
-    def judge(self, text: str, database: str) -> dict[str, str]:
-        """Refuse a statement that is not among the allowed ones; returns the settings its text carries.
+    def judge(self, text: str, database: str) -> Judged:
+        """Refuse a statement that is not among the allowed ones.
 
         Raises EngineError: 497 for what is not allowed, the parser's own 62 for what is no statement.
         """
         judgement = Judgement(self._functions, database or "default")
         with self._lock:
-            try:
-                tree = json.loads(
-                    self._connection.own(f"SELECT parseQueryToJSON({quoted(text)}) FORMAT TSVRaw")
-                )
-            except EngineError as error:
-                if error.code != BAD_ARGUMENTS:
-                    raise EngineError(
-                        error.code, error.message.split(": In scope SELECT parseQueryToJSON")[0]
-                    ) from None
+            tree = self._tree(text)
+            if tree is None:
                 _judge_explained(self._connection, judgement, text)
-                return {}
-        judgement.root(tree)
-        return judgement.settings
+            else:
+                try:
+                    judgement.root(tree)
+                except RecursionError:
+                    raise EngineError(TOO_DEEP, "The statement is nested too deep (TOO_DEEP_AST)") from None
+            try:
+                routed = self._tree(statement.into_file(text, PIPE))
+            except EngineError:  # `SELECT 1,`: nothing may follow it
+                return Judged(judgement.settings, streams=False)
+        if not same_but_for_its_rows(tree, routed):
+            raise refused("a statement whose end this endpoint cannot tell")
+        return Judged(judgement.settings, streams=True)
+
+    def _tree(self, text: str) -> dict[str, Any] | None:
+        """The parse tree; None of a statement that has no JSON form.
+
+        Raises the parser's own EngineError, also where there is more than one statement.
+        """
+        try:
+            tree = self._connection.own(f"SELECT parseQueryToJSON({quoted(text)}) FORMAT TSVRaw")
+        except EngineError as error:
+            if error.code == BAD_ARGUMENTS:
+                return None
+            raise EngineError(
+                error.code, error.message.split(": In scope SELECT parseQueryToJSON")[0]
+            ) from None
+        try:
+            return dict(json.loads(tree))
+        except RecursionError:
+            raise EngineError(TOO_DEEP, "The statement is nested too deep (TOO_DEEP_AST)") from None
 
     def close(self) -> None:
         self._connection.close()
+
+
+def same_but_for_its_rows(tree: dict[str, Any] | None, routed: dict[str, Any] | None) -> bool:
+    """Whether the second is the first with its rows written to the pipe, and nothing else."""
+    if tree is None or routed is None:
+        return tree is routed
+    wanted = tree | {"out_file": _TO_PIPE, "is_outfile_truncate": True}
+    return {key: value for key, value in wanted.items() if value} == {
+        key: value for key, value in routed.items() if value
+    }
 
 
 def _judge_explained(connection: Connection, judgement: Judgement, text: str) -> None:

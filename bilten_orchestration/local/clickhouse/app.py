@@ -75,7 +75,7 @@ class Endpoint:
         answer = Answer(send, "", tag)
         base = self._headers(tag)
         try:
-            call = protocol.parse_call(scope["query_string"], headers, get=scope["method"] == "GET")
+            call = protocol.parse_call(scope["query_string"], headers, get=scope["method"] in ("GET", "HEAD"))
             answer = Answer(send, call.accept_encoding, tag)
             client = "{}:{}".format(*(scope.get("client") or ("?", 0)))
             user = await self.authentication.check(call.user, call.password, client)
@@ -119,7 +119,7 @@ class Endpoint:
     async def _query(self, running: Running) -> None:
         call = running.call
         head = await self._statement(running)
-        if call.read_only and head != "rows":
+        if call.read_only and (head != "rows" or next(statement.tokens(running.text)).is_word("KILL")):
             raise EngineError(
                 protocol.READONLY,
                 "Cannot execute query in readonly mode. For queries over HTTP, method GET implies readonly."
@@ -130,8 +130,13 @@ class Endpoint:
             if isinstance(head, statement.InsertHead):
                 raise access.refused("INSERT")
             access.check_settings(settings, call.database)
-            settings |= await self.call(self.gate.judge, running.text, call.database)
+            judged = await self.call(self.gate.judge, running.text, call.database)
+            settings |= judged.settings
+            if not judged.streams:
+                head = "other"
         async with self.admission.place(running), self._connection(running, settings) as connection:
+            if connection.bound:
+                self.execution.refuse_unset(statement.parameters(running.text), running, connection)
             if isinstance(head, statement.InsertHead):
                 await self.execution.insert(running, head, connection)
             elif head == "rows":
@@ -145,7 +150,10 @@ class Endpoint:
         await running.answer.end()
 
     async def _statement(self, running: Running) -> statement.InsertHead | statement.Kind:
-        """Read as much of the body as it takes to know what is asked."""
+        """Read as much of the body as it takes to know what is asked.
+
+        Raises EngineError for what is no single statement, or cannot be told from one.
+        """
         call, body = running.call, running.body
         text = call.query.encode("utf-8", "surrogateescape").decode("latin-1")
         head = f"{text}\n" if text else ""
@@ -155,14 +163,21 @@ class Endpoint:
             again = len(head) < _INLINE_BYTES or len(head) > 2 * scanned or body.complete
             if again and statement.kind_of(head) == "insert":
                 scanned = len(head)
-                found = await self._lexed(statement.insert_head, head, body.complete)
+                try:
+                    found = await self._lexed(statement.insert_head, head, body.complete)
+                except ValueError:
+                    raise EngineError(
+                        protocol.SYNTAX_ERROR,
+                        "Syntax error: there is a ';' too many before the data of the INSERT (SYNTAX_ERROR)",
+                    ) from None
                 if found is not None:
+                    await self._lexed(self._check, head[: found.data_offset])
                     body.push_back(head[found.data_offset :].encode("latin-1"))
                     running.text = statement.utf8(found.statement)
                     return found
-            if body.complete or not (chunk := await body.read()):
+            if body.complete:
                 break
-            head += chunk.decode("latin-1")
+            head += (await body.read()).decode("latin-1")
             if len(head) > _STATEMENT_BYTES:
                 raise EngineError(
                     protocol.QUERY_IS_TOO_LARGE,
@@ -178,8 +193,18 @@ class Endpoint:
         return function(*arguments)
 
     @staticmethod
+    def _check(head: str) -> None:
+        if foreign := statement.outside_quotes(head):
+            raise EngineError(
+                protocol.SYNTAX_ERROR,
+                f"Syntax error: {foreign[:20]!r} stands outside of quotes; only ASCII may there, so write"
+                " plain quotes, blanks and minus signs (SYNTAX_ERROR)",
+            )
+
+    @staticmethod
     def _prepare(running: Running, head: str) -> statement.Kind:
         """Check and route a whole statement."""
+        Endpoint._check(head)
         kind = statement.kind_of(head)
         if kind == "empty":
             raise EngineError(protocol.SYNTAX_ERROR, "Syntax error: Empty query (SYNTAX_ERROR)")
@@ -194,10 +219,26 @@ class Endpoint:
             raise EngineError(
                 protocol.INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed (INTO_OUTFILE_NOT_ALLOWED)"
             )
+        if kind != "rows" and statement.reads_input(head):
+            # the engine would read nothing, insert nothing and say that it went well
+            raise EngineError(
+                protocol.NOT_IMPLEMENTED,
+                "input() is not supported by this endpoint; insert the data into a temporary table of a"
+                " session (session_id=...), then INSERT ... SELECT from that (NOT_IMPLEMENTED)",
+            )
         first = next(statement.tokens(head))
         if first.is_word("KILL"):
             # The engine's own ids are nobody's; a client kills by the id it gave or was given.
             head = statement.with_columns(head, {"query_id": QUERY_ID, "user": USER})
+        elif kind == "other" and first.is_word("WITH"):
+            # INSERT with data behind WITH: the engine would take the statement's end for data
+            insert = next(token for token in statement.tokens(head) if token.is_word("INSERT"))
+            if statement.insert_head(head[insert.start :], complete=True) is not None:
+                raise EngineError(
+                    protocol.NOT_IMPLEMENTED,
+                    "WITH before an INSERT that carries data is not supported by this endpoint; leave it out"
+                    " (NOT_IMPLEMENTED)",
+                )
         elif kind == "other" and not first.begins_statement:
             # the binding takes it for no statement at all, and answers nothing
             raise EngineError(

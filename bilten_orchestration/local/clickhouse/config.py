@@ -46,7 +46,8 @@ def hash_password(password: str) -> str:
 def verify_password(password: str, hashed: str) -> bool:
     """Whether the password belongs to the hash; in constant time."""
     _, n, r, p, salt, key = hashed.split("$")
-    found = hashlib.scrypt(password.encode(), salt=base64.b64decode(salt), n=int(n), r=int(r), p=int(p))
+    given = password.encode(errors="surrogateescape")  # a URL may carry any bytes
+    found = hashlib.scrypt(given, salt=base64.b64decode(salt), n=int(n), r=int(r), p=int(p))
     return hmac.compare_digest(found, base64.b64decode(key))
 
 

@@ -45,8 +45,8 @@ _SERVER_DEFAULTS = {
     "materialize_statistics_on_insert": "1",
 }
 
-#: The engine's memory is one limit, and some queries run side by side. A join, a sort or an aggregation may hold a
-#: share of it before it goes to disk, and an analyst's query gets as many threads as shares are free.
+#: The engine's memory is one limit, and some queries run side by side. A join, a sort or an aggregation may
+#: hold a share of it before it goes to disk, and an analyst's query gets as many threads as shares are free.
 _SHARES = 8
 _SPILLING = ("group_by", "sort", "distinct", "join")
 
@@ -147,6 +147,8 @@ class Connection:
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._lock = threading.Lock()
+        #: Names of parameters that were bound here: the engine keeps them as long as the connection.
+        self.bound: set[str] = set()
 
     def run(
         self, sql: str, output_format: str = "TabSeparated", params: Mapping[str, str] | None = None
@@ -161,12 +163,8 @@ class Connection:
 
     def stream(self, sql: str, output_format: str, params: Mapping[str, str], write_fd: int) -> Totals:
         """Run a statement that answers with rows into the pipe; returns when all of it is written."""
-        raw = sql.encode("utf-8", "surrogateescape").decode("latin-1")
-        _, at = statement.output_clause(raw)
-        head, tail = statement.utf8(raw[:at]), statement.utf8(raw[at:])
-        routed = f"{head}\nINTO OUTFILE '/proc/self/fd/{write_fd}' TRUNCATE {tail}"
         try:
-            return self.run(routed, output_format, params)
+            return self.run(statement.into_file(sql, f"/proc/self/fd/{write_fd}"), output_format, params)
         except EngineError as error:
             if error.code != 62:
                 raise
@@ -203,6 +201,7 @@ class Connection:
 
     def bind(self, params: Mapping[str, str]) -> None:
         """Parameters of the statements that follow on this connection, as `SET param_name` gives them."""
+        self.bound |= params.keys()
         self.own(
             "SET "
             + ", ".join(f"{identifier(f'param_{name}')} = {quoted(value)}" for name, value in params.items())
@@ -283,8 +282,9 @@ class Engine:
     def defaults(self, *, analyst: bool = False) -> dict[str, str]:
         """Settings of a session that asks for none.
 
-        A server grants a query one thread per free GiB, which here is one thread for all. An analyst waits for a
-        query; statements of a build run side by side, are not slower with one each, and each thread holds memory.
+        A server grants a query one thread per free GiB, which here is one thread for all. An analyst waits
+        for a query; statements of a build run side by side, are not slower with one each, and each thread
+        holds memory.
         """
         # The engine's own share before it spills is half of a query's limit, which leaves no room for two.
         share = str(self._config.max_server_memory_bytes // _SHARES)

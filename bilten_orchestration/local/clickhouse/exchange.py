@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ class Body:
         self._receive = receive
         self._decoder = protocol.request_decompressor(content_encoding)
         self._pushed_back: list[bytes] = []
+        self._pieces: Iterator[bytes] = iter(())
+        self._ended = False
         self.complete = False
 
     def push_back(self, data: bytes) -> None:
@@ -53,33 +55,36 @@ class Body:
     async def read(self) -> bytes:
         if self._pushed_back:
             return self._pushed_back.pop()
-        while not self.complete:
+        while True:
+            if piece := self._piece():
+                return piece
+            if self._ended:
+                if self._decoder is not None:
+                    self._decoder.finish()
+                self.complete = True
+                return b""
             async with _patience():
                 message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            self.complete = not message.get("more_body", False)
+            self._ended = not message.get("more_body", False)
             data: bytes = message.get("body", b"")
-            if data and self._decoder is not None:
-                data = await self._decoded(data)
-            if self.complete and self._decoder is not None:
-                self._decoder.finish()
-            if data:
-                return data
-        return b""
+            if self._decoder is None:
+                self.complete = self._ended
+                if data:
+                    return data
+            elif data:
+                self._pieces = self._decoder.decompress(data)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """What is left of it."""
         while data := await self.read():
             yield data
 
-    async def _decoded(self, data: bytes) -> bytes:
-        decoder = self._decoder
-        assert decoder is not None  # noqa: S101 - narrows for the type checker
+    def _piece(self) -> bytes:
+        """The next of what was received, decoded."""
         try:
-            if len(data) > _INLINE_BYTES:
-                return await asyncio.to_thread(decoder.decompress, data)
-            return decoder.decompress(data)
+            return next(self._pieces, b"")
         except Exception as error:  # noqa: BLE001 - each codec has its own
             raise EngineError(
                 354, f"Cannot decompress the request body: {error} (ZLIB_INFLATE_FAILED)"

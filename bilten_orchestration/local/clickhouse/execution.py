@@ -172,6 +172,15 @@ class Execution:
         await running.answer.begin(200, headers, compress=bool(body))
         await running.answer.write(body)
 
+    @staticmethod
+    def refuse_unset(names: set[str], running: Running, connection: Connection) -> None:
+        """Parameters that are not given, which a session's connection still has from a statement before."""
+        if unset := sorted(names & connection.bound - running.call.parameters.keys()):
+            raise EngineError(
+                protocol.UNKNOWN_QUERY_PARAMETER,
+                f"Substitution `{unset[0]}` is not set (UNKNOWN_QUERY_PARAMETER)",
+            )
+
     async def insert(
         self,
         running: Running,
@@ -187,7 +196,17 @@ class Execution:
             insert = await self._call(lambda: stack.enter_context(connection.insert(head)))
             # The HTTP server hands over 64 KiB at most; a thread's turn for each would cost more than they.
             held = bytearray()
+            values = statement.ValuesData() if head.format.upper() == "VALUES" else None
             while data := await body.read():
+                if values is not None:
+                    try:
+                        values.feed(data)
+                    except ValueError as error:
+                        raise EngineError(
+                            protocol.CANNOT_READ_ALL_DATA,
+                            f"Cannot read data after semicolon: {error} (CANNOT_READ_ALL_DATA)",
+                        ) from None
+                    self.refuse_unset(values.parameters, running, connection)
                 held += data
                 if len(held) >= _CHUNK_BYTES:
                     await self._call(insert.append, bytes(held))

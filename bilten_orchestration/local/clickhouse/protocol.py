@@ -10,7 +10,7 @@ import secrets
 import string
 import uuid
 import zlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import parse_qsl
@@ -41,6 +41,7 @@ REQUIRED_PASSWORD = 194
 AUTHENTICATION_FAILED = 516
 QUERY_IS_TOO_LARGE = 229
 UNKNOWN_ROLE = 511
+UNKNOWN_QUERY_PARAMETER = 456
 
 # The server's own table, src/Server/HTTP/exceptionCodeToHTTPStatus.cpp; what is not listed is 500.
 _BAD_REQUEST = (
@@ -64,6 +65,8 @@ _STATUS = {
 #: URL parameters that are not settings.
 # http_max_field_value_size of a server
 _FIELD_BYTES = 128 << 10
+_SLICE_BYTES = 1 << 10
+_PIECE_BYTES = 1 << 18
 
 _RESERVED = {
     "query", "user", "password", "database", "default_format", "query_id", "session_id", "session_timeout",
@@ -313,23 +316,31 @@ class Decompressor:
     """A body of one or more members: clickhouse-connect makes a frame of each block of an insert.
 
     `decompress` gives what can be decoded so far; `finish` raises EngineError when the body broke off.
+
+    It comes piece by piece: 4 bytes of zstd may stand for 128 KiB, so a slice of _SLICE_BYTES for 32 MiB.
     """
 
     def __init__(self, member: Callable[[], Member]) -> None:
         self._new = member
         self._member: Member | None = None
 
-    def decompress(self, data: bytes) -> bytes:
-        parts = []
-        while data:
-            if self._member is None:
-                self._member = self._new()
-            parts.append(self._member.decompress(data))
-            if not self._member.eof:
-                break
-            data = self._member.unused_data or b""
-            self._member = None
-        return b"".join(parts)
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        held = bytearray()
+        for start in range(0, len(data), _SLICE_BYTES):
+            part = data[start : start + _SLICE_BYTES]
+            while part:
+                if self._member is None:
+                    self._member = self._new()
+                held += self._member.decompress(part)
+                if len(held) >= _PIECE_BYTES:
+                    yield bytes(held)
+                    held.clear()
+                if not self._member.eof:
+                    break
+                part = self._member.unused_data or b""
+                self._member = None
+        if held:
+            yield bytes(held)
 
     def finish(self) -> None:
         if self._member is not None:

@@ -3,6 +3,9 @@
 This is a lexer, not a parser: it knows quotes, comments, heredocs and brackets of ClickHouse's SQL and
 nothing of its grammar. It only routes (inline data, output format, more than one statement); the
 engine's own parser has the last word on everything, and access.py decides on what that parser says.
+But it must end each token where the engine does, or what is put into a statement lands in the middle of
+another one. So the quotes, blanks and minus signs of word processors, which the engine reads as its own,
+are refused (`outside_quotes`); no other byte above ASCII may stand outside of quotes and comments.
 Text is handled as latin-1, one character a byte, so that positions are byte positions.
 """
 
@@ -13,15 +16,18 @@ from typing import Literal
 
 _TOKEN = re.compile(
     r"""
-      (?P<space>[\s\x00]+|(?:--|\#[!\ ])[^\n]*|//[^\n]*|/\*(?:.*?\*/|.*\Z))
-    | (?P<heredoc>\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
+      (?P<space>[\s\x00]+|(?:--|\#[!\ ])[^\n]*|//[^\n]*)
+    | (?P<comment>/\*)
+    | (?P<heredoc>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
     | (?P<quoted>'(?:[^'\\]|\\.|'')*(?:'|\Z)|"(?:[^"\\]|\\.|"")*(?:"|\Z)|`(?:[^`\\]|\\.|``)*(?:`|\Z))
-    | (?P<word>[A-Za-z_\x80-\xff$][\w$\x80-\xff]*)
+    | (?P<word>[A-Za-z_$][\w$]*)
     | (?P<number>\d[\w.]*)
+    | (?P<foreign>[\x80-\xff]+)
     | (?P<sign>.)
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 #: First words of statements that answer with rows; FORMAT and INTO OUTFILE belong to these alone.
 _ANSWERING = {
@@ -72,9 +78,13 @@ class InsertHead:
 
 def tokens(text: str) -> Iterator[Token]:
     """Significant tokens of the text (no space, no comment)."""
-    depth = 0
-    for match in _TOKEN.finditer(text):
+    depth = end = 0
+    while match := _TOKEN.match(text, end):
+        end = match.end()
         kind = match.lastgroup or "sign"
+        if kind == "comment":
+            end = _comment_end(text, end)
+            continue
         if kind == "tag":
             kind = "heredoc"
         if kind == "space":
@@ -85,6 +95,30 @@ def tokens(text: str) -> Iterator[Token]:
         yield Token(kind, lexeme, match.start(), match.end(), depth)
         if kind == "sign" and lexeme in "([{":
             depth += 1
+
+
+def _comment_end(text: str, start: int) -> int:
+    """Where the comment ends whose text begins here: they nest."""
+    open_comments = 1
+    for edge in _COMMENT_EDGE.finditer(text, start):
+        open_comments += 1 if edge.group() == "/*" else -1
+        if not open_comments:
+            return edge.end()
+    return len(text)
+
+
+def outside_quotes(text: str) -> str | None:
+    """The first of what is not ASCII and stands in no quotes and no comment."""
+    if text.isascii():
+        return None
+    return next((utf8(token.text) for token in tokens(text) if token.kind == "foreign"), None)
+
+
+def into_file(text: str, path: str) -> str:
+    """The statement with its rows written to a file."""
+    raw = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    _, at = output_clause(raw)
+    return f"{utf8(raw[:at])}\nINTO OUTFILE '{path}' TRUNCATE {utf8(raw[at:])}"
 
 
 def utf8(text: str) -> str:
@@ -113,6 +147,7 @@ def insert_head(text: str, complete: bool) -> InsertHead | None:
     """Split an INSERT that carries data. None: it carries none (INSERT SELECT), or more text is needed.
 
     Where data begins is the server's rule: after FORMAT's name, past blanks and at most one newline.
+    Raises ValueError for a semicolon there, which would be taken for data.
     """
     previous: Token | None = None
     for token in tokens(text):
@@ -132,6 +167,8 @@ def insert_head(text: str, complete: bool) -> InsertHead | None:
                 offset = token.end
                 while text[offset : offset + 1] in (" ", "\t", "\f"):
                     offset += 1
+                if text[offset : offset + 1] == ";":
+                    raise ValueError(text[offset : offset + 100])
                 if text[offset : offset + 1] == "\r":
                     offset += 1
                 if text[offset : offset + 1] == "\n":
@@ -141,6 +178,52 @@ def insert_head(text: str, complete: bool) -> InsertHead | None:
                 return InsertHead(text[: previous.start], token.text, offset)
         previous = token
     return None
+
+
+class ValuesData:
+    """Watches the data of `INSERT ... VALUES`, chunk by chunk: the engine drops what follows a semicolon.
+
+    `parameters` are the names of the query parameters in it so far.
+    """
+
+    _EDGE = re.compile(rb"['\"`;{]")
+    _PARAMETER = re.compile(rb"\{\s*(\w+)\s*:")
+    _LONGEST_NAME = 200
+
+    def __init__(self) -> None:
+        self.parameters: set[str] = set()
+        self._quote = b""
+        self._ended = False
+        self._held = b""
+
+    def feed(self, data: bytes) -> None:
+        """Raises ValueError with the beginning of what stands after a semicolon."""
+        data, self._held = self._held + data, b""
+        at = 0
+        while at < len(data):
+            if self._ended:
+                if rest := data[at:].strip():
+                    raise ValueError(rest[:100].decode("utf-8", "replace"))
+                return
+            edge = (re.compile(rb"[\\" + self._quote + rb"]") if self._quote else self._EDGE).search(data, at)
+            if edge is None:
+                return
+            at = edge.end()
+            match edge.group():
+                case b"\\":
+                    if at == len(data):  # the character that it escapes comes with the next chunk
+                        self._held = b"\\"
+                    at += 1
+                case b";" if not self._quote:
+                    self._ended = True
+                case b"{" if not self._quote:
+                    if name := self._PARAMETER.match(data, at - 1):
+                        self.parameters.add(name[1].decode())
+                    elif len(data) - at < self._LONGEST_NAME:
+                        self._held = data[at - 1 :]
+                        return
+                case mark:
+                    self._quote = b"" if self._quote else mark
 
 
 def without_semicolon(text: str) -> str:
@@ -162,6 +245,30 @@ def names_outfile(text: str) -> bool:
             return True
         previous = token
     return False
+
+
+def reads_input(text: str) -> bool:
+    """Whether a SELECT reads input(), the data that a client sends along."""
+    if "input" not in text.lower():
+        return False
+    before: list[str] = []
+    for token in tokens(text):
+        if token.text == "(" and before[-1:] == ["INPUT"] and before[0] in ("FROM", "JOIN", ","):
+            return True
+        quoted_name = token.kind == "quoted" and token.text[0] != "'"
+        before = [*before[-1:], (token.text[1:-1] if quoted_name else token.text).upper()]
+    return False
+
+
+def parameters(text: str) -> set[str]:
+    """Names of the query parameters, `{name:Type}`, in a statement."""
+    found: set[str] = set()
+    before: list[str] = []
+    for token in tokens(text):
+        if token.text == ":" and before[:1] == ["{"]:
+            found.add(before[-1])
+        before = [*before[-1:], token.text]
+    return found
 
 
 def output_clause(text: str) -> tuple[str | None, int]:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
+from typing import Any
 
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bilten_orchestration.local.clickhouse import access, statement
 from tests.integration.local.clickhouse.conftest import Http
 
 ALLOWED = {
@@ -48,6 +55,7 @@ ALLOWED = {
     "values": ("SELECT version() != ''", "1"),
     "words in literals": ("SELECT 'INTO OUTFILE; DROP TABLE x -- file()'", "INTO OUTFILE; DROP TABLE x -- file()"),  # noqa: E501
     "a statement inside a literal": (r"SELECT '\'; SELECT 2; -- '", r"\'; SELECT 2; -- "),
+    "last comma": ("SELECT 1, 2,", "1\t2"),
     "last semicolon": ("SELECT 1; -- done", "1"),
 }  # fmt: skip
 
@@ -378,10 +386,99 @@ def test_the_engine_alone_would_refuse_too(http_client: Http) -> None:
         assert word not in grants.split(), word
 
 
+def test_a_connection_of_an_analyst_has_that_role_and_reads_only(analyst: Http) -> None:
+    assert analyst.run("SELECT currentRoles()") == "['bilten_analyst']"
+    assert analyst.run("SELECT value FROM system.settings WHERE name = 'readonly'") == "1"
+
+
+#: Where a literal or a comment ends, told so that a lexer and the engine's parser may disagree.
+CLOAKS = {
+    "quotes of a word processor": (
+        "SELECT \u2018'\u2019 AS x WHERE 0 -- ' FORMAT CSV SETTINGS log_comment = \u2018'\u2019; {} -- '"
+    ),
+    "double quotes of one": "SELECT 1 AS \u201c--\u201d FORMAT CSV; {} --",
+    "a comment in a comment": "SELECT 1 /* /* */ FORMAT CSV -- */ */ ; {} --",
+    "a comment that seems closed": "SELECT 1 /*/ FORMAT CSV -- */ ; {} --",
+    "a heredoc without an end": "SELECT 1 AS $x$ FORMAT CSV; {} --",
+    "a heredoc in a word": "SELECT 1 AS a$$ FORMAT CSV; {} -- $$",
+    "a blank that is none": "SELECT 1\u00a0-- ' FORMAT CSV ; {} -- '",
+    "a minus that is none": "SELECT 1 \u2212- ' FORMAT CSV ; {} -- '",
+    "plainly": "SELECT 1; {}",
+}
+
+
+@pytest.mark.parametrize("cloak", CLOAKS.values(), ids=CLOAKS)
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "SELECT * FROM bilten_raw.t",
+        "SET ROLE bilten_etl; CREATE TABLE marts.planted (a Int8) ENGINE = Memory",
+        "SELECT 'x' INTO OUTFILE '{file}'",
+    ],
+)
+def test_no_second_statement_hides_behind_a_literal_or_a_comment(
+    analyst: Http, http_client: Http, tmp_path: Path, cloak: str, hidden: str
+) -> None:
+    planted = tmp_path / "planted"
+    sql = cloak.format(hidden.format(file=planted))
+    for client in (analyst, http_client):  # with all rights as well, one request is one statement
+        reply = client.send(sql, log_comment="'")
+        assert reply.code in (62, 497), reply.text
+    assert not planted.exists()
+    assert http_client.run("EXISTS TABLE marts.planted") == "0"
+
+
+ATOMS = st.lists(
+    st.sampled_from(
+        [
+            *("1", "'a'", r"'\''", "'''", "''", "x'41'", "0x1F", "\\", "$$'$$", "$a$ ' $a$", "$b$", "$"),
+            *("/* x */", "/* /* */ */", "/*/", "*/", "-- c\n", "--'\n", "#! '\n", "# -\n", "//;\n"),
+            *("AS x", "AS `;`", 'AS "--"', ",", " ", "\n", "+", "- ", ";", "(", ")"),
+            *("FORMAT CSV", "SETTINGS max_threads = 1", "WHERE 0", "FROM marts.m", "UNION ALL SELECT 1"),
+            *("\u2018'\u2019", "\u201c--\u201d", "\u00a0", "\u2212"),
+        ]
+    ),
+    max_size=8,
+).map(lambda atoms: " ".join(["SELECT 1", *atoms]))
+PARSE = "SELECT parseQueryToJSON({text:String}) FORMAT TSVRaw"
+
+
+@given(ATOMS)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_statement_with_its_rows_sent_elsewhere_is_the_same_to_the_parser(
+    http_client: Http, text: str
+) -> None:
+    """What the lexer takes for the end of a statement is what the engine takes for it."""
+    latin = text.encode().decode("latin-1")
+    try:
+        text = statement.utf8(statement.without_semicolon(latin))
+    except ValueError:
+        return
+    if statement.outside_quotes(latin) is not None:
+        return
+    parsed = _parsed(http_client, text)
+    routed = _parsed(http_client, statement.into_file(text, access.PIPE))
+    # one that nothing may follow (`SELECT 1,`) is not sent to a pipe
+    if parsed is not None and routed is not None:
+        assert access.same_but_for_its_rows(parsed, routed), text
+
+
+def _parsed(client: Http, text: str) -> dict[str, Any] | None:
+    told = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t")
+    reply = client.send(PARSE, param_text=told)
+    return dict(json.loads(reply.text)) if reply.status == 200 else None
+
+
+def test_a_statement_nested_too_deep_is_told_as_that(analyst: Http) -> None:
+    for terms, code in ((100, 0), (400, 168), (1500, 167)):
+        assert analyst.send("SELECT " + "+".join(["a"] * terms) + " FROM marts.m").code == code
+
+
 def test_a_query_has_more_than_one_thread(analyst: Http, http_client: Http) -> None:
     """A server grants one per free GiB, which is all the memory there is; pipelines keep to that."""
     http_client.run(
-        "CREATE TABLE marts.many (a UInt64) ENGINE = MergeTree ORDER BY tuple() AS SELECT number FROM numbers(2000000)"
+        "CREATE TABLE marts.many (a UInt64) ENGINE = MergeTree ORDER BY tuple() "
+        "AS SELECT number FROM numbers(2000000)"
     )
     sql = "EXPLAIN PIPELINE SELECT sum(sipHash64(a)) FROM marts.many"
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import http.client
 import json
 import re
 import time
@@ -17,6 +18,13 @@ from tests.integration.local.clickhouse.conftest import ANALYST, ETL, Http
 
 def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def test_a_password_of_any_bytes_is_a_wrong_password(http_client: Http) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", http_client.endpoint.config.port, timeout=30)
+    connection.request("GET", "/?query=SELECT+1&user=bilten_etl&password=%FF%FE")
+    assert connection.getresponse().status == 403
+    connection.close()
 
 
 def test_ping_needs_no_password(http_client: Http) -> None:
@@ -64,8 +72,11 @@ def test_get_changes_nothing(http_client: Http) -> None:
         "CREATE TABLE scratch.g (a Int) ENGINE = Memory",
         "INSERT INTO scratch.g VALUES (1)",
         "SYSTEM FLUSH LOGS",
+        "KILL QUERY WHERE query_id = 'nobody'",
     ):
         assert http_client.send(method="GET", query=sql).code == 164
+        assert http_client.send(sql, readonly=1).code == 164
+        assert http_client.send(method="HEAD", query=sql).status != 200
     assert http_client.run("EXISTS TABLE scratch.g") == "0"
 
 

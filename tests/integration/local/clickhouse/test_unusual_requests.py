@@ -67,11 +67,74 @@ def test_external_tables_are_refused_with_the_way_that_is_open(http_client: Http
     assert http_client.run("SELECT a + 1 FROM t", session_id="external") == "42"
 
 
+def test_input_is_refused_with_the_way_that_is_open(http_client: Http) -> None:
+    """The engine itself takes the statement, inserts nothing and answers 200."""
+    http_client.run("CREATE TABLE analytics.input (a UInt8, b String) ENGINE = MergeTree ORDER BY a")
+    try:
+        for opening in (
+            "INSERT INTO analytics.input (a, b)",
+            "WITH 1 AS one INSERT INTO analytics.input (a, b)",
+        ):
+            for function in ("input ", "`input`", '"input"'):
+                sql = f"{opening} SELECT a + 1, 'b' FROM {function}('a UInt8') FORMAT CSV"
+                for reply in (http_client.send(f"{sql}\n41\n"), http_client.send("41\n", query=sql)):
+                    assert (reply.status, reply.code) == (501, 48), reply.text
+                    assert "temporary table of a session" in reply.text
+
+        # names alone are not meant, and the way that is open
+        http_client.run("CREATE TEMPORARY TABLE sent (input UInt8)", session_id="input")
+        http_client.run("INSERT INTO sent (input) FORMAT CSV\n41\n", session_id="input")
+        http_client.run(
+            "INSERT INTO analytics.input (a, b) SELECT input + 1, 'b' FROM sent WHERE input IN (41)",
+            session_id="input",
+        )
+        assert http_client.run("SELECT * FROM analytics.input") == "42\tb"
+    finally:
+        http_client.run("DROP TABLE analytics.input SYNC")
+
+
 def test_native_compression_is_refused_by_name(http_client: Http) -> None:
     for way in ("compress", "decompress"):
         reply = http_client.send("SELECT 1", **{way: 1})
         assert (reply.status, reply.code) == (501, 48)
         assert "Accept-Encoding" in reply.text
+
+
+@pytest.mark.parametrize(
+    ("sql", "code"),
+    [
+        ("INSERT INTO scratch.lost VALUES ('a'); ('b')", 33),
+        ("INSERT INTO scratch.lost VALUES ('a;b'); INSERT INTO scratch.lost VALUES ('c')", 33),
+        ("INSERT INTO scratch.lost VALUES ('a\\'; ');\n  x", 33),
+        ("INSERT INTO scratch.lost FORMAT CSV;\nfoo", 62),
+        ("INSERT INTO scratch.lost FORMAT TSV;", 62),
+        ("WITH 1 AS x INSERT INTO scratch.lost FORMAT TSV\nfoo;", 48),
+        ("INSERT INTO scratch.lost SELECT * FROM\u00a0input('a String') FORMAT TSV\nfoo", 62),
+    ],
+)
+def test_data_that_the_engine_would_drop_or_take_for_other_data_is_refused(
+    http_client: Http, sql: str, code: int
+) -> None:
+    http_client.run("CREATE OR REPLACE TABLE scratch.lost (a String) ENGINE = MergeTree ORDER BY a")
+    assert http_client.send(sql).code == code
+    assert http_client.run("SELECT count() FROM scratch.lost") == "0"
+
+
+def test_semicolons_in_and_after_values_are_none_to_worry_about(http_client: Http) -> None:
+    http_client.run("CREATE OR REPLACE TABLE scratch.kept (a String) ENGINE = MergeTree ORDER BY a")
+    http_client.run(r"INSERT INTO scratch.kept VALUES ('a;b'), ('it\'s; '), ('''; ') ; " + "\n")
+    assert http_client.run("SELECT count() FROM scratch.kept") == "3"
+
+
+def test_a_parameter_lasts_for_its_statement_in_a_session_as_well(http_client: Http) -> None:
+    http_client.run("CREATE OR REPLACE TABLE scratch.bound (a UInt32) ENGINE = MergeTree ORDER BY a")
+    values = "INSERT INTO scratch.bound VALUES ({x:UInt32})"
+    http_client.run(values, session_id="bound", param_x=5)
+    assert http_client.send(values, session_id="bound").code == 456
+    assert http_client.send("SELECT {x:UInt32}", session_id="bound").code == 456
+    http_client.run("INSERT INTO scratch.bound VALUES (7)", session_id="bound")
+    http_client.run(values, session_id="bound", param_x=6)
+    assert http_client.run("SELECT a FROM scratch.bound ORDER BY a", session_id="bound") == "5\n6\n7"
 
 
 def test_parameters_reach_inserted_values(http_client: Http) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import zlib
 
 import lz4.frame
@@ -123,9 +124,8 @@ def test_compressors_invert(accepted: str) -> None:
     packed = b"".join(compressor.compress(part) for part in data) + compressor.flush()
     decompressor = protocol.request_decompressor(accepted)
     assert decompressor is not None
-    assert b"".join(
-        decompressor.decompress(packed[n : n + 100]) for n in range(0, len(packed), 100)
-    ) == b"".join(data)
+    cuts = [packed[n : n + 100] for n in range(0, len(packed), 100)]
+    assert b"".join(itertools.chain.from_iterable(map(decompressor.decompress, cuts))) == b"".join(data)
     decompressor.finish()
 
 
@@ -145,7 +145,7 @@ def test_a_body_of_several_frames_is_whole_wherever_it_is_cut(encoding: str, siz
     decompressor = protocol.request_decompressor(encoding)
     assert decompressor is not None
     cuts = [packed[n : n + size] for n in range(0, len(packed), size)]
-    assert b"".join(map(decompressor.decompress, cuts)) == b"".join(parts)
+    assert b"".join(itertools.chain.from_iterable(map(decompressor.decompress, cuts))) == b"".join(parts)
     decompressor.finish()
 
 
@@ -153,9 +153,22 @@ def test_a_body_of_several_frames_is_whole_wherever_it_is_cut(encoding: str, siz
 def test_a_body_that_breaks_off_is_an_error(encoding: str) -> None:
     decompressor = protocol.request_decompressor(encoding)
     assert decompressor is not None
-    decompressor.decompress(PACK[encoding](b"first") + PACK[encoding](b"second" * 50)[:-3])
+    list(decompressor.decompress(PACK[encoding](b"first") + PACK[encoding](b"second" * 50)[:-3]))
     with pytest.raises(EngineError, match="ends in the middle"):
         decompressor.finish()
+
+
+@pytest.mark.parametrize("encoding", PACK)
+def test_a_small_body_that_stands_for_a_large_one_comes_in_pieces(encoding: str) -> None:
+    """256 MiB of zeros are 8 KiB of zstd."""
+    size = 256 << 20
+    packed = PACK[encoding](bytes(size))
+    decompressor = protocol.request_decompressor(encoding)
+    assert decompressor is not None
+    pieces = [len(piece) for piece in decompressor.decompress(packed)]
+    assert sum(pieces) == size
+    assert max(pieces) <= 40 << 20
+    decompressor.finish()
 
 
 def test_quoting() -> None:

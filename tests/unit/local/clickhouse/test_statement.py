@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +94,28 @@ def test_second_statements_are_found_and_last_semicolons_are_not() -> None:
             statement.without_semicolon(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("SELECT 'é', `é`, $$é$$ -- é\n/* é */", None),
+        ("SELECT \u2018a\u2019", "\u2018"),
+        ("SELECT 1\u00a0+ 2", "\u00a0"),
+        ("SELECT 5 \u2212 3", "\u2212"),
+        ("SELECT é", "é"),
+        ("SELECT $é$a$é$", "é"),
+    ],
+)
+def test_beyond_ascii_only_within_quotes_and_comments(text: str, found: str | None) -> None:
+    assert statement.outside_quotes(text.encode().decode("latin-1")) == found
+
+
+def test_comments_nest_and_a_heredoc_has_an_end() -> None:
+    assert output_clause("SELECT 1 /* /* */ FORMAT CSV */ FORMAT TSV")[0] == "TSV"
+    assert output_clause("SELECT 1 /*/ FORMAT CSV */")[0] is None
+    assert [token.kind for token in statement.tokens("$x$ y -$x")] == ["word", "word", "sign", "word"]
+    assert [token.kind for token in statement.tokens("$x$ y $x$ a$$ b$$")] == ["heredoc", "word", "word"]
+
+
 def test_outfile() -> None:
     assert statement.names_outfile("SELECT 1 into /* */ OutFile 'x'")
     assert not statement.names_outfile("SELECT 'INTO OUTFILE' AS `INTO OUTFILE`")
@@ -137,3 +161,32 @@ def test_a_literal_is_one_token(text: str) -> None:
     latin = f"SELECT {literal} FORMAT CSV".encode("utf-8", "surrogatepass").decode("latin-1")
     assert [token.kind for token in statement.tokens(latin)] == ["word", "quoted", "word", "word"]
     assert output_clause(latin)[0] == "CSV"
+
+
+@given(
+    st.lists(
+        st.sampled_from(["(1)", "'", "\\", "'a;b'", ";", " ", "\n", "{x:UInt8}", "{", "`;`", '"', "é"]),
+        max_size=12,
+    ),
+    st.lists(st.integers(0, 40), max_size=5),
+)
+def test_values_are_watched_alike_however_they_are_cut(pieces: list[str], cuts: list[int]) -> None:
+    data = "".join(pieces).encode()
+
+    def watched(chunks: list[bytes]) -> object:
+        values = statement.ValuesData()
+        try:
+            for chunk in chunks:
+                values.feed(chunk)
+        except ValueError:
+            return "refused"
+        return values.parameters
+
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    assert watched([data[a:b] for a, b in itertools.pairwise(edges)]) == watched([data])
+
+
+@pytest.mark.parametrize("data", ["(1); (2)", "('a');x", "('a\\'');;", "(1) ; \n INSERT"])
+def test_nothing_follows_the_semicolon_of_values(data: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        statement.ValuesData().feed(data.encode())
