@@ -22,7 +22,7 @@ from bilten_orchestration.ingestion import schema, source
 from bilten_orchestration.ingestion.staging import Staging
 from bilten_orchestration.ingestion.sync import sync
 from bilten_orchestration.ingestion.tables import RAW, TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Reader, empty_stage, take_stage
+from bilten_orchestration.ingestion.transfer import Reader, clear_stage, empty_stage, take_stage
 from bilten_orchestration.progress import silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
@@ -207,6 +207,7 @@ def rows_alone(settings: Settings, client: Client) -> None:
         for table in TABLES:
             if staging.holds(table):
                 take_stage(client, table)
+        clear_stage(client)
 
 
 def _sync(settings: Settings, *, full: bool = False) -> None:

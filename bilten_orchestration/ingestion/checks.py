@@ -8,7 +8,12 @@ import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import CLICKSTREAM, CONTROL_DAYS, CONTROLS, raw_key
-from bilten_orchestration.ingestion.lag import FAIL_SECONDS, WARN_SECONDS
+from bilten_orchestration.ingestion.lag import (
+    CLICKS_FAIL_SECONDS,
+    CLICKS_WARN_SECONDS,
+    FAIL_SECONDS,
+    WARN_SECONDS,
+)
 from bilten_orchestration.ingestion.tables import TABLES
 from bilten_orchestration.stores.resources import Platform
 
@@ -147,4 +152,34 @@ def nothing_from_the_future(
         passed=not clicks,
         description=f"{clicks} clicks, the newest of {newest} UTC" if clicks else None,
         metadata={"clicks": clicks},
+    )
+
+
+@dg.asset_check(
+    asset=CLICKSTREAM,
+    description="How long ago the newest click arrived. No gate hears of a silent clickstream: its days equal"
+    " the clicks that are there. From 6 hours on it warns, after 24 it fails; on a local stack, which may"
+    " have no visitors, it warns.",
+)
+def clicks_arrive(
+    context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
+) -> dg.AssetCheckResult:
+    with face.step(context), platform.clickhouse() as client:
+        # a click arrives at most 72 h after it happened, and the days of the primary key are read alone
+        clicks, newest, seconds = client.query(
+            "select count(), toString(max(ingested_at)), dateDiff('second', max(ingested_at), now64(3))"
+            " from analytics.events where created_date >= today() - 4"
+        ).result_rows[0]
+    passed = bool(clicks) and seconds <= CLICKS_WARN_SECONDS
+    failed = (not clicks or seconds > CLICKS_FAIL_SECONDS) and platform.settings.environment != "local"
+    fact = (
+        f"The newest click arrived at {newest} UTC" if clicks else "There is no click of the last four days"
+    )
+    return dg.AssetCheckResult(
+        passed=passed,
+        severity=dg.AssetCheckSeverity.ERROR if failed else dg.AssetCheckSeverity.WARN,
+        description=None
+        if passed
+        else f"{fact}. Next: see whether the application still writes them (demo data: bilten demo traffic)",
+        metadata={"clicks_of_four_days": clicks} | ({"silent_seconds": seconds} if clicks else {}),
     )

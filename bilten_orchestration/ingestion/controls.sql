@@ -104,7 +104,8 @@ scanned as (
     group by 1, 2, 3
 ),
 -- once, at the earlier of its own moment and its first refund; the last of a transfer is the one that
--- admits, so one that was handed on cannot be cancelled
+-- admits, so one that was handed on cannot be cancelled. A ticket without a payment counts also where
+-- that of its refund is deleted, so refunds are asked for theirs here as well
 cancelled_tickets as (
     select t.id, t.event_id, t.ticket_type_id, t.payment_id, t.cancelled_at
     from tickets.tickets t
@@ -112,14 +113,17 @@ cancelled_tickets as (
     union
     select t.id, t.event_id, t.ticket_type_id, t.payment_id, t.cancelled_at
     from payments.refunds r
+    join payments.payments p on p.id = r.payment_id
     join tickets.tickets t on t.id = r.ticket_id
-    where r.refunded_at is not null and {in_days:r.refunded_at}
+    where p.deleted_at is null and r.ticket_id is not null and r.refunded_at is not null
+      and {in_days:r.refunded_at}
 ),
 first_refund as (
     select r.ticket_id, min(r.refunded_at) as refunded_at
     from payments.refunds r
+    join payments.payments p on p.id = r.payment_id
     join cancelled_tickets c on c.id = r.ticket_id
-    where r.refunded_at is not null
+    where p.deleted_at is null and r.ticket_id is not null and r.refunded_at is not null
     group by 1
 ),
 cancelled as (

@@ -15,6 +15,7 @@ def definitions() -> dg.Definitions:
             checks.equal_to_postgres,
             checks.cells_are_whole,
             checks.nothing_from_the_future,
+            checks.clicks_arrive,
         ],
         jobs=[schedules.ingestion, schedules.reconciliation],
         schedules=[schedules.every_15_minutes, schedules.reconciled],

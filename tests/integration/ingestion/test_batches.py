@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from clickhouse_connect.driver.httpclient import HttpClient
 
 from bilten_orchestration.errors import LockHeld
 from bilten_orchestration.ingestion.sync import sync
+from bilten_orchestration.ingestion.tables import TABLES
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
 from bilten_orchestration.stores.locks import advisory_lock
@@ -194,6 +199,66 @@ def test_truncate_is_refused(shop: Shop) -> None:
         shop.connection.execute("truncate payments.refunds")
 
 
+def test_a_chunk_that_is_sent_again_counts_once(
+    settings: Settings, shop: Shop, ask: Ask, equal: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the client does when an answer is lost: the same bytes under the same token, to the same table.
+
+    Copies count rows as they lie there: FINAL would hide one that came twice.
+    """
+    in_pieces = settings.model_copy(
+        update={"ingestion": settings.ingestion.model_copy(update={"chunk_rows": 2})}
+    )
+    sent: Counter[str] = Counter()
+    insert = HttpClient.raw_insert
+
+    def twice(client: HttpClient, table: str, *positional: Any, **named: Any) -> Any:
+        sent[re.sub(r"control_totals_\d+", "control_totals", table)] += 1
+        insert(client, table, *positional, **named)
+        return insert(client, table, *positional, **named)
+
+    def copied(table: str) -> int:
+        return int(ask(f"select count() from bilten_raw.{table}")[0][0])
+
+    def totals() -> list[tuple[Any, ...]]:
+        return ask(
+            "select metric_date, event_id, currency, metric, value from analytics.control_totals final "
+            "where (metric_date, batch) in "
+            "(select metric_date, max(batch) from analytics.control_days group by metric_date) order by all"
+        )
+
+    orders = [shop.order(NOON + timedelta(days=number), tickets=2) for number in range(5)]
+    with monkeypatch.context() as patched:
+        patched.setattr(HttpClient, "raw_insert", twice)
+        first = sync(in_pieces)
+        in_chunks = ("payments_payments", "payments_payment_items", "tickets_tickets", "control_totals")
+        assert [name for name in in_chunks if sent[f"bilten_stage.{name}"] < 2] == []
+        assert {table.source: copied(table.target) for table in TABLES} == {
+            table.source: _rows(shop, table.source) for table in TABLES
+        }
+        assert first.control_cells == len(totals())
+        sent.clear()
+        shop.refund(orders[0], NOON + timedelta(days=1), amount="5.00")
+        second = sync(in_pieces)
+        assert set(sent) == {
+            "bilten_stage.payments_refunds",
+            "bilten_stage.control_totals",
+            "analytics.sync_batches",
+        }
+        assert copied("payments_refunds") == 1
+    assert ask("select batch, count() from analytics.sync_batches group by batch order by batch") == [
+        (first.batch, 1),
+        (second.batch, 1),
+    ]
+    equal()
+    # undisturbed, of the same days
+    found = totals()
+    again = sync(settings, control_days=second.touched_days)
+    assert (again.control_cells, totals()) == (second.control_cells, found)
+    whole = sync(settings, full=True)
+    assert (whole.control_cells, totals()) == (len(found), found)
+
+
 def test_a_second_sync_waits_for_a_dead_one_only_and_a_build_that_reads_is_waited_for(
     settings: Settings, shop: Shop
 ) -> None:
@@ -212,6 +277,12 @@ def test_a_second_sync_waits_for_a_dead_one_only_and_a_build_that_reads_is_waite
             until(lambda: any("other sync" in text for text in told), "the second sync waits")
         waiting.join(timeout=60)
     assert told[-1].endswith("applied")
+
+
+def _rows(shop: Shop, source: str) -> int:
+    row = shop.connection.execute(f"select count(*) from {source}").fetchone()  # type: ignore[arg-type]
+    assert row is not None
+    return int(row[0])
 
 
 def _until_waiting(connection: psycopg.Connection[tuple[object, ...]], pid: int) -> None:

@@ -88,6 +88,38 @@ def test_a_soft_deleted_payment_counts_nowhere(settings: Settings, shop: Shop, a
     assert _totals(ask) == {}
 
 
+def test_a_refund_of_a_soft_deleted_payment_cancels_no_ticket(
+    settings: Settings, shop: Shop, ask: Ask
+) -> None:
+    """The last ticket of a transfer has no payment, so that it counts whatever became of the first one's."""
+
+    def cancelled() -> dict[date, Decimal]:
+        return {
+            day: cells["tickets_cancelled EUR"]
+            for day, cells in _totals(ask).items()
+            if "tickets_cancelled EUR" in cells
+        }
+
+    order, other = shop.order(), shop.order()
+    heir = shop.free_ticket(NOON + timedelta(days=1), transferred_from=order.tickets[0])
+    twice = shop.free_ticket(NOON + timedelta(days=1))
+    for ticket in (heir, twice):
+        shop.refund(order, NOON + timedelta(days=3), amount="5.00", ticket=ticket)
+    shop.refund(other, NOON + timedelta(days=4), ticket=twice)
+    later = shop.free_ticket()
+    shop.refund(order, NOON + timedelta(days=3), amount="1.00", ticket=later)
+    shop.set("tickets.tickets", later, status="cancelled", cancelled_at=NOON + timedelta(days=5))
+    sync(settings)
+    assert cancelled() == {SOLD + timedelta(days=3): 3}
+
+    shop.set("payments.payments", order.payment, deleted_at=NOON)
+    sync(settings)
+    counted = {SOLD + timedelta(days=4): Decimal(1), SOLD + timedelta(days=5): Decimal(1)}
+    assert cancelled() == counted, "of the days that it touched"
+    sync(settings, full=True)
+    assert cancelled() == counted
+
+
 def test_days_are_those_of_the_organization_and_single_days_equal_the_whole(
     settings: Settings, shop: Shop, ask: Ask
 ) -> None:
