@@ -228,7 +228,7 @@ def _requests(plan: Plan, offer: Catalogue, rng: np.random.Generator, sold: Sale
     )
     marked = np.zeros(n, dtype=np.bool_)
     marked[number[posted]] = True
-    _refunded_tickets(plan, rng, sold, _of_payments(sold, marked), later)
+    _refunded_tickets(rng, sold, _of_payments(sold, marked), later, named=False)
 
     number = np.flatnonzero(one)
     for position, rows in ((0, number), (1, number[rng.random(len(number)) < 0.25])):
@@ -245,7 +245,7 @@ def _requests(plan: Plan, offer: Catalogue, rng: np.random.Generator, sold: Sale
         returned[ticket[posted]] = True
         by_payment = np.full(n, NONE, dtype=np.int64)
         by_payment[rows] = at
-        _refunded_tickets(plan, rng, sold, returned, by_payment)
+        _refunded_tickets(rng, sold, returned, by_payment, named=True)
 
     number = np.flatnonzero(goodwill)
     amount = np.maximum(payments.net[number] * rng.integers(5, 31, len(number)) // 100, 1)
@@ -264,15 +264,20 @@ def _requests(plan: Plan, offer: Catalogue, rng: np.random.Generator, sold: Sale
 
 
 def _refunded_tickets(
-    plan: Plan, rng: np.random.Generator, sold: Sales, rows: Bools, at_of_payment: Ints
+    rng: np.random.Generator, sold: Sales, rows: Bools, at_of_payment: Ints, *, named: bool
 ) -> None:
-    """Some are cancelled first and refunded days after; of others only the refund tells."""
+    """Some are cancelled first and refunded days after; of others the refund alone tells, if it names them.
+
+    A refund of the whole order names no ticket and so cancels none: the application cancels them with it.
+    """
     tickets = sold.tickets
     at = at_of_payment[np.maximum(tickets.payment, 0)]
     before = np.maximum(at - rng.integers(2, 60, len(rows)) * HOUR, tickets.purchased + MINUTE)
     first_cancelled = rows & (rng.random(len(rows)) < 0.3) & (before < at)
-    tickets.cancelled[first_cancelled] = before[first_cancelled]
-    _release(tickets, rows, TICKET_REFUNDED, np.where(first_cancelled, before, at))
+    gone_at = np.where(first_cancelled, before, at)
+    cancelled = first_cancelled if named else rows
+    tickets.cancelled[cancelled] = gone_at[cancelled]
+    _release(tickets, rows, TICKET_REFUNDED, gone_at)
 
 
 def standing(sold: Sales, refunds: Refunds) -> Ints:

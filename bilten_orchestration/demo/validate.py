@@ -100,6 +100,16 @@ RULES = (
            or (status = 'checked_in') <> (checked_in_at is not null)
         """,
     ),
+    # else no metric would ever count them as cancelled (docs/metrics-rules.md)
+    Rule(
+        "tickets cancelled or refunded say when: themselves, or in a refund that names them",
+        """
+        select t.id::text from tickets.tickets t
+        where t.status in ('cancelled', 'refunded') and t.cancelled_at is null
+          and not exists (
+              select from payments.refunds r where r.ticket_id = t.id and r.refunded_at is not null)
+        """,
+    ),
     Rule(
         "the newest quantity in the capacity log is the ticket type's",
         """

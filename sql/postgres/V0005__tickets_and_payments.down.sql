@@ -10,6 +10,7 @@ drop table tickets.ticket_types;
 drop function tickets.check_ticket_event();
 drop function tickets.log_capacity();
 drop function payments.check_refunds_within_payment();
+drop function payments.check_ticket_event();
 drop function payments.check_items_add_up();
 drop function payments.check_scale();
 

@@ -386,6 +386,26 @@ end
 $$;
 comment on function payments.check_refunds_within_payment() is 'Trigger: refunds that stand never exceed their payment';
 
+create function payments.check_ticket_event() returns trigger
+language plpgsql as $$
+declare
+    event_of_ticket uuid;
+    event_of_payment uuid;
+begin
+    if new.ticket_id is not null then
+        select event_id into event_of_ticket from tickets.tickets where id = new.ticket_id;
+        select event_id into event_of_payment from payments.payments where id = new.payment_id;
+        if event_of_ticket is distinct from event_of_payment then
+            raise exception '% % is of a payment for event %, its ticket is for event %',
+                tg_table_name, new.id, event_of_payment, event_of_ticket
+                using errcode = 'check_violation';
+        end if;
+    end if;
+    return new;
+end
+$$;
+comment on function payments.check_ticket_event() is 'Trigger: an item or refund names a ticket of its payment''s event';
+
 create function tickets.log_capacity() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
 begin
@@ -439,6 +459,10 @@ create trigger check_scale before insert or update on payments.chargebacks
 create trigger check_refunds_within_payment after insert or update of amount, payment_id, status on payments.refunds
     for each row execute function payments.check_refunds_within_payment();
 
+create trigger check_ticket_event before insert or update of payment_id, ticket_id on payments.payment_items
+    for each row execute function payments.check_ticket_event();
+create trigger check_ticket_event before insert or update of payment_id, ticket_id on payments.refunds
+    for each row execute function payments.check_ticket_event();
 create constraint trigger items_add_up after insert or update or delete on payments.payment_items
     deferrable initially deferred for each row execute function payments.check_items_add_up();
 create constraint trigger items_add_up after insert or update of amount, fee_amount, tax_amount on payments.payments

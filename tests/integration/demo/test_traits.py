@@ -138,8 +138,12 @@ TRAITS = {
         select count(*) from tickets.tickets where status = 'checked_in' and transferred_from is not null"""),
     "cancelled before they were refunded": (20, """
         select count(*) from tickets.tickets where status = 'refunded' and cancelled_at is not null"""),
-    "refunded without a cancellation": (20, """
-        select count(*) from tickets.tickets where status = 'refunded' and cancelled_at is null"""),
+    "refunded without a cancellation, named by the refund": (20, """
+        select count(*) from tickets.tickets t where t.status = 'refunded' and t.cancelled_at is null
+        and exists (select from payments.refunds r where r.ticket_id = t.id and r.refunded_at is not null)"""),
+    "cancelled at the moment at which the whole order was refunded": (100, """
+        select count(distinct t.id) from tickets.tickets t join payments.refunds r on r.payment_id = t.payment_id
+        and r.ticket_id is null where t.status = 'refunded' and t.cancelled_at = r.refunded_at"""),
     "abandoned carts": (200, """
         select count(*) from tickets.tickets t join payments.payments p on p.id = t.payment_id
         where p.captured_at is null and t.status = 'cancelled'"""),
@@ -175,6 +179,36 @@ def test_trait(owner: Connection, trait: str) -> None:
     row = owner.execute(query.encode()).fetchone()
     assert row is not None
     assert row[0] >= bound, f"{trait}: {row[0]}, wanted at least {bound}"
+
+
+def test_no_ticket_is_gone_without_a_moment(owner: Connection) -> None:
+    """One that is would show as held, and as a no-show: metrics count moments, and no status."""
+    found = owner.execute("""
+        select count(*) filter (where not t.said), count(*) filter (where t.said and t.cancelled_at is null),
+            count(*) filter (where t.cancelled_at is not null and not t.named)
+        from (
+            select cancelled_at, n.named, cancelled_at is not null or n.named as said from tickets.tickets
+            cross join lateral (select exists (select from payments.refunds r
+                where r.ticket_id = tickets.id and r.refunded_at is not null) as named) n
+            where status in ('refunded', 'cancelled')) t""").fetchone()
+    assert found is not None
+    silent, by_the_refund_alone, by_themselves = found
+    assert silent == 0
+    assert min(by_the_refund_alone, by_themselves) > 20
+
+
+def test_whole_orders_refunded_leave_no_ticket_held(owner: Connection) -> None:
+    """Whoever was not handed on or scanned is cancelled with the refund, or was before it."""
+    found = owner.execute("""
+        select count(*) filter (where t.cancelled_at is null or t.cancelled_at > r.refunded_at), count(*)
+        from (select payment_id, min(refunded_at) as refunded_at from payments.refunds
+              where ticket_id is null and reason in ('requested by buyer', 'event postponed')
+                and refunded_at is not null group by 1) r
+        join tickets.tickets t on t.payment_id = r.payment_id
+        where t.status not in ('transferred', 'checked_in')""").fetchone()
+    assert found is not None
+    assert found[0] == 0
+    assert found[1] > 100
 
 
 def test_nothing_is_later_than_the_day_it_was_made_for(owner: Connection, today: object) -> None:

@@ -45,6 +45,9 @@ PLANTED = {
     "a transferred ticket": f"update tickets.tickets set status = 'transferred' where id = {ANY_TICKET}",
     "tickets are checked in": "update tickets.tickets set checked_in_at = purchased_at - interval '1 minute' where id ="
     " (select id from tickets.tickets where status = 'checked_in' order by id limit 1)",
+    "tickets cancelled or refunded": "update tickets.tickets set cancelled_at = null where id = (select t.id"
+    " from tickets.tickets t join payments.refunds r on r.payment_id = t.payment_id and r.ticket_id is null"
+    " where t.status = 'refunded' and r.refunded_at is not null order by t.id limit 1)",
     "the newest quantity": f"update tickets.ticket_types set quantity = quantity + 1 where id = {ANY_TYPE}",
     "time zones": "update users.organizations set timezone = 'FOO+3' where id = (select id from users.organizations limit 1)",
     "nothing lies": "update payments.chargebacks set charged_back_at = now() + interval '1 day', reversed_at = null,"

@@ -293,6 +293,18 @@ def test_a_ticket_its_type_and_its_payment_are_for_one_event(owner: Connection) 
         rows.ticket(owner, payment_id=rows.payment(owner))
 
 
+def test_items_and_refunds_name_a_ticket_of_their_payments_event(owner: Connection) -> None:
+    """Else a cancellation would lie on the day of one event for PostgreSQL, and of another for the marts."""
+    made, stranger = rows.payment(owner), rows.ticket(owner)
+    with (
+        pytest.raises(psycopg.errors.CheckViolation, match=r"refunds .* its ticket is for"),
+        owner.transaction(),
+    ):
+        rows.refund(owner, payment_id=made, ticket_id=stranger)
+    with pytest.raises(psycopg.errors.CheckViolation, match=r"payment_items .* its ticket is for"):
+        rows.item(owner, made, item_type="ticket", ticket_id=stranger)
+
+
 @pytest.mark.parametrize(
     ("table", "make", "column"),
     [
