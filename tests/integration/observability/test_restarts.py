@@ -145,10 +145,11 @@ def test_a_full_disk_is_told_with_the_ballast(
     with quick(alerting(tmp_path, mails.url), [source]) as running:
         ballast = watchdog.directory(alerting(tmp_path)) / "ballast"
         assert ballast.stat().st_size == 4 << 20
-        limit = _pages(running.ledger)
-        running.ledger._connection.execute(f"pragma max_page_count = {limit}")
-        with pytest.raises(sqlite3.OperationalError, match="full"):
-            running.ledger._connection.execute("create table filler as select zeroblob(100000)")
+        with running.ledger._guard:  # the watchdog's thread uses the connection too, and its errors are the last one's
+            limit = _pages(running.ledger)
+            running.ledger._connection.execute(f"pragma max_page_count = {limit}")
+            with pytest.raises(sqlite3.OperationalError, match="full"):
+                running.ledger._connection.execute("create table filler as select zeroblob(100000)")
         whole = Path.unlink
 
         def unlink(path: Path, missing_ok: bool = False) -> None:

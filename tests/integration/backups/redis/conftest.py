@@ -48,7 +48,7 @@ def cache(servers: Servers) -> Iterator[Cache]:
 @pytest.fixture
 def writer(cache: Cache) -> Iterator[None]:
     """Somebody writes all the time, keys that expire among them."""
-    done = threading.Event()
+    done, begun = threading.Event(), threading.Event()
 
     def write() -> None:
         with cache.client(5) as client:
@@ -60,9 +60,11 @@ def writer(cache: Cache) -> Iterator[None]:
                         pipeline.set(f"moving:{number}", "x" * 200, px=300 if number % 4 == 0 else None)
                         pipeline.incr("count")
                     pipeline.execute()
+                begun.set()
 
     thread = threading.Thread(target=write)
     thread.start()
+    assert begun.wait(30), "the writer writes"
     yield
     done.set()
     thread.join()
