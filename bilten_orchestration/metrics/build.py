@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from bilten_orchestration.errors import UsageError
 from bilten_orchestration.metrics import days as day_rules
@@ -46,7 +46,7 @@ def build_dirty(
     progress: Progress = silent,
     now: datetime | None = None,
 ) -> BuildReport | None:
-    """Build the published days (all, or those within the bounds) whose facts have changed since.
+    """Build the published days (all, or those within the bounds) whose facts or clicks have changed since.
 
     Returns None when there is none.
     """
@@ -63,7 +63,7 @@ def build_dirty(
             client.close()
     days = [
         day
-        for day in late.stale_days(causes, shown)
+        for day in late.late_days(causes, shown, at=now or datetime.now(UTC))
         if (first is None or day >= first) and (last is None or day <= last)
     ]
     return build_days(settings, days, progress=progress, now=now) if days else None

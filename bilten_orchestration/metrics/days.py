@@ -13,6 +13,10 @@ from datetime import UTC, date, datetime, time, timedelta
 DAY = timedelta(days=1)
 OVER_AFTER = timedelta(hours=36)
 AHEAD = timedelta(days=2)
+# Clicks may come 72 hours late and dirty no day, and a funnel ends 24 hours after its view (docs/metrics.md).
+# A day that was built before that is built again by the daily run, as one of the newest CLOSED_DAYS.
+CLICKS_IN_AFTER = OVER_AFTER + timedelta(hours=72 + 24)
+CLOSED_DAYS = 5
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,6 +47,11 @@ def over_at(day: date) -> datetime:
 def is_over(day: date, at: datetime) -> bool:
     """Whether the day was over in every zone at that moment."""
     return at >= over_at(day)
+
+
+def clicks_in_at(day: date) -> datetime:
+    """The moment (UTC) from which no click can come any more that the day's marts show."""
+    return datetime.combine(day, time(), UTC) + CLICKS_IN_AFTER
 
 
 def newest_over(at: datetime) -> date:

@@ -7,6 +7,9 @@ is stale because of it.
 
 Open days come by the schedules. The sensor takes closed days, and only for what has happened on closed
 days: else each purchase of today would have yesterday built again.
+
+Clicks make no day dirty. The daily run builds the newest closed days again for them; a day that it has not
+built since its last click could come, because runs were missed, is taken by the sensor as well.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ class DirtyDay:
 
 @dataclass(frozen=True, slots=True)
 class LateRun:
-    """One run: a contiguous range, and the dirty days behind it as `day@generation`."""
+    """One run: a contiguous range, and what is behind it, as `late_days` tells it."""
 
     days: DayRange
     dirty: str
@@ -51,11 +54,15 @@ class LateRun:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a mart shows: the batch of each published day. `reach`: how far a changed day reaches into it."""
+    """What a mart shows: batch and moment of each published day.
+
+    `reach`: how far a changed day reaches into it.
+    """
 
     mart: str
     reach: Reach
     batches: Mapping[date, int]
+    as_of: Mapping[date, datetime]
 
 
 def stale_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown]) -> dict[date, list[DirtyDay]]:
@@ -70,6 +77,34 @@ def stale_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown]) -> dict[date, 
         }
         for day in days:
             found.setdefault(day, []).append(cause)
+    return dict(sorted(found.items()))
+
+
+def days_without_late_clicks(marts: Iterable[Shown], *, at: datetime) -> dict[date, int]:
+    """Days that some mart shows as of before their last click could come, with the batch that is shown.
+
+    Only those that the daily run does not reach any more.
+    """
+    newest = day_rules.newest_over(at) - day_rules.DAY * day_rules.CLOSED_DAYS
+    return {
+        day: mart.batches[day]
+        for mart in marts
+        for day, as_of in mart.as_of.items()
+        if day <= newest and as_of < day_rules.clicks_in_at(day)
+    }
+
+
+def late_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown], *, at: datetime) -> dict[date, list[str]]:
+    """Days to be built again, in order, each with what is behind it.
+
+    That is `day@generation` of a dirty day, or `day@clicks of batch` of one that lacks late clicks.
+    """
+    found = {
+        day: [f"{cause.day}@{cause.generation}" for cause in causes]
+        for day, causes in stale_days(dirty, marts).items()
+    }
+    for day, batch in days_without_late_clicks(marts, at=at).items():
+        found.setdefault(day, []).append(f"{day}@clicks of {batch}")
     return dict(sorted(found.items()))
 
 
@@ -103,12 +138,10 @@ def late_runs(
 ) -> list[LateRun]:
     """At most `at_most` runs over closed days, none longer than `longest` days, the newest first."""
     closed = day_rules.newest_over(at)
-    stale = stale_days([cause for cause in dirty if cause.day <= closed], marts)
+    late = late_days([cause for cause in dirty if cause.day <= closed], marts, at=at)
     runs = []
     for part in sorted(
-        day_rules.ranges((day for day in stale if day <= closed), longest=longest), reverse=True
+        day_rules.ranges((day for day in late if day <= closed), longest=longest), reverse=True
     ):
-        causes = {cause.day: cause for day in part.days for cause in stale[day]}
-        text = "+".join(f"{day}@{cause.generation}" for day, cause in sorted(causes.items()))
-        runs.append(LateRun(part, text))
+        runs.append(LateRun(part, "+".join(sorted({cause for day in part.days for cause in late[day]}))))
     return runs[:at_most]

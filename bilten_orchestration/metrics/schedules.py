@@ -11,7 +11,12 @@ import dagster as dg
 
 from bilten_orchestration import face
 from bilten_orchestration.ingestion.assets import SYNCED
-from bilten_orchestration.ingestion.checks import cells_are_whole, equal_to_postgres, sync_lag
+from bilten_orchestration.ingestion.checks import (
+    cells_are_whole,
+    clicks_arrive,
+    equal_to_postgres,
+    sync_lag,
+)
 from bilten_orchestration.metrics import days as day_rules
 from bilten_orchestration.metrics.checks import no_day_is_refused, published_days_equal_postgres
 from bilten_orchestration.metrics.days import DayRange
@@ -20,8 +25,6 @@ from bilten_orchestration.metrics.late import late_runs
 from bilten_orchestration.metrics.manifest import Mart
 from bilten_orchestration.stores.resources import Platform
 
-# clicks may come 72 hours late and dirty no day; a funnel ends 24 hours after its view (docs/metrics.md)
-CLOSED_DAYS = 5
 CONTROL_DAYS = 60
 ALL_DAYS = 36_500
 SUNDAY = 6
@@ -50,7 +53,7 @@ def provisional_range(at: datetime) -> DayRange:
 def final_range(at: datetime) -> DayRange:
     """What the run at 13:00 UTC builds: the day that has just closed, those before it, and the open ones."""
     closed = day_rules.newest_over(at)
-    return DayRange(closed - day_rules.DAY * (CLOSED_DAYS - 1), closed + AHEAD_OF_CLOSED)
+    return DayRange(closed - day_rules.DAY * (day_rules.CLOSED_DAYS - 1), closed + AHEAD_OF_CLOSED)
 
 
 AHEAD_OF_CLOSED = timedelta(days=2)
@@ -78,7 +81,9 @@ def build_jobs(
     marts = dg.AssetSelection.assets(daily)
     models = dg.AssetSelection.assets(whole)
     synced = dg.AssetSelection.assets(*(spec.key for spec in SYNCED))
-    late = dg.AssetSelection.checks(*checks, published_days_equal_postgres, no_day_is_refused, sync_lag)
+    late = dg.AssetSelection.checks(
+        *checks, published_days_equal_postgres, no_day_is_refused, sync_lag, clicks_arrive
+    )
     # a reconciliation applies a batch of its own
     raw = synced - dg.AssetSelection.checks(equal_to_postgres, cells_are_whole)
     days_help = "the step's failure names days, marts and gates; bilten explain DAY EVENT METRIC"
@@ -92,7 +97,7 @@ def build_jobs(
         final=face.job(
             "metrics_final",
             (raw | marts | models) - (late - dg.AssetSelection.checks(published_days_equal_postgres)),
-            "A sync with fresh control totals, then the day that has closed in every zone, with the three"
+            "A sync with fresh control totals, then the day that has closed in every zone, with the four"
             " before it for late clicks; then dimensions and reports.",
             on_failure=days_help,
         ),
@@ -105,7 +110,7 @@ def build_jobs(
         checks=face.job(
             "data_checks",
             late,
-            "Lag of the sync, freshness of the marts, published days against PostgreSQL.",
+            "Lag of the sync and of clicks, freshness of the marts, published days against PostgreSQL.",
             on_failure="the description of a failed check says what to do",
         ),
     )
@@ -158,7 +163,8 @@ def late_days_sensor(jobs: Jobs, marts: Sequence[Mart]) -> dg.SensorDefinition:
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         owners=[face.DATA_PLATFORM],
-        description="Builds closed days again whose facts have changed: corrections, late rows, moved zones.",
+        description="Builds closed days again whose facts have changed (corrections, late rows, moved zones),"
+        " or whose late clicks no daily run has taken.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
@@ -167,14 +173,14 @@ def late_days_sensor(jobs: Jobs, marts: Sequence[Mart]) -> dg.SensorDefinition:
 
         with platform.postgres("late days") as connection:
             causes = dirty.dirty_days(connection)
-        if not causes:
-            return dg.SkipReason("no day is dirty")
         with platform.clickhouse() as client:
             shown = verdicts.shown(client, marts)
         runs = late_runs(causes, shown, at=datetime.now(UTC))
         if not runs:
             return dg.SkipReason(
                 f"{len(causes)} days are dirty: open ones, which schedules build, or ones never published"
+                if causes
+                else "no day is dirty"
             )
         return dg.SensorResult(
             run_requests=[

@@ -2,8 +2,8 @@
     What is no visitor. Two rules, both documented in docs/metrics.md:
     1. the browser names itself as a program (case-insensitive);
     2. more than var('bot_clicks_per_minute') clicks of one visitor within one minute: all clicks of that
-       visitor on that local day are left out. The rule looks at one local day alone, so that a late
-       click can change its own day and no other.
+       visitor on that local and UTC day are left out. The rule looks at one local day alone, so that a late
+       click can change its own day and no other; and at one UTC day of it, for these prune what is read.
 -#}
 {% macro is_program(user_agent) -%}
     multiSearchAnyCaseInsensitive({{ user_agent }}, [
@@ -48,7 +48,7 @@
         select
             created_date,
             session_id,
-            any(visitor_id) as visitor_id,
+            min(visitor_id) as visitor_id,
             max(user_id) as user_id,
             min((timestamp, click_id, source, medium, campaign)) as first_click
         from {{ clicks }}

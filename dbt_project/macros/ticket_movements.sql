@@ -91,6 +91,8 @@ moved as (
         event_id,
         ticket_type_id,
         payment_id,
+        paid_currency,
+        is_ended,
         arrayJoin(arrayFilter(movement -> movement.1 <> '', [
             (
                 multiIf(is_transferred_in, '', payment_id is not null, 'sold', is_complimentary, 'comp', 'sold'),
@@ -119,7 +121,9 @@ select
     moved.event_id as event_id,
     moved.ticket_type_id as ticket_type_id,
     moved.payment_id as payment_id,
-    moved.movement.4 as currency
+    moved.movement.4 as currency,
+    toLowCardinality(moved.paid_currency) as paid_currency,
+    toBool(moved.is_ended) as is_ended
 from moved
 left join {{ ref('int_event_owners') }} as owners on moved.event_id = owners.event_id
 {%- if of_run %}

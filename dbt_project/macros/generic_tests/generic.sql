@@ -100,3 +100,31 @@ from {{ model }}
 group by metric_date, {{ columns | join(', ') }}
 having rows > 1
 {% endtest %}
+
+{#-
+    What a row of any grain names exists: event, organizer and organization; the zero UUID names none. Asked of the
+    dimensions: a test that reads staging runs wherever views of staging are made, also before there is a mart.
+-#}
+{% test known_names(model) %}
+select distinct event_id, organizer_id, organization_id
+from {{ model }}
+where (event_id <> {{ zero_uuid() }} and event_id not in (select event_id from {{ ref('dim_events') }}))
+    or (organizer_id <> {{ zero_uuid() }} and organizer_id not in (select organizer_id from {{ ref('dim_organizers') }}))
+    or (
+        organization_id <> {{ zero_uuid() }}
+        and organization_id not in (select organization_id from {{ ref('dim_organizations') }})
+    )
+{% endtest %}
+
+{#- A ticket that is gone by its status has the moment that metrics count: its own, or of a refund that names it. -#}
+{% test gone_with_a_moment(model) %}
+select id, status, event_id, payment_id
+from {{ model }}
+where status in ('cancelled', 'refunded')
+    and cancelled_at is null
+    and id not in (
+        select assumeNotNull(ticket_id)
+        from {{ ref('stg_bilten__refunds') }}
+        where ticket_id is not null and refunded_at is not null
+    )
+{% endtest %}

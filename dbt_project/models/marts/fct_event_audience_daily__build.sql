@@ -34,14 +34,17 @@ payments as (
     where posting_type = 'payment' and {{ in_run_days('metric_date', ahead=funnel_days()) }}
 ),
 
--- which browsers a buyer was logged in with at this event
+-- which browsers a buyer was logged in with at this event, and when: a day asks for the days that its funnels see, so
+-- that it does not matter which other days are built along
 browsers_of_buyers as (
-    select distinct
+    select
         event_id,
         user_id,
-        visitor_id
+        visitor_id,
+        groupUniqArray(local_date) as login_days
     from clicks
     where user_id <> {{ zero_uuid() }}
+    group by event_id, user_id, visitor_id
 ),
 
 steps as (
@@ -62,7 +65,10 @@ steps as (
     union all
 
     select
-        arrayJoin(arrayMap(days_back -> payments.metric_date - days_back, range({{ (funnel_days() | int) + 1 }}))) as metric_date,
+        arrayJoin(arrayFilter(
+            day -> arrayExists(login_day -> login_day between day and day + {{ funnel_days() }}, browsers.login_days),
+            arrayMap(days_back -> payments.metric_date - days_back, range({{ (funnel_days() | int) + 1 }}))
+        )) as metric_date,
         payments.event_id as event_id,
         browsers.visitor_id as visitor_id,
         toUInt64(toUnixTimestamp64Micro(payments.posted_at)) as at_microseconds,

@@ -7,15 +7,14 @@
     persist_docs={'relation': false, 'columns': false},
     pre_hook="{{ forget_verdicts() }}",
 ) }}
--- The clickstream is read twice: two days for the sessions of the run, and the 30 days before for the buyers.
+-- A day looks at sessions of the three UTC days around it, and a payment at the 30 days before it, whichever other days
+-- are built along.
 with session_sources as (
     select
         session_id,
-        argMin(source, touched_at) as source,
-        argMin(medium, touched_at) as medium,
-        argMin(campaign, touched_at) as campaign
+        groupArray((created_date, touched_at, source, medium, campaign)) as touches
     from {{ ref('int_session_touches__build') }}
-    where {{ around_run_days('created_date', back=1) }}
+    where {{ around_run_days('created_date') }}
     group by session_id
 ),
 
@@ -32,6 +31,20 @@ visits as (
         and {{ around_run_days('created_date') }}
         and event_id <> {{ zero_uuid() }}
     group by local_date, organization_id, organizer_id, event_id, session_id
+),
+
+sourced_visits as (
+    select
+        visits.metric_date as metric_date,
+        visits.organization_id as organization_id,
+        visits.organizer_id as organizer_id,
+        visits.event_id as event_id,
+        arraySort(
+            touch -> touch.2,
+            arrayFilter(touch -> touch.1 between visits.metric_date - 1 and visits.metric_date + 1, sources.touches)
+        )[1] as first_touch
+    from visits
+    inner join session_sources as sources on visits.session_id = sources.session_id
 ),
 
 payments as (
@@ -53,22 +66,24 @@ payments as (
 browsers as (
     select
         visitor_id,
-        groupUniqArrayIf(user_id, user_id <> {{ zero_uuid() }}) as users,
+        groupArrayIf((user_id, touched_at), user_id <> {{ zero_uuid() }}) as logins,
         groupArrayIf((touched_at, source, medium, campaign), source <> '(direct)') as touches
     from {{ ref('int_session_touches__build') }}
     where {{ around_run_days('created_date', back=touch_days()) }}
     group by visitor_id
-    having notEmpty(users) and notEmpty(touches)
+    having notEmpty(logins) and notEmpty(touches)
 ),
 
 touches_of_users as (
     select
         user_id,
+        arrayMap(login -> login.2, arrayFilter(login -> login.1 = user_id, logins)) as logged_in_at,
         touch.1 as touched_at,
         (touch.2, touch.3, touch.4) as touch_source
     from (
         select
-            arrayJoin(users) as user_id,
+            arrayJoin(arrayDistinct(arrayMap(login -> login.1, logins))) as user_id,
+            logins,
             touches
         from browsers
     ) as logged_in
@@ -82,27 +97,29 @@ attributed as (
     from payments
     inner join touches_of_users as touches on payments.user_id = touches.user_id
     where
-        touches.touched_at <= payments.posted_at
-        and touches.touched_at >= payments.posted_at - interval {{ touch_days() }} day
+        touches.touched_at between payments.posted_at - interval {{ touch_days() }} day and payments.posted_at
+        and arrayExists(
+            logged_in_at -> logged_in_at between payments.posted_at - interval {{ touch_days() }} day and payments.posted_at,
+            touches.logged_in_at
+        )
     group by payments.payment_id
 ),
 
 facts as (
     select
-        visits.metric_date as metric_date,
-        visits.organization_id as organization_id,
-        visits.organizer_id as organizer_id,
-        visits.event_id as event_id,
-        sources.source as source,
-        sources.medium as medium,
-        sources.campaign as campaign,
+        metric_date,
+        organization_id,
+        organizer_id,
+        event_id,
+        first_touch.3 as source,
+        first_touch.4 as medium,
+        first_touch.5 as campaign,
         -- ISO 4217 for "no currency": visits have none, and must not be repeated once for each
         'XXX' as currency,
         1 as sessions,
         0 as paid_orders,
         toDecimal64(0, 3) as gross_sales
-    from visits
-    inner join session_sources as sources on visits.session_id = sources.session_id
+    from sourced_visits
 
     union all
 

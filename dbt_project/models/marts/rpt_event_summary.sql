@@ -17,6 +17,17 @@ with sales as (
     group by event_id, currency
 ),
 
+-- Not check_ins: those hold tickets that were refunded after the door, and stand in the currency of their type.
+scanned as (
+    select
+        event_id,
+        toString(paid_currency) as currency,
+        count() as held_tickets
+    from {{ ref('int_ticket_movements') }}
+    where movement_type = 'checked_in' and not is_ended
+    group by event_id, paid_currency
+),
+
 lead_times as (
     select
         sales.event_id as event_id,
@@ -55,11 +66,12 @@ select
         events.end_at <= now64(6) and events.status <> 'cancelled',
         greatest(
             toInt64(sales.tickets_sold) + toInt64(sales.comp_tickets)
-            - toInt64(sales.tickets_cancelled) - toInt64(sales.check_ins), 0
+            - toInt64(sales.tickets_cancelled) - toInt64(scanned.held_tickets), 0
         ),
         toInt64(0)
     ) as no_shows,
     if(sales.tickets_sold > 0, lead_times.median_days_before, null) as median_days_before
 from {{ ref('dim_events') }} as events
 left join sales on events.event_id = sales.event_id
+left join scanned on sales.event_id = scanned.event_id and sales.currency = scanned.currency
 left join lead_times on sales.event_id = lead_times.event_id and sales.currency = lead_times.currency

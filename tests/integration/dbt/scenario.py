@@ -51,7 +51,7 @@ class Scenario:
 
     # things
     def organization(self, name: str, timezone: str = "UTC") -> None:
-        self._put("users_organizations", name, name=name, timezone=timezone, default_currency="USD")
+        self.put("users_organizations", name, name=name, timezone=timezone, default_currency="USD")
 
     def event(
         self,
@@ -61,9 +61,9 @@ class Scenario:
         organizer: str = "organizer",
         start: str = "2026-06-01 18:00",
     ) -> None:
-        self._put("users_users", organizer, role="organizer", status="active", email_verified=True)
+        self.put("users_users", organizer, role="organizer", status="active", email_verified=True)
         begins = at(start)
-        self._put(
+        self.put(
             "events_events",
             name,
             organizer_id=uid(organizer),
@@ -82,7 +82,7 @@ class Scenario:
     def ticket_type(
         self, name: str, event: str, *, currency: str = "USD", price: str = "10", quantity: int = 100
     ) -> None:
-        self._put(
+        self.put(
             "tickets_ticket_types",
             name,
             event_id=uid(event),
@@ -99,7 +99,7 @@ class Scenario:
 
     def capacity(self, ticket_type: str, quantity: int, moment: str) -> None:
         event = self._event_of(self.rows["tickets_ticket_types"][ticket_type])
-        self._put(
+        self.put(
             "tickets_ticket_type_capacity_log",
             f"{ticket_type} from {moment}",
             ticket_type_id=uid(ticket_type),
@@ -126,7 +126,7 @@ class Scenario:
     ) -> None:
         """Items: fee, tax and discount for the order; the rest is face value of the tickets, or an add-on."""
         moment = at(captured) if captured else None
-        self._put(
+        self.put(
             "payments_payments",
             name,
             user_id=uid(user),
@@ -173,7 +173,7 @@ class Scenario:
         transferred_from: str | None = None,
         status: str = "active",
     ) -> None:
-        self._put(
+        self.put(
             "tickets_tickets",
             name,
             ticket_type_id=uid(ticket_type),
@@ -209,7 +209,7 @@ class Scenario:
         tax: str = "0",
         ticket: str | None = None,
     ) -> None:
-        self._put(
+        self.put(
             "payments_refunds",
             name,
             payment_id=uid(payment),
@@ -226,7 +226,7 @@ class Scenario:
     def chargeback(
         self, name: str, payment: str, moment: str, amount: str, *, dispute_fee: str = "0"
     ) -> None:
-        self._put(
+        self.put(
             "payments_chargebacks",
             name,
             payment_id=uid(payment),
@@ -370,7 +370,7 @@ class Scenario:
                 add(min(ends)[1], row["event_id"], paid_in, tickets_cancelled=1)
         return dict(found)
 
-    def _put(self, table: str, row_name: str, **values: Any) -> None:
+    def put(self, table: str, row_name: str, **values: Any) -> None:
         self.rows[table][row_name] = {
             "id": uid(row_name),
             "created_at": LONG_AGO,
@@ -379,7 +379,7 @@ class Scenario:
         }
 
     def _item(self, name: str, payment: str, item_type: str, amount: Decimal, ticket: str | None) -> None:
-        self._put(
+        self.put(
             "payments_payment_items",
             name,
             payment_id=uid(payment),

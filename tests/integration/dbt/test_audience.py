@@ -8,13 +8,12 @@ from zoneinfo import ZoneInfo
 
 from clickhouse_connect.driver.client import Client
 
+from tests.integration.dbt.clicks import BROWSER, SETTLED, Click, write
 from tests.integration.dbt.project import FROM_NOTHING, Project
-from tests.integration.dbt.scenario import ZERO, Scenario, at, days_between, uid
+from tests.integration.dbt.scenario import Scenario, at, days_between, uid
 
 DAYS = days_between("2026-03-01", "2026-03-30")
 BERLIN = ZoneInfo("Europe/Berlin")
-SETTLED = datetime(2026, 4, 1, tzinfo=UTC)  # long before the build: what the gates count exactly
-BROWSER = "Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 Firefox/140.0"
 STEPS = ["visitors", "sessions", "buyers", "funnel_viewed", "funnel_checkout", "funnel_purchased"]
 
 
@@ -23,34 +22,20 @@ def click(
     moment: str | datetime,
     kind: str = "page_view",
     *,
-    name: str = "",
     event: str | None = "Show",
-    user: str | None = None,
-    session: str | None = None,
     source: str = "",
-    agent: str = BROWSER,
-    ingested: datetime = SETTLED,
-) -> dict[str, Any]:
+    **more: Any,
+) -> Click:
     when = at(moment) if isinstance(moment, str) else moment
-    return {
-        "click_id": uid(f"{visitor} {when} {kind} {name}"),
-        "event_id": uid(event) if event else ZERO,
-        "session_id": uid(session or f"{visitor} {when.date()}"),
-        "user_id": uid(user) if user else ZERO,
-        "visitor_id": uid(visitor),
-        "organizer_id": uid("organizer") if event else ZERO,
-        "event_type": kind,
-        "event_name": kind,
-        "timestamp": when,
-        "local_date": when.astimezone(BERLIN if event else UTC).date(),
-        "properties": {"utm_source": source, "utm_medium": "email"} if source else {},
-        "user_agent": agent,
-        "ingested_at": ingested,
-    }
-
-
-def insert(client: Client, clicks: list[dict[str, Any]]) -> None:
-    client.insert("analytics.events", [list(row.values()) for row in clicks], column_names=list(clicks[0]))
+    return Click(
+        visitor,
+        event,
+        when,
+        kind,
+        local_date=when.astimezone(BERLIN if event else UTC).date(),
+        properties={"utm_source": source, "utm_medium": "email"} if source else {},
+        **more,
+    )
 
 
 def audience(client: Client, day: str) -> dict[str, int]:
@@ -78,7 +63,7 @@ def world() -> Scenario:
     return world
 
 
-def clicks() -> list[dict[str, Any]]:
+def clicks() -> list[Click]:
     found = [
         click("within", "2026-03-10 10:00"),
         click("within", "2026-03-10 10:05", "checkout_started", user="within"),
@@ -107,7 +92,7 @@ def clicks() -> list[dict[str, Any]]:
 def test_audience_funnel_and_sources(project: Project, client: Client) -> None:
     scenario = world()
     scenario.apply(client, controls=DAYS)
-    insert(client, clicks())
+    write(client, clicks())
     # 30 days of a big event: 3,000 clicks a day of 30,000 possible visitors
     client.command(
         "insert into analytics.events"
@@ -164,7 +149,7 @@ def test_audience_funnel_and_sources(project: Project, client: Client) -> None:
     ]
 
     # a click comes two days late: its day changes, the one before and the one after do not
-    insert(client, [click("late", "2026-03-11 08:00", ingested=SETTLED)])
+    write(client, [click("late", "2026-03-11 08:00", ingested=SETTLED)])
     late = project.build(build_id="late", days=DAYS[9:12])
     assert late.exit_code == 0, late.output
     assert audience(client, "2026-03-11") == {
@@ -178,6 +163,58 @@ def test_audience_funnel_and_sources(project: Project, client: Client) -> None:
         "select toString(day) from analytics.mart_days final where run_id = 'late' and verdict = 'swapped'"
         " and mart = 'fct_event_audience_daily'"
     ).result_rows == [("2026-03-11",)]
+
+
+def test_a_day_is_the_same_whichever_days_are_built_along(project: Project, client: Client) -> None:
+    """Logins and sessions of other days of a run are there to be read; a day must not look at them."""
+    scenario = Scenario()
+    scenario.organization("Berlin", "Europe/Berlin")
+    scenario.event("Show", organization="Berlin")
+    for user in ("guest", "later", "long ago"):
+        scenario.payment(f"order {user}", "Show", "2026-03-10 12:00", "10.00", user=user)
+    scenario.apply(client, controls=DAYS)
+    write(
+        client,
+        [
+            # bought as a guest of this browser; logged in with it when the funnel was over
+            click("guest", "2026-03-10 11:00"),
+            click("guest", "2026-03-10 11:30", "checkout_started"),
+            click("guest", "2026-03-14 10:00", user="guest"),
+            # came by a newsletter, and logged in with this browser days after the order
+            click("later", "2026-03-05 10:00", event=None, source="Newsletter"),
+            click("later", "2026-03-16 10:00", user="later"),
+            # logged in, but longer ago than a touch counts
+            click("long ago", "2026-02-02 10:00", event=None, user="long ago"),
+            click("long ago", "2026-03-09 10:00", event=None, source="Newsletter"),
+            # a session that was never closed: on this day it came by itself
+            click("open tab", "2026-03-07 10:00", session="open tab", source="Newsletter"),
+            click("open tab", "2026-03-10 10:00", session="open tab"),
+        ],
+    )
+    month = project.build(*FROM_NOTHING, build_id="month", days=DAYS)
+    assert month.exit_code == 0, month.output
+    assert audience(client, "2026-03-10") == {
+        "page_views": 2, "visitors": 2, "sessions": 2, "buyers": 3, "funnel_viewed": 2, "funnel_checkout": 1,
+    }  # fmt: skip
+    assert client.query(
+        "select source, toString(currency), sessions, paid_orders from marts.fct_traffic_sources_daily"
+        " where metric_date = '2026-03-10' order by all"
+    ).result_rows == [("(direct)", "USD", 0, 3), ("(direct)", "XXX", 2, 0)]
+
+    alone = project.build(build_id="alone", days=["2026-03-10"])
+    assert alone.exit_code == 0, alone.output
+    assert set(
+        client.query("select mart, verdict from analytics.mart_days final where run_id = 'alone'").result_rows
+    ) == {
+        (mart, "unchanged")
+        for mart in (
+            "fct_event_audience_daily",
+            "fct_event_sales_daily",
+            "fct_organization_audience_daily",
+            "fct_ticket_type_sales_daily",
+            "fct_traffic_sources_daily",
+        )
+    }
 
 
 def test_a_day_of_clicks_reads_three_days_of_granules(project: Project, client: Client) -> None:

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from clickhouse_connect.driver.client import Client
 
+from bilten_orchestration.metrics import evaluations
+from bilten_orchestration.metrics import verdicts as read
 from tests.integration.dbt.project import SALES, SALES_FROM_NOTHING, Project
 from tests.integration.dbt.scenario import Scenario, days_between, uid
 
@@ -98,3 +100,43 @@ def test_one_bad_day_in_thirty_is_refused_and_named(project: Project, client: Cl
     assert "no verdict of event_sales_not_negative" in " ".join(third.output.split())
     assert verdicts(client, "unjudged") == {"refused": DAYS[:2]}
     assert published(client) == {**before, bad: Decimal("114.00")}
+
+    samples_stay_bounded(project, client)
+
+
+def samples_stay_bounded(project: Project, client: Client) -> None:
+    """Many rows fail on many days: all are counted, some are kept, fewer are shown."""
+    wrong = 45
+    client.command(
+        "insert into analytics.control_totals select day, generateUUIDv4(), 'USD', 'gross_sales', 1, 9"
+        " from (select toDate32(arrayJoin({days:Array(String)})) as day) as days"
+        f" cross join numbers({wrong}) as cells",
+        parameters={"days": DAYS},
+    )
+    client.command(
+        "insert into analytics.control_days select toDate32(arrayJoin({days:Array(String)})), 9,"
+        f" {wrong}, now64(6)",
+        parameters={"days": DAYS},
+    )
+    outcome = project.build(*SALES, build_id="many", days=DAYS)
+    assert outcome.exit_code == 1
+    assert verdicts(client, "many") == {"refused": DAYS}
+    # kept: at most 20 of a day's rows
+    kept = client.query(
+        "select failures, JSONLength(sample) from analytics.mart_verdicts final where run_id = 'many'"
+        " and gate = 'event_sales_equal_control_totals'"
+    ).result_rows
+    assert len(kept) == len(DAYS)
+    assert all(failures >= wrong for failures, _ in kept)
+    assert {rows for _, rows in kept} == {20}
+    # shown in the metadata of the check: at most 5 of them
+    judged = [found for found in read.judged(client, "many") if found.gate.endswith("control_totals")]
+    assert len(judged) == len(DAYS)
+    for found in judged:
+        passed, _, metadata = evaluations._judged(None, found)
+        assert not passed
+        assert metadata["failing_rows"] == found.failures >= wrong
+        assert len(metadata["sample"].records) == 5
+    # printed by a test with show_rows: at most 10
+    printed = [line for line in outcome.output.splitlines() if "event_sales_no_day_refused: 20" in line]
+    assert len(printed) == 10

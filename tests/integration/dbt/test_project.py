@@ -50,12 +50,49 @@ def test_every_gate_runs_before_the_swap_that_reads_it(manifest: dict[str, Any])
             assert not missing, f"{mart['name']} must depend on {missing}, which {gate['name']} reads"
 
 
+def test_no_test_of_a_mart_runs_where_views_are_made(manifest: dict[str, Any]) -> None:
+    """A build of days makes missing views with every test that touches them (indirect selection: eager).
+
+    A test that reads a view, and a mart of another kind too, would run before that mart is there."""
+    nodes = manifest["nodes"]
+    daily = {unique_id for unique_id, node in nodes.items() if "daily" in node["tags"]}
+    for test in (node for node in nodes.values() if node["resource_type"] == "test"):
+        read = {parent for parent in test["depends_on"]["nodes"] if parent in nodes}
+        below = {parent for parent in read if nodes[parent]["schema"] in ("staging", "intermediate")}
+        if below or read & daily:
+            elsewhere = {p for p in read if nodes[p]["schema"] not in ("staging", "intermediate")} - daily
+            assert not elsewhere, f"{test['name']} reads {below | read & daily} and {elsewhere}"
+        # what reads all of history is no part of a build of days
+        if test["name"].startswith(("relationships_", "unique_")) or test["name"].endswith("_unique"):
+            assert not read & daily, test["name"]
+
+
 def test_every_mart_says_its_grain_and_how_far_a_dirty_day_reaches(manifest: dict[str, Any]) -> None:
     for mart in marts(manifest):
         meta = mart["config"]["meta"]
         assert set(meta["grain"]) <= set(mart["columns"]), mart["name"]
         assert set(meta["dirty_expands"]) == {"back", "ahead"}, mart["name"]
         assert mart["config"]["contract"]["enforced"], mart["name"]
+
+
+def test_every_model_has_a_group_with_an_owner_and_every_mart_an_enforced_contract(
+    manifest: dict[str, Any],
+) -> None:
+    groups = {group["name"] for group in manifest["groups"].values() if group["owner"]["email"]}
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    assert [node["name"] for node in models if node["config"]["group"] not in groups] == []
+    # what analysts read: `fct_`, `dim_`, `rpt_`, views over them, and the long form
+    read = [node for node in models if node["schema"] in ("marts", "analytics")]
+    assert {node["name"].partition("_")[0] for node in read} == {"fct", "dim", "rpt", "ticket", "metrics"}
+    loose = [node["name"] for node in read if not node["config"]["contract"]["enforced"]]
+    assert loose == []
+    untyped = [
+        f"{node['name']}.{name}"
+        for node in read
+        for name, column in node["columns"].items()
+        if not column["data_type"]
+    ]
+    assert untyped == []
 
 
 def test_every_model_source_and_column_is_described(manifest: dict[str, Any]) -> None:

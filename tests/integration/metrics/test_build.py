@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import re
 import threading
-from dataclasses import replace
-from datetime import date
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
+import pyarrow as pa
 import pytest
 
 from bilten_orchestration.errors import LockHeld, Refused
+from bilten_orchestration.ingestion import clickstream
 from bilten_orchestration.metrics import dirty
 from bilten_orchestration.metrics.build import build, build_dirty
 from bilten_orchestration.metrics.days import span
 from bilten_orchestration.metrics.explain import explain
+from bilten_orchestration.metrics.freshness import daily_marts
 from bilten_orchestration.metrics.reconciliation import reconcile
 from bilten_orchestration.search import popularity
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
-from tests.integration.ingestion.shop import owner
+from tests.integration.ingestion.shop import Shop, owner
 from tests.integration.metrics.world import FIRST, World, later, moment
+from tests.waiting import until
 
 LAST = later(FIRST, 29)
 BAD = later(FIRST, 12)
@@ -165,12 +171,15 @@ def test_one_bad_day_of_thirty_then_its_repair_then_a_late_refund(world: World) 
     assert "bilten sync" in behind.problems[0].next
 
 
-def test_a_sync_and_purchases_go_on_while_days_build(world: World) -> None:
+def test_a_sync_purchases_and_clicks_go_on_while_days_build(world: World) -> None:
+    """Yesterday and today, by the clock that everybody has: none of it is an alarm, and no day is refused."""
     settings = world.settings
-    today = later(FIRST, 3)
-    world.trade(FIRST, today).sync()
+    today = datetime.now(UTC).date()
+    yesterday = later(today, -1)
+    world.trade(yesterday, today).sync()
+    browsers = Browsers(settings, (world.kolkata, world.auckland), (yesterday, today))
+    browsers.long_ago()
     stop = threading.Event()
-    synced: list[int] = []
 
     def traffic() -> None:
         with owner(settings) as connection:
@@ -180,24 +189,121 @@ def test_a_sync_and_purchases_go_on_while_days_build(world: World) -> None:
                 mine.refund(order, moment(today), amount="7.70", fee="1.00")
                 stop.wait(0.1)  # ten purchases a second
 
-    def batches() -> None:
+    def batches() -> int:
+        newest = 0
         while not stop.is_set():
             try:
-                synced.append(world.sync().batch)
+                newest = world.sync().batch
             except LockHeld:
                 continue
+        return newest
 
-    threads = [threading.Thread(target=traffic), threading.Thread(target=batches)]
-    for thread in threads:
-        thread.start()
-    try:
-        report = build(settings, FIRST, today, refresh_whole=False)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert report.problems == ()
+    def clicks() -> None:
+        while not stop.is_set():
+            browsers.click()
+            stop.wait(0.1)
+
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(work) for work in (traffic, batches, clicks)]
+        try:
+            until(lambda: browsers.deliveries > 5 or any(each.done() for each in running), "clicks come")
+            before = browsers.seen()
+            first = build(settings, yesterday, today, refresh_whole=False)
+            between = browsers.seen()
+            second = build(settings, yesterday, today, refresh_whole=False)
+        finally:
+            stop.set()
+        _, newest, _ = [each.result() for each in running]  # what one of them raised is raised here
+    for report in (first, second):
+        assert report.problems == ()
+        assert {day.verdict for day in report.days} <= {"swapped", "unchanged"}
+        assert len(report.days) == 2 * len(daily_marts())
     assert reconcile(settings).differences == ()
-    assert synced
-    assert synced[-1] > report.batch
+    assert newest > second.batch
     assert today in dirty_days(settings), "what came in after the batch leaves the day dirty"
+
+    # clicks did arrive while days built, and what was there before a build stands in it
+    assert LONG_AGO / 2 < before < between
+    assert between <= browsers.published() <= browsers.seen(bots=True)
+    assert build(settings, yesterday, today, refresh_whole=False).problems == ()
+    assert browsers.seen() <= browsers.published() <= browsers.seen(bots=True)
+
+
+LONG_AGO = 300
+
+
+@dataclass
+class Browsers:
+    """Clicks on the pages of shops through the one writer: new ones, late ones, repeated ones, and a bot's.
+
+    `busy` clicks as people do and then faster: it becomes a bot while days build.
+    """
+
+    settings: Settings
+    shops: tuple[Shop, ...]
+    days: tuple[date, ...]
+    deliveries: int = 0
+    rows: int = 0
+    bot: UUID = field(default_factory=uuid4)
+    busy: UUID = field(default_factory=uuid4)
+    delivered: list[dict[str, object]] = field(default_factory=list)
+
+    def _row(self, at: datetime, **more: object) -> dict[str, object]:
+        self.rows += 1
+        shop = self.shops[self.rows % len(self.shops)]
+        visitor = uuid5(shop.event, str(self.rows % 2000))  # seconds apart: nobody else is a bot
+        return {
+            "click_id": uuid4(),
+            "event_id": shop.event,
+            "organizer_id": shop.organizer,
+            "session_id": uuid5(visitor, f"{at:%F %H}"),
+            "visitor_id": visitor,
+            "event_type": "page_view",
+            "timestamp": at,
+            "page_url": "https://tickets.example/events/1",
+        } | more
+
+    def long_ago(self) -> None:
+        """What had arrived long before the builds: their gates count it exactly."""
+        first = moment(self.days[0], 0)
+        until_then = datetime.now(UTC) - timedelta(hours=1) - first
+        found = [self._row(first + until_then * number / LONG_AGO) for number in range(LONG_AGO)]
+        columns: dict[str, object] = {
+            name: [str(row[name]) for row in found] for name in found[0] if name != "timestamp"
+        }
+        happened = pa.array([row["timestamp"] for row in found], pa.timestamp("us", "UTC"))
+        table = pa.table(columns | {"timestamp": happened, "ingested_at": happened})
+        with closing(clickhouse.connect(self.settings.clickhouse)) as client:
+            assert clickstream.write_table(client, table, history=True).rows_written == LONG_AGO
+
+    def click(self) -> None:
+        now = datetime.now(UTC)
+        new = [
+            *(self._row(now - timedelta(milliseconds=7 * number)) for number in range(8)),
+            self._row(now, event_type="checkout_started", user_id=self.shops[0].buyer),
+            *(self._row(now - timedelta(hours=hours)) for hours in (2, 9, 20, 26)),  # late
+            *(self._row(now, visitor_id=self.bot, properties={"utm_source": "newsletter"}) for _ in range(8)),
+            self._row(now, visitor_id=self.busy),
+        ]
+        with closing(clickhouse.connect(self.settings.clickhouse)) as client:
+            # of the last delivery a part comes again, in another chunk
+            report = clickstream.write(client, [*self.delivered[:11], *new])
+        assert report.rows_rejected == 0
+        self.delivered = new
+        self.deliveries += 1
+
+    def seen(self, *, bots: bool = False) -> int:
+        """Page views that are there of these days, as local days of the shops."""
+        return self._one(
+            "select uniqExact(click_id) from analytics.events where event_type = 'page_view'"
+            " and local_date in {days:Array(Date32)} and visitor_id not in {bots:Array(UUID)}",
+            days=list(self.days),
+            bots=[] if bots else [self.bot, self.busy],
+        )
+
+    def published(self) -> int:
+        return self._one("select sum(page_views) from marts.fct_event_audience_daily")
+
+    def _one(self, query: str, **parameters: object) -> int:
+        with closing(clickhouse.connect(self.settings.clickhouse)) as client:
+            return int(client.query(query, parameters).first_row[0])

@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from bilten_orchestration.ingestion import checks
+from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse
 from bilten_orchestration.stores.resources import Platform
 from tests.integration.ingestion.shop import owner
@@ -55,3 +56,25 @@ def test_rows_totals_and_clicks(world: World) -> None:
         "analytics/events:nothing_from_the_future",
     }
     assert failed["raw/payments_payments:equal_to_postgres"].metadata["changed"].value > 0
+
+
+def test_a_clickstream_that_is_silent_warns_and_then_fails(settings: Settings) -> None:
+    def judge() -> tuple[bool, str, object]:
+        found = checks.clicks_arrive(dg.build_asset_check_context(), Platform(settings))
+        assert isinstance(found, dg.AssetCheckResult)
+        return bool(found.passed), found.severity.value, found.metadata["clicks_of_four_days"].value
+
+    assert judge() == (False, "ERROR", 0)
+    with closing(clickhouse.connect(settings.clickhouse)) as client:
+        # ever younger ones; that of a day long ago arrived just now, and none of the writer's can
+        for happened, arrived, expected in (
+            ("9 day", "0 hour", (False, "ERROR", 0)),
+            ("30 hour", "25 hour", (False, "ERROR", 1)),
+            ("25 hour", "7 hour", (False, "WARN", 2)),
+            ("60 hour", "5 hour", (True, "WARN", 3)),
+        ):
+            client.command(
+                "insert into analytics.events (click_id, timestamp, ingested_at) select generateUUIDv4(),"
+                f" now64(3) - interval {happened}, now64(3) - interval {arrived}"
+            )
+            assert judge() == expected, (happened, arrived)

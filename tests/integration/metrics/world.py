@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
+from zoneinfo import ZoneInfo
 
 from bilten_orchestration.ingestion.report import SyncReport
 from bilten_orchestration.ingestion.sync import sync
@@ -16,6 +17,15 @@ from bilten_orchestration.stores.postgres import Connection
 from tests.integration.ingestion.shop import Order, Shop
 
 FIRST = date(2026, 3, 1)
+_KOLKATA = ZoneInfo("Asia/Kolkata")
+_CLICK = (
+    *("click_id", "event_id", "session_id", "user_id", "visitor_id", "event_type", "timestamp", "local_date"),
+    *("properties", "ingested_at"),
+)
+
+
+def _uuid(name: str) -> UUID:
+    return uuid5(NAMESPACE_OID, name)
 
 
 def moment(day: date, hour: int = 12) -> datetime:
@@ -40,6 +50,31 @@ class World:
         for number, day in enumerate(span(first, last)):
             self.orders[day] = self.kolkata.order(moment(day, 9), amount=f"{20 + number}.50", tickets=2)
             self.auckland.order(moment(day, 3), amount="1100", fee="100")
+        return self
+
+    def browse(self, first: date, last: date) -> World:
+        """Three browsers in turn look at Kolkata's event and begin a checkout, an hour before the order.
+
+        One is logged in every other time: sessions, logins and touches of each day mean something to others.
+        """
+        clicks: list[list[object]] = []
+        for number, day in enumerate(span(first, last)):
+            browser, user = f"browser {number % 3}", self.kolkata.buyer if number % 2 else UUID(int=0)
+            source = {"utm_source": f"letter {number % 4}"} if number % 5 == 0 else {}
+            for minutes, kind in ((0, "page_view"), (10, "page_view"), (20, "checkout_started")):
+                when = moment(day, 8) + timedelta(minutes=minutes)
+                clicks.append(
+                    [
+                        *(_uuid(f"click {when}"), self.kolkata.event, _uuid(f"{browser} {number // 2}")),
+                        *(user, _uuid(browser), kind, when, when.astimezone(_KOLKATA).date(), source),
+                        datetime.combine(later(day, 1), time(), UTC),
+                    ]
+                )
+        client = clickhouse.connect(self.settings.clickhouse)
+        try:
+            client.insert("analytics.events", clicks, column_names=_CLICK)
+        finally:
+            client.close()
         return self
 
     def sync(self, **more: object) -> SyncReport:

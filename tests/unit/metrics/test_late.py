@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
+from bilten_orchestration.metrics import days as day_rules
 from bilten_orchestration.metrics.days import DAY, Reach, span
 from bilten_orchestration.metrics.late import (
     DirtyDay,
     Shown,
     clean_days,
+    days_without_late_clicks,
     late_runs,
     needed_batches,
     stale_days,
@@ -18,12 +20,13 @@ FIRST = date(2026, 3, 1)
 NOW = datetime(2026, 6, 1, 13, tzinfo=UTC)
 REACH = Reach(back=1, ahead=2)
 BATCHES = dict.fromkeys(span(FIRST, FIRST + DAY * 29), 5)
+AS_OF = dict.fromkeys(BATCHES, NOW)
 
 
 def shown(reach: Reach = REACH, **changes: int) -> list[Shown]:
     """A mart with that reach, and money marts beside it; `changes`: batches by number of day (d10=6)."""
     batches = BATCHES | {day(int(name[1:])): batch for name, batch in changes.items()}
-    return [Shown("fct_money", Reach(), batches), Shown("fct_touches", reach, batches)]
+    return [Shown("fct_money", Reach(), batches, AS_OF), Shown("fct_touches", reach, batches, AS_OF)]
 
 
 def day(number: int) -> date:
@@ -60,7 +63,7 @@ def test_one_day_of_the_reach_that_was_refused_keeps_the_day_dirty() -> None:
 def test_a_day_that_one_mart_has_never_shown_stays_dirty_alone() -> None:
     money, touches = shown()
     without = {held: batch for held, batch in BATCHES.items() if held != day(10)}
-    refused = Shown(money.mart, money.reach, without)
+    refused = Shown(money.mart, money.reach, without, AS_OF)
     causes = [dirty(number, batch=5) for number in range(9, 12)]
     assert clean_days(causes, [refused, touches]) == [causes[0], causes[2]]
 
@@ -98,3 +101,24 @@ def test_open_days_are_left_to_the_schedules_and_so_is_what_they_cause() -> None
     assert late_runs([dirty(11)], shown(), at=at) == []
     [run] = late_runs([dirty(10)], shown(), at=at)
     assert run.days.last == day(10)
+
+
+def test_days_that_no_run_built_since_their_last_click_could_come_are_late() -> None:
+    """The day is over at 12:00 of the next; clicks come for 72 hours more, and end funnels for another 24."""
+    complete = datetime.combine(day(10) + DAY * 5, time(12), UTC)
+    early = AS_OF | {day(10): complete - timedelta(seconds=1), day(20): complete}
+    marts = [Shown("fct_money", Reach(), BATCHES, AS_OF), Shown("fct_touches", REACH, BATCHES, early)]
+    assert days_without_late_clicks(marts, at=NOW) == {day(10): 5, day(20): 5}
+    [first, second] = late_runs([dirty(21)], marts, at=NOW)
+    assert (str(first.days), first.key) == ("2026-03-21..2026-03-24", "2026-03-21@clicks of 5+2026-03-22@1")
+    assert (str(second.days), second.key) == ("2026-03-11", "2026-03-11@clicks of 5")
+
+    exactly = [Shown("fct_touches", REACH, BATCHES, AS_OF | {day(10): complete})]
+    assert days_without_late_clicks(exactly, at=NOW) == {}
+
+
+def test_days_that_the_daily_run_still_reaches_are_left_to_it() -> None:
+    marts = [Shown("fct_touches", REACH, BATCHES, dict.fromkeys(BATCHES, NOW - timedelta(days=200)))]
+    at = datetime.combine(day(12) + DAY, time(13), UTC)  # the run at this hour builds days 8 to 14
+    assert day_rules.newest_over(at) == day(12)
+    assert max(days_without_late_clicks(marts, at=at)) == day(7)
