@@ -77,8 +77,8 @@ class ClickHouseSettings(Section):
         1 << 30,
         ge=256 << 20,
         description="Upper bound of the embedded engine's memory. Joins, sorts and aggregations go to disk "
-        "at an eighth of it, and an analyst's query has at most a thread per free eighth, so more makes large "
-        "builds faster. Outside servers set their own.",
+        "at an eighth of it, and an analyst's query has at most a thread per free eighth, so more makes "
+        "large builds faster. Outside servers set their own.",
     )
 
 

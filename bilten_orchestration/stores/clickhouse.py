@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bilten_orchestration.errors import AccessRefused, BiltenError, StoreUnavailable
 from bilten_orchestration.settings import ClickHouseSettings
 from bilten_orchestration.stores import origin
+from bilten_orchestration.stores.driver_errors import beneath
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
@@ -78,8 +79,8 @@ def _refusal(error: Exception, clickhouse: ClickHouseSettings, role: Role, user:
             found=refused.group(1),
             next=f"set {variable}; with the embedded endpoint unset it, bilten up knows the password",
         )
-    # urllib3 nests its reasons: the last one says what happened
-    reason = text.splitlines()[0].rpartition(": ")[2].strip("'\")} ") if text else type(error).__name__
+    said = str(beneath(error)).strip()
+    reason = said.splitlines()[0] if said else type(error).__name__
     return StoreUnavailable(
         f"{place} does not answer",
         expected=f"a connection as {user}",

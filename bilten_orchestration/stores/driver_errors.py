@@ -51,7 +51,7 @@ def translated(doing: str) -> Iterator[None]:
     except clickhouse.Error as error:
         code = error.code
         if code is None and isinstance(error, clickhouse.OperationalError):
-            raise _away("ClickHouse", doing, _beneath(error)) from error
+            raise _away("ClickHouse", doing, beneath(error)) from error
         if code in _PASSING_CODES:
             raise TransientError(
                 f"ClickHouse could not do its part of {doing} now",
@@ -96,14 +96,14 @@ def _refused(store: str, doing: str, error: Exception) -> TerminalError:
     )
 
 
-def _beneath(error: BaseException) -> BaseException:
+def beneath(error: BaseException) -> BaseException:
     """What the system said, where it said something: a client of HTTP tells the whole address instead, with
     every setting in it."""
     found = error
-    beneath: BaseException | None = error
-    while beneath is not None:
-        found = beneath if isinstance(beneath, OSError) else found
-        beneath = beneath.__cause__ or beneath.__context__
+    inner: BaseException | None = error
+    while inner is not None:
+        found = inner if isinstance(inner, OSError) else found
+        inner = inner.__cause__ or inner.__context__
     return found
 
 

@@ -21,10 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 import psutil
+import psycopg
+import psycopg.sql
 import pytest
 
-from bilten_orchestration.local import postgres, privileges
+from bilten_orchestration.local import dagster_services, postgres, privileges
 from bilten_orchestration.settings import CHECKOUT, Settings
 from bilten_orchestration.settings.loading import as_environment, load_settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
@@ -340,6 +343,42 @@ def test_no_secret_is_in_a_log_a_configuration_or_an_argument(running: Stack) ->
         assert path.stat().st_mode & 0o077 == 0, path
 
 
+def test_what_dagster_keeps_is_in_the_stores_and_holds_no_secret(running: Stack) -> None:
+    """Events, run configuration and metadata in PostgreSQL; what steps print in the object store."""
+    variables = json.loads(running.run("env", "--json").stdout)["result"]
+    secrets = running.secrets()
+    with psycopg.connect(variables["DAGSTER_POSTGRES_URL"].replace("+psycopg2", "")) as connection:
+        tables = [
+            name
+            for (name,) in connection.execute("select tablename from pg_tables where schemaname = 'public'")
+        ]
+        assert {"event_logs", "runs", "job_ticks"} <= set(tables)
+        for table in tables:
+            count, found = connection.execute(
+                psycopg.sql.SQL(
+                    "select count(*), count(*) filter (where kept::text like any(%s)) from {} as kept"
+                ).format(psycopg.sql.Identifier(table)),
+                ([f"%{secret}%" for secret in secrets],),
+            ).fetchone() or (0, 0)
+            assert found == 0, table
+            assert count > 0 or table not in ("event_logs", "runs")
+
+    store = boto3.client(
+        "s3",
+        endpoint_url=variables["AWS_ENDPOINT_URL"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
+        region_name="us-east-1",
+    )
+    kept = store.list_objects_v2(Bucket="bilten-dagster", Prefix=dagster_services.COMPUTE_LOGS)["Contents"]
+    assert any(each["Key"].endswith(".err") for each in kept), [each["Key"] for each in kept]
+    for each in kept:
+        text = (
+            store.get_object(Bucket="bilten-dagster", Key=each["Key"])["Body"].read().decode(errors="replace")
+        )
+        assert not [secret for secret in secrets if secret in text], each["Key"]
+
+
 @pytest.mark.faults
 def test_servers_come_back_after_sigkill(running: Stack) -> None:
     before = running.status()
@@ -453,6 +492,14 @@ def test_env_connects_other_clients(running: Stack) -> None:
         check=True,
     )
     assert answer.stdout.strip() == "bilten_owner"
+
+
+def test_env_of_readers_holds_no_account_that_writes(running: Stack) -> None:
+    variables = json.loads(running.run("env", "--role", "readonly", "--json").stdout)["result"]
+    assert variables["PGUSER"] == "bilten_readonly"
+    assert "bilten_analyst" in variables["CLICKHOUSE_URL"]
+    held = [secret for secret in running.secrets() if any(secret in value for value in variables.values())]
+    assert len(held) == 2, list(variables)
 
 
 def test_logs_of_a_server_and_of_a_stranger(running: Stack) -> None:

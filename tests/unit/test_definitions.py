@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from bilten_orchestration.metrics import manifest
@@ -42,6 +43,7 @@ print(json.dumps({
             "description": graph.get(key).description or "",
             "kinds": sorted(graph.get(key).kinds),
             "partitioned": graph.get(key).is_partitioned,
+            "backfill": str(graph.get(key).backfill_policy),
             "external": graph.get(key).is_external,
             "fresh": graph.get(key).freshness_policy is not None,
             "no_freshness": str(plain(graph.get(key).metadata.get(NO_FRESHNESS, ""))),
@@ -219,8 +221,10 @@ def test_marts_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
         "marts/fct_ticket_type_sales_daily",
         "marts/fct_traffic_sources_daily",
     ]
-    for asset in daily.values():
+    for key, asset in daily.items():
         assert "newest_closed_day_is_final" in asset["checks"]
+        # a range is one dbt run: a run per day would start dbt, and take its locks, for each of them
+        assert asset["backfill"] == str(dg.BackfillPolicy.single_run()), key
     assert {"event_sales_equal_control_totals", "published_days_equal_postgres"} <= set(
         daily["marts/fct_event_sales_daily"]["checks"]
     )
@@ -228,6 +232,8 @@ def test_marts_are_partitioned_and_judged(loaded: dict[str, Any]) -> None:
 
 def test_every_check_says_what_it_holds(loaded: dict[str, Any]) -> None:
     checks = loaded["checks"]
+    assert "clicks_arrive" in loaded["assets"]["analytics/events"]["checks"]
+    assert "tickets_gone_say_when" in loaded["assets"]["staging/stg_bilten__tickets"]["checks"]
     assert not [key for key, check in checks.items() if not check["description"]]
     described = {key.rpartition(":")[2]: check["description"] for key, check in checks.items()}
     assert described["event_sales_equal_control_totals"].startswith("Equal to PostgreSQL's own computation")
