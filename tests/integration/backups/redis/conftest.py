@@ -64,7 +64,9 @@ def writer(cache: Cache) -> Iterator[None]:
 
     thread = threading.Thread(target=write)
     thread.start()
-    assert begun.wait(30), "the writer writes"
-    yield
-    done.set()
-    thread.join()
+    try:
+        assert begun.wait(30), "the writer writes"
+        yield
+    finally:
+        done.set()
+        thread.join()
