@@ -145,7 +145,7 @@ def test_a_full_disk_is_told_with_the_ballast(
     with quick(alerting(tmp_path, mails.url), [source]) as running:
         ballast = watchdog.directory(alerting(tmp_path)) / "ballast"
         assert ballast.stat().st_size == 4 << 20
-        with running.ledger._guard:  # the watchdog's thread uses the connection too, and its errors are the last one's
+        with running.ledger._guard:  # shared with the thread: errors are the last call's
             limit = _pages(running.ledger)
             running.ledger._connection.execute(f"pragma max_page_count = {limit}")
             with pytest.raises(sqlite3.OperationalError, match="full"):
