@@ -171,12 +171,15 @@ def build_assets(settings: Settings, parsed: Mapping[str, Any]) -> list[dg.Asset
 
 
 def _selection(context: dg.AssetExecutionContext) -> list[str]:
-    """What dbt is to build: everything, the selected models, and tests selected without their model."""
+    """What dbt is to build: everything, or the selected models and each selected test by its name.
+
+    A test that reads two models of which neither is below the other is in no selection of models, and a run
+    of several steps would leave it out.
+    """
     if not context.is_subset:
         return [f"tag:{WHOLE}"]
-    models = context.selected_asset_keys
-    alone = {check.name for check in context.selected_asset_check_keys if check.asset_key not in models}
-    return sorted(key.path[-1] for key in models) + sorted(alone)
+    models = sorted(key.path[-1] for key in context.selected_asset_keys)
+    return models + sorted(check.name for check in context.selected_asset_check_keys)
 
 
 def _costs(

@@ -63,6 +63,8 @@ STATUS = "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } 
 JOBS = "{ repositoriesOrError { ... on RepositoryConnection { nodes { jobs { name } } } } }"
 ASSETS = """{ assetNodes { assetKey { path } isExecutable isPartitioned
     assetMaterializations(limit: 1) { runId metadataEntries { __typename label } } } }"""
+CHECKS = """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks {
+    name executionForLatestMaterialization { status } } } } } }"""
 SLOTS = """{ instance { concurrencyLimit(concurrencyKey: "postgres_backup") { claimedSlots { runId } } } }"""
 
 
@@ -181,6 +183,17 @@ def test_numbers_are_there_and_dagster_shows_the_graph(running: Stack) -> None:
     midnights = (datetime.now(UTC).date() - running.since).days  # a schedule builds the day that ended
     assert built["numMaterialized"] in range(30, 30 + midnights + 1)
     assert built["numFailed"] == 0
+    told = [
+        (
+            node["assetKey"]["path"][-1],
+            check["name"],
+            (check["executionForLatestMaterialization"] or {}).get("status"),
+        )
+        for node in running.graphql(CHECKS)["assetNodes"]
+        for check in node["assetChecksOrError"].get("checks", [])
+    ]
+    assert len(told) > 100
+    assert [check for check in told if check[2] == "SKIPPED"] == [], "what a run plans to examine it examines"
     result = running.run(
         "sql",
         "--format",

@@ -86,6 +86,10 @@ def test_metrics_final_syncs_builds_closes_and_reports(world: World, instance: d
         and instance.get_latest_materialization_event(key) is None
     }
     assert unmade == set()
+    judged = {check.asset_check_key for check in result.get_asset_check_evaluations()}
+    planned = result.job_def.asset_layer.asset_graph.asset_check_keys
+    assert len(planned) > 100
+    assert planned - judged == set(), "what a run plans to examine it examines"
 
     assert newest(instance, "raw", "payments_payments")["rows_written"] == 4
     sales = newest(instance, "marts", "fct_event_sales_daily")
