@@ -75,6 +75,7 @@ def test_dbt_build_alone_builds_yesterday_and_passes_every_test(
     assert client.query("select title, tickets_held from marts.rpt_event_summary").result_rows == [
         ("Show", 3)
     ]
+    its_documentation_has_every_model_with_its_columns(project)
     what_stands_twice_is_found(project, client)
     what_names_nothing_is_told(project, client, world, yesterday)
 
@@ -116,6 +117,24 @@ ORPHANS = {
 
 
 COHORTS = "relationships_fct_buyer_cohorts_monthly_organization_id__organization_id__ref_dim_organizations_"
+
+
+def its_documentation_has_every_model_with_its_columns(project: Project) -> None:
+    """As `make docs` makes it: what the server has is what the YAML says."""
+    outcome = project.build("docs", "generate")
+    assert outcome.exit_code == 0, outcome.output
+    assert (project.target / "index.html").stat().st_size > 100_000
+    catalogue = json.loads((project.target / "catalog.json").read_text())
+    assert catalogue["errors"] is None
+    described = json.loads((project.target / "manifest.json").read_text())["nodes"]
+    found = {name: set(node["columns"]) for name, node in catalogue["nodes"].items()}
+    wanted = {
+        name: set(node["columns"])
+        for name, node in described.items()
+        if node["resource_type"] == "model" and not name.endswith("__build")
+    }
+    assert len(wanted) > 30
+    assert {name: found.get(name) for name in wanted} == wanted
 
 
 def what_stands_twice_is_found(project: Project, client: Client) -> None:
