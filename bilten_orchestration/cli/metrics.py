@@ -129,6 +129,11 @@ def _show_build(report: BuildReport | None) -> None:
             f" {sum(day.rows for day in days)} rows"
             + (f", {restated} published cells restated" if restated else "")
         )
+    if report.unsettled_days:
+        print(
+            f"  closed days that stay provisional: {len(report.unsettled_days)}; a transaction that was open"
+            f"\n  at {report.settled_until:%F %T} UTC had not ended at the sync, which names it"
+        )
     if report.still_dirty:
         print(
             f"  days that stay dirty (refused, or reaching into days not built): {len(report.still_dirty)};"

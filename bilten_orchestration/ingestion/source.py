@@ -8,10 +8,11 @@ sent again and again while one transaction stays open for days.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from select import POLLIN, poll
 
 from psycopg import OperationalError, pq, sql
@@ -34,6 +35,19 @@ _SESSION = """
 """
 
 
+# every role may see these columns of others
+_HOLDERS = """
+    select string_agg(said, '; ' order by old desc) from (
+        select age(backend_xid) as old,
+               'pid ' || pid || ', ' || coalesce(usename, '') || ', ' || coalesce(application_name, '') as said
+        from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+        union all
+        select age(transaction),
+               'prepared transaction ' || gid || ', since ' || to_char(prepared, 'YYYY-MM-DD HH24:MI:SS')
+        from pg_prepared_xacts
+        order by old desc limit 3) oldest
+"""
+
 CHUNK_BYTES = 32 << 20
 
 
@@ -45,6 +59,43 @@ class Snapshot:
     text: str
     mark: int
     as_of: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A transaction id and when (UTC) it was given: whoever had one at that moment has a lower one."""
+
+    xid: int
+    at: datetime
+
+
+def fence(connection: Connection, wait_seconds: float) -> Fence:
+    """A fence, once everything below it has ended or that long has passed. `connection` is in autocommit.
+
+    A snapshot that is taken then has a mark at or above the fence in the first case, however many short
+    transactions come and go. Its xmin alone would not tell: it is that of the oldest one that is open, and
+    on a busy server one always is.
+    """
+    row = connection.execute("select clock_timestamp(), pg_current_xact_id()::text").fetchone()
+    assert row is not None  # noqa: S101
+    found = Fence(int(row[1]), row[0].astimezone(UTC))
+    until = time.monotonic() + wait_seconds
+    while not _ended(connection, found) and time.monotonic() < until:
+        time.sleep(0.01)
+    return found
+
+
+def holders(connection: Connection) -> str:
+    """The oldest transactions that have an id, in words; "none" where all have ended."""
+    row = connection.execute(_HOLDERS).fetchone()
+    return str(row[0]) if row and row[0] else "none"
+
+
+def _ended(connection: Connection, below: Fence) -> bool:
+    row = connection.execute(
+        "select pg_snapshot_xmin(pg_current_snapshot()) >= %s::text::xid8", (str(below.xid),)
+    ).fetchone()
+    return bool(row and row[0])
 
 
 @contextmanager

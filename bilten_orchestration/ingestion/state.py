@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from bilten_orchestration.errors import Mismatch, Problem, Refused
@@ -190,6 +190,17 @@ def begin_applying(
         "clock_timestamp()",
         (consumer, batch, _days(touched), sorted(rereading)),
     )
+
+
+def settled_before(client: Client, epoch: Epoch, mark: int) -> datetime:
+    """The newest moment (UTC) at which batches of this epoch began and all that was open has since ended,
+    as the mark shows; 1970 where there is none."""
+    [(moment,)] = client.query(
+        "select max(began_at) from analytics.sync_batches"
+        " where epoch = {epoch:String} and next_xid between 1 and {mark:UInt64}",
+        {"epoch": epoch.as_json(), "mark": mark},
+    ).result_rows
+    return moment.replace(tzinfo=UTC)  # type: ignore[no-any-return]
 
 
 def remember_rereading(connection: Connection, tables: Iterable[str]) -> None:

@@ -58,7 +58,7 @@ from bilten_orchestration.ingestion import (
 from bilten_orchestration.ingestion.reconcile import compare
 from bilten_orchestration.ingestion.report import Kind, ReconcileReport, SyncReport
 from bilten_orchestration.ingestion.schema import TablePlan
-from bilten_orchestration.ingestion.source import Since, Snapshot
+from bilten_orchestration.ingestion.source import Fence, Since, Snapshot
 from bilten_orchestration.ingestion.staging import Staging
 from bilten_orchestration.ingestion.tables import TABLES, SyncedTable
 from bilten_orchestration.ingestion.transfer import Reader, clear_stage, empty_stage, take_stage
@@ -164,9 +164,12 @@ class _Batch:
         with ExitStack() as stack:
             stack.enter_context(self._lock("sync"))
             batch = state.next_batch(self.connection, above, raise_it=accepted)  # 1
+            fence = source.fence(self.connection, self.settings.ingestion.settle_seconds)
             stack.enter_context(self._lock("snapshot", shared=True))
             reading, snapshot = stack.enter_context(source.open_snapshot(self.settings))
             self.progress(f"batch {batch}, {kind}: snapshot of {snapshot.as_of:%F %T} UTC")
+            if snapshot.mark < fence.xid:
+                self.progress(f"open since before {fence.at:%F %T} UTC: {source.holders(self.connection)}")
             rereading = self._follow_columns(plans, before)  # 2
             since = Since() if whole else Since(before.mark, before.snapshot)
             half_applied = before.batch if before.applying_batch is not None else None
@@ -217,7 +220,7 @@ class _Batch:
                 wanted |= more
             totals = controls.publish(self.client, wanted, batch=batch, snapshot=snapshot)  # 7
             self.progress(f"control totals of {totals.days} days, {totals.cells} cells")
-            self._write_batch(staging, kind, snapshot, epoch, len(days))  # 8
+            self._write_batch(staging, kind, snapshot, fence, epoch, len(days))  # 8
             state.finish(
                 self.connection,
                 batch=batch,
@@ -362,7 +365,13 @@ class _Batch:
         return {*days, *asked, *missing, *again}
 
     def _write_batch(
-        self, staging: Staging, kind: Kind, snapshot: Snapshot, epoch: state.Epoch, days: int
+        self,
+        staging: Staging,
+        kind: Kind,
+        snapshot: Snapshot,
+        fence: Fence,
+        epoch: state.Epoch,
+        days: int,
     ) -> None:
         batch = staging.reader.batch
         sent = {
@@ -370,10 +379,18 @@ class _Batch:
             for table in TABLES
             if staging.holds(table)
         }
+        settled = (
+            fence.at
+            if snapshot.mark >= fence.xid
+            else state.settled_before(self.client, epoch, snapshot.mark)
+        )
         row = {
             "batch": batch,
             "kind": kind,
             "mark": snapshot.mark,
+            "next_xid": fence.xid,
+            "began_at": f"{fence.at:%Y-%m-%d %H:%M:%S.%f}",
+            "settled_until": f"{settled:%Y-%m-%d %H:%M:%S.%f}",
             "epoch": epoch.as_json(),
             "as_of": f"{snapshot.as_of.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}",
             "rows_by_table": sent,

@@ -230,6 +230,7 @@ def _published(
         common: dict[str, Any] = {
             "batch": report.batch,
             "as_of": dg.MetadataValue.timestamp(report.as_of),
+            "settled_until": dg.MetadataValue.timestamp(report.settled_until),
             "build_id": report.build_id,
             "days_in_run": len(days),
             **{f"days_{verdict}": count for verdict, count in counts.items()},

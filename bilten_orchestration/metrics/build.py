@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 
 from bilten_orchestration.errors import UsageError
 from bilten_orchestration.metrics import days as day_rules
-from bilten_orchestration.metrics import dbt_call, dirty, late, manifest, verdicts, whole
+from bilten_orchestration.metrics import dbt_call, dirty, evidence, late, manifest, verdicts, whole
 from bilten_orchestration.metrics.opened import open_build
 from bilten_orchestration.metrics.report import BuildReport
 from bilten_orchestration.progress import Progress, silent
@@ -59,11 +59,12 @@ def build_dirty(
         client = clickhouse.connect(settings.clickhouse)
         try:
             shown = verdicts.shown(client, marts)
+            settled = evidence.newest_settled(client)
         finally:
             client.close()
     days = [
         day
-        for day in late.late_days(causes, shown, at=now or datetime.now(UTC))
+        for day in late.late_days(causes, shown, at=now or datetime.now(UTC), settled_until=settled)
         if (first is None or day >= first) and (last is None or day <= last)
     ]
     return build_days(settings, days, progress=progress, now=now) if days else None

@@ -23,10 +23,12 @@ CONSUMER = "clickhouse"
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The batch that a build reads. `as_of` is the moment of PostgreSQL's snapshot (UTC)."""
+    """The batch that a build reads. `as_of` is the moment of PostgreSQL's snapshot (UTC); of transactions
+    that had an id at `settled_until` (UTC) it has all, for they had ended."""
 
     number: int
     as_of: datetime
+    settled_until: datetime
     first_control_day: date
 
 
@@ -43,6 +45,7 @@ def usable_batch(connection: Connection, client: Client) -> Batch:
             next="bilten sync",
         )
     batch, applying, as_of = row
+    settled = settled_until(client, batch)
     problems = []
     if applying is not None:
         problems.append(
@@ -53,9 +56,7 @@ def usable_batch(connection: Connection, client: Client) -> Batch:
                 next="bilten sync ends it; then build again",
             )
         )
-    elif not client.query(
-        "select 1 from analytics.sync_batches where batch = {batch:UInt64} limit 1", {"batch": batch}
-    ).result_rows:
+    elif settled is None:
         problems.append(
             Problem(
                 f"batch {batch} is not recorded as whole in ClickHouse",
@@ -84,9 +85,24 @@ def usable_batch(connection: Connection, client: Client) -> Batch:
                 next="bilten sync --full",
             )
         )
-    if problems or first is None:
+    if problems or first is None or settled is None:
         raise Refused(problems)
-    return Batch(batch, as_of.astimezone(UTC), first)
+    return Batch(batch, as_of.astimezone(UTC), settled, first)
+
+
+def settled_until(client: Client, batch: int) -> datetime | None:
+    """Of that batch (UTC); None where it is not whole in ClickHouse."""
+    rows = client.query(
+        "select settled_until from analytics.sync_batches where batch = {batch:UInt64} limit 1",
+        {"batch": batch},
+    ).result_rows
+    return rows[0][0].replace(tzinfo=UTC) if rows else None
+
+
+def newest_settled(client: Client) -> datetime:
+    """The moment (UTC) that batches have settled so far; 1970 before the first."""
+    [(moment,)] = client.query("select max(settled_until) from analytics.sync_batches").result_rows
+    return moment.replace(tzinfo=UTC)  # type: ignore[no-any-return]
 
 
 def first_control_day(client: Client) -> date | None:

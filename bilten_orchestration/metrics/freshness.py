@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from bilten_orchestration.metrics import days as day_rules
-from bilten_orchestration.metrics import verdicts
+from bilten_orchestration.metrics import evidence, verdicts
 from bilten_orchestration.metrics.verdicts import MartDay
 from bilten_orchestration.settings import CHECKOUT
 
@@ -28,11 +28,15 @@ _BUILD = "__build"
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """`due` is the day that must be final; `state` what there is of it, None where it was never built."""
+    """`due` is the day that must be final; `state` what there is of it, None where it was never built.
+
+    `settled_until` (UTC): of transactions that had an id then, batches have all.
+    """
 
     mart: str
     due: date
     state: MartDay | None
+    settled_until: datetime
 
     @property
     def fresh(self) -> bool:
@@ -45,15 +49,27 @@ class Freshness:
         return f"{self.state.verdict}, {'final' if self.state.is_final else 'provisional'}"
 
     @property
+    def held_open(self) -> bool:
+        """Whether a build would not make the day final: a transaction of its time has not ended."""
+        return self.settled_until < day_rules.over_at(self.due)
+
+    @property
     def by_hand(self) -> str:
-        return f"bilten metrics build --from {self.due} --to {self.due}"
+        build = f"bilten metrics build --from {self.due} --to {self.due}"
+        if self.held_open:
+            return (
+                f"end the transaction that was open at {self.settled_until:%F %T} UTC, which `bilten sync`"
+                f" names; then {build}"
+            )
+        return build
 
 
 def judge(client: Client, marts: Sequence[str], now: datetime) -> list[Freshness]:
     """Of each of these marts, in their order."""
     due = day_rules.newest_over(now - FINAL_TAKES)
     states = {state.mart: state for state in verdicts.mart_days(client, marts, days=[due])}
-    return [Freshness(mart, due, states.get(mart)) for mart in marts]
+    settled = evidence.newest_settled(client)
+    return [Freshness(mart, due, states.get(mart), settled) for mart in marts]
 
 
 @cache

@@ -9,13 +9,14 @@ Open days come by the schedules. The sensor takes closed days, and only for what
 days: else each purchase of today would have yesterday built again.
 
 Clicks make no day dirty. The daily run builds the newest closed days again for them; a day that it has not
-built since its last click could come, because runs were missed, is taken by the sensor as well.
+built since its last click could come, because runs were missed, is taken by the sensor as well. So is a day
+that is provisional still because a transaction of its time was open, once that has ended.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 
@@ -56,13 +57,14 @@ class LateRun:
 class Shown:
     """What a mart shows: batch and moment of each published day.
 
-    `reach`: how far a changed day reaches into it.
+    `reach`: how far a changed day reaches into it. `provisional` are published days that are not final.
     """
 
     mart: str
     reach: Reach
     batches: Mapping[date, int]
     as_of: Mapping[date, datetime]
+    provisional: Collection[date] = ()
 
 
 def stale_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown]) -> dict[date, list[DirtyDay]]:
@@ -94,10 +96,25 @@ def days_without_late_clicks(marts: Iterable[Shown], *, at: datetime) -> dict[da
     }
 
 
-def late_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown], *, at: datetime) -> dict[date, list[str]]:
+def settled_days(marts: Iterable[Shown], *, at: datetime, settled_until: datetime) -> dict[date, int]:
+    """Days that some mart shows as provisional and would be final now, with the batch that is shown.
+
+    Only those that the daily run does not reach any more. `settled_until` (UTC) is that of the newest batch.
+    """
+    newest = min(
+        day_rules.newest_over(at) - day_rules.DAY * day_rules.CLOSED_DAYS,
+        day_rules.newest_over(settled_until),
+    )
+    return {day: mart.batches[day] for mart in marts for day in mart.provisional if day <= newest}
+
+
+def late_days(
+    dirty: Iterable[DirtyDay], marts: Sequence[Shown], *, at: datetime, settled_until: datetime
+) -> dict[date, list[str]]:
     """Days to be built again, in order, each with what is behind it.
 
-    That is `day@generation` of a dirty day, or `day@clicks of batch` of one that lacks late clicks.
+    That is `day@generation` of a dirty day, `day@clicks of batch` of one that lacks late clicks, or
+    `day@settled since batch` of one that can be final.
     """
     found = {
         day: [f"{cause.day}@{cause.generation}" for cause in causes]
@@ -105,6 +122,8 @@ def late_days(dirty: Iterable[DirtyDay], marts: Sequence[Shown], *, at: datetime
     }
     for day, batch in days_without_late_clicks(marts, at=at).items():
         found.setdefault(day, []).append(f"{day}@clicks of {batch}")
+    for day, batch in settled_days(marts, at=at, settled_until=settled_until).items():
+        found.setdefault(day, []).append(f"{day}@settled since {batch}")
     return dict(sorted(found.items()))
 
 
@@ -133,12 +152,15 @@ def late_runs(
     marts: Sequence[Shown],
     *,
     at: datetime,
+    settled_until: datetime,
     longest: int = LONGEST_RUN_DAYS,
     at_most: int = RUNS_PER_TICK,
 ) -> list[LateRun]:
     """At most `at_most` runs over closed days, none longer than `longest` days, the newest first."""
     closed = day_rules.newest_over(at)
-    late = late_days([cause for cause in dirty if cause.day <= closed], marts, at=at)
+    late = late_days(
+        [cause for cause in dirty if cause.day <= closed], marts, at=at, settled_until=settled_until
+    )
     runs = []
     for part in sorted(
         day_rules.ranges((day for day in late if day <= closed), longest=longest), reverse=True

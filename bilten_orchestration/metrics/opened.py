@@ -107,6 +107,7 @@ class Build:
             "days": [str(day) for day in self.pending],
             "batch": self.batch.number,
             "as_of": f"{self.batch.as_of:%Y-%m-%d %H:%M:%S.%f}",
+            "settled_until": f"{self.batch.settled_until:%Y-%m-%d %H:%M:%S.%f}",
             "reasons": {str(day): reason for day, reason in self._reasons().items()},
         }
 
@@ -166,6 +167,7 @@ class Build:
             build_id=self.build_id,
             batch=self.batch.number,
             as_of=self.batch.as_of,
+            settled_until=self.batch.settled_until,
             seconds=time.monotonic() - self.started,
             resumed=self.start.resumed,
             days=tuple(

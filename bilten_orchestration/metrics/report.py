@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from bilten_orchestration.errors import Problem
+from bilten_orchestration.metrics import days as day_rules
 from bilten_orchestration.metrics.verdicts import VERDICTS
 
 
@@ -29,6 +30,9 @@ class BuiltDay:
 class BuildReport:
     """What a build did. `refusals` is empty when every day was published.
 
+    Closed days stay provisional that were not over everywhere at `settled_until` (UTC): transactions that
+    had begun by then had not all ended.
+
     `seconds` is wall time, `model_seconds` dbt's time per mart, `query_ids` the statement that swapped
     each mart; `still_dirty` are built days that stay dirty (refused, or reaching into days not built);
     `whole` tests that failed on dimensions and reports.
@@ -37,6 +41,7 @@ class BuildReport:
     build_id: str
     batch: int
     as_of: datetime
+    settled_until: datetime
     seconds: float
     resumed: bool
     days: tuple[BuiltDay, ...]
@@ -53,6 +58,21 @@ class BuildReport:
     @property
     def refused_days(self) -> tuple[date, ...]:
         return tuple(sorted({built.date for built in self.days if built.verdict == "refused"}))
+
+    @property
+    def unsettled_days(self) -> tuple[date, ...]:
+        """Days that were over everywhere, and are published as provisional."""
+        return tuple(
+            sorted(
+                {
+                    built.date
+                    for built in self.days
+                    if built.verdict != "refused"
+                    and not built.is_final
+                    and day_rules.is_over(built.date, self.as_of)
+                }
+            )
+        )
 
     def counts(self) -> dict[str, int]:
         """Mart days per verdict."""

@@ -164,18 +164,19 @@ def late_days_sensor(jobs: Jobs, marts: Sequence[Mart]) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         owners=[face.DATA_PLATFORM],
         description="Builds closed days again whose facts have changed (corrections, late rows, moved zones),"
-        " or whose late clicks no daily run has taken.",
+        " whose late clicks no daily run has taken, or that were provisional while a transaction was open.",
     )
     def sensor(
         context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
     ) -> dg.SensorResult | dg.SkipReason:
-        from bilten_orchestration.metrics import dirty, verdicts
+        from bilten_orchestration.metrics import dirty, evidence, verdicts
 
         with platform.postgres("late days") as connection:
             causes = dirty.dirty_days(connection)
         with platform.clickhouse() as client:
             shown = verdicts.shown(client, marts)
-        runs = late_runs(causes, shown, at=datetime.now(UTC))
+            settled = evidence.newest_settled(client)
+        runs = late_runs(causes, shown, at=datetime.now(UTC), settled_until=settled)
         if not runs:
             return dg.SkipReason(
                 f"{len(causes)} days are dirty: open ones, which schedules build, or ones never published"

@@ -68,17 +68,23 @@ def mart_days(
 
 
 def shown(client: Client, marts: Sequence[Mart]) -> list[Shown]:
-    """The days that each of these marts shows, with their batches and moments."""
+    """The days that each of these marts shows, with their batches and moments, and which are provisional."""
     batches: dict[str, dict[date, int]] = {mart.name: {} for mart in marts}
     moments: dict[str, dict[date, datetime]] = {mart.name: {} for mart in marts}
-    for name, day, batch, as_of in client.query(
-        "select mart, day, batch, as_of from analytics.mart_days final"
+    provisional: dict[str, set[date]] = {mart.name: set() for mart in marts}
+    for name, day, batch, as_of, final in client.query(
+        "select mart, day, batch, as_of, is_final from analytics.mart_days final"
         " where mart in {marts:Array(String)} and batch > 0",
         {"marts": list(batches)},
     ).result_rows:
         batches[name][day] = int(batch)
         moments[name][day] = as_of.replace(tzinfo=UTC)
-    return [Shown(mart.name, mart.reach, batches[mart.name], moments[mart.name]) for mart in marts]
+        if not final:
+            provisional[name].add(day)
+    return [
+        Shown(mart.name, mart.reach, batches[mart.name], moments[mart.name], provisional[mart.name])
+        for mart in marts
+    ]
 
 
 def judged(client: Client, run_id: str, *, failed_only: bool = True) -> list[Verdict]:

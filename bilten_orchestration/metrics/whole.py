@@ -61,6 +61,7 @@ def call(settings: Settings, batch: Batch, name: str, select: Sequence[str]) -> 
             "build_id": "whole",
             "batch": batch.number,
             "as_of": f"{batch.as_of:%Y-%m-%d %H:%M:%S.%f}",
+            "settled_until": f"{batch.settled_until:%Y-%m-%d %H:%M:%S.%f}",
         },
         parsed=manifest.parsed(settings),
     )

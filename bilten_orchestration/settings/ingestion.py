@@ -26,3 +26,10 @@ class IngestionSettings(Section):
         le=86_400,
         description="How long a batch waits for builds that read; then it gives up, to be tried again.",
     )
+    settle_seconds: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="How long a batch waits for transactions that are open when it begins. While one is open"
+        " that began before a day was over, the day stays provisional.",
+    )

@@ -57,12 +57,12 @@ def accepts(field: FieldInfo) -> str:
         return "one of " + ", ".join(map(str, kinds))
     if kinds == [bool]:
         return "true or false"
-    if kinds == [int]:
+    if kinds in ([int], [float]):
         low, high = bounds.get("ge"), bounds.get("le")
         span = (
             f" from {low} to {high}" if high is not None else f", at least {low}" if low is not None else ""
         )
-        return f"a whole number{span}"
+        return ("a whole number" if kinds == [int] else "a number") + span
     if kinds == [Path]:
         return "a path"
     if "pattern" in bounds:

@@ -69,27 +69,32 @@
     {{ column }} between '{{ first.isoformat() }}' and '{{ last.isoformat() }}'
 {%- endmacro %}
 
-{#- {'batch': 17, 'as_of': '2026-01-31 04:00:12.000000'}: given, or the newest batch that was applied whole. -#}
+{#- {'batch': 17, 'as_of': '2026-01-31 04:00:12.000000', 'settled_until': the same or before}: given, or of the
+    newest batch that was applied whole. -#}
 {% macro run_batch() -%}
     {%- set batch = var('batch', none) -%}
     {%- set as_of = var('as_of', none) -%}
-    {%- if batch is none or as_of is none -%}
-        {%- set newest = run_query("select toString(max(batch)), toString(argMax(as_of, batch)), count() from analytics.sync_batches") -%}
-        {%- if newest.rows[0][2] | int == 0 -%}
+    {%- set settled_until = var('settled_until', none) -%}
+    {%- if batch is none or as_of is none or settled_until is none -%}
+        {%- set newest = run_query("select toString(max(batch)), toString(argMax(as_of, batch)), toString(argMax(settled_until, batch)), count() from analytics.sync_batches") -%}
+        {%- if newest.rows[0][3] | int == 0 -%}
             {{ exceptions.raise_compiler_error(
                 "no batch has been applied: expected a row in analytics.sync_batches, found none; run `bilten sync` first") }}
         {%- endif -%}
         {%- set batch = newest.rows[0][0] if batch is none else batch -%}
         {%- set as_of = newest.rows[0][1] if as_of is none else as_of -%}
+        {%- set settled_until = newest.rows[0][2] if settled_until is none else settled_until -%}
     {%- endif -%}
     {%- if not modules.re.fullmatch('[0-9]{1,20}', batch | string) -%}
         {{ exceptions.raise_compiler_error("variable batch: expected a number, found '" ~ batch ~ "'") }}
     {%- endif -%}
-    {%- if not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?', as_of | string) -%}
-        {{ exceptions.raise_compiler_error(
-            "variable as_of: expected 'YYYY-MM-DD hh:mm:ss.ffffff' in UTC, found '" ~ as_of ~ "'") }}
-    {%- endif -%}
-    {{ return({'batch': batch | string, 'as_of': as_of | string}) }}
+    {%- for name, moment in [('as_of', as_of), ('settled_until', settled_until)] -%}
+        {%- if not modules.re.fullmatch('[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?', moment | string) -%}
+            {{ exceptions.raise_compiler_error(
+                "variable " ~ name ~ ": expected 'YYYY-MM-DD hh:mm:ss.ffffff' in UTC, found '" ~ moment ~ "'") }}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return({'batch': batch | string, 'as_of': as_of | string, 'settled_until': settled_until | string}) }}
 {%- endmacro %}
 
 {#- A ClickHouse string literal of any text. -#}

@@ -400,6 +400,7 @@
     with
         {{ day_array() }} as run_days,
         toDateTime64('{{ run.as_of }}', 6, 'UTC') as run_as_of,
+        toDateTime64('{{ run.settled_until }}', 6, 'UTC') as settled_until,
         known as (
             select day, is_final, as_of, batch from analytics.mart_days final where mart = {{ quoted(mart) }} and day in run_days
         ),
@@ -409,8 +410,8 @@
     select
         {{ quoted(mart) }},
         decided.day,
-        -- the day is over in every zone 12 hours after its end in UTC
-        if(decided.verdict = 'refused', known.is_final, run_as_of >= toDateTime64(toString(decided.day), 6, 'UTC') + interval 36 hour),
+        -- the day is over in every zone 12 hours after its end in UTC, and who wrote then has ended
+        if(decided.verdict = 'refused', known.is_final, settled_until >= toDateTime64(toString(decided.day), 6, 'UTC') + interval 36 hour),
         if(decided.verdict = 'refused', known.as_of, run_as_of),
         if(decided.verdict = 'refused', known.batch, {{ run.batch }}),
         held.rows,

@@ -263,8 +263,10 @@ class Scenario:
         self.write_controls(client, controls)
         client.insert(
             "analytics.sync_batches",
-            [[self.batch, "incremental", self.batch, "{}", at(as_of), {}, 0]],
-            column_names=["batch", "kind", "mark", "epoch", "as_of", "rows_by_table", "touched_days"],
+            [[self.batch, "incremental", self.batch, "{}", at(as_of), at(as_of), {}, 0]],
+            column_names=[
+                *("batch", "kind", "mark", "epoch", "as_of", "settled_until", "rows_by_table", "touched_days")
+            ],
         )
         return self.batch
 

@@ -13,6 +13,7 @@ from bilten_orchestration.metrics.late import (
     days_without_late_clicks,
     late_runs,
     needed_batches,
+    settled_days,
     stale_days,
 )
 
@@ -76,30 +77,32 @@ def test_the_batch_needed_is_the_newest_that_reaches_into_a_day() -> None:
 
 
 def test_a_contiguous_range_is_one_run_and_its_key_is_made_of_days_and_generations() -> None:
-    runs = late_runs([dirty(10, generation=3), dirty(12)], shown(), at=NOW)
+    runs = late_runs([dirty(10, generation=3), dirty(12)], shown(), at=NOW, settled_until=NOW)
     assert [str(run.days) for run in runs] == ["2026-03-10..2026-03-15"]
     assert runs[0].key == "2026-03-11@3+2026-03-13@1"
-    again = late_runs([dirty(10, generation=4), dirty(12)], shown(), at=NOW)
+    again = late_runs([dirty(10, generation=4), dirty(12)], shown(), at=NOW, settled_until=NOW)
     assert again[0].key != runs[0].key
 
 
 def test_runs_are_bounded_in_number_and_length_the_newest_first() -> None:
     scattered = [dirty(number) for number in (0, 6, 12, 18, 24)]
-    runs = late_runs(scattered, shown(), at=NOW, at_most=2)
+    runs = late_runs(scattered, shown(), at=NOW, settled_until=NOW, at_most=2)
     assert [run.days.first for run in runs] == [day(23), day(17)]
     everything = [dirty(number) for number in range(30)]
-    assert {len(run.days.days) for run in late_runs(everything, shown(), at=NOW, longest=10)} == {10}
+    assert {
+        len(run.days.days) for run in late_runs(everything, shown(), at=NOW, settled_until=NOW, longest=10)
+    } == {10}
 
 
 def test_long_keys_are_hashed() -> None:
-    [run] = late_runs([dirty(number) for number in range(30)], shown(Reach()), at=NOW)
+    [run] = late_runs([dirty(number) for number in range(30)], shown(Reach()), at=NOW, settled_until=NOW)
     assert len(run.key) == 64
 
 
 def test_open_days_are_left_to_the_schedules_and_so_is_what_they_cause() -> None:
     at = datetime.combine(day(12), datetime.min.time(), UTC)  # day 10 is the newest that is over
-    assert late_runs([dirty(11)], shown(), at=at) == []
-    [run] = late_runs([dirty(10)], shown(), at=at)
+    assert late_runs([dirty(11)], shown(), at=at, settled_until=at) == []
+    [run] = late_runs([dirty(10)], shown(), at=at, settled_until=at)
     assert run.days.last == day(10)
 
 
@@ -109,12 +112,30 @@ def test_days_that_no_run_built_since_their_last_click_could_come_are_late() -> 
     early = AS_OF | {day(10): complete - timedelta(seconds=1), day(20): complete}
     marts = [Shown("fct_money", Reach(), BATCHES, AS_OF), Shown("fct_touches", REACH, BATCHES, early)]
     assert days_without_late_clicks(marts, at=NOW) == {day(10): 5, day(20): 5}
-    [first, second] = late_runs([dirty(21)], marts, at=NOW)
+    [first, second] = late_runs([dirty(21)], marts, at=NOW, settled_until=NOW)
     assert (str(first.days), first.key) == ("2026-03-21..2026-03-24", "2026-03-21@clicks of 5+2026-03-22@1")
     assert (str(second.days), second.key) == ("2026-03-11", "2026-03-11@clicks of 5")
 
     exactly = [Shown("fct_touches", REACH, BATCHES, AS_OF | {day(10): complete})]
     assert days_without_late_clicks(exactly, at=NOW) == {}
+
+
+def test_provisional_days_are_late_once_the_transactions_of_their_time_have_ended() -> None:
+    """A day is over everywhere at 12:00 of the next."""
+    provisional = {day(10), day(11), day(20)}
+    marts = [Shown("fct_money", Reach(), BATCHES, AS_OF, provisional)]
+    settled = datetime.combine(day(11) + DAY, time(12), UTC)
+    assert settled_days(marts, at=NOW, settled_until=settled) == {day(10): 5, day(11): 5}
+    assert settled_days(marts, at=NOW, settled_until=settled - timedelta(seconds=1)) == {day(10): 5}
+    [run] = late_runs([], marts, at=NOW, settled_until=settled)
+    assert (str(run.days), run.key) == (
+        "2026-03-11..2026-03-12",
+        "2026-03-11@settled since 5+2026-03-12@settled since 5",
+    )
+    # the daily run builds the newest closed days anyhow
+    at = datetime.combine(day(25) + DAY, time(13), UTC)
+    assert settled_days(marts, at=at, settled_until=at) == dict.fromkeys(provisional, 5)
+    assert settled_days(marts, at=at - DAY, settled_until=at) == {day(10): 5, day(11): 5}
 
 
 def test_days_that_the_daily_run_still_reaches_are_left_to_it() -> None:
