@@ -39,11 +39,11 @@ _SESSION = """
 _HOLDERS = """
     select string_agg(said, '; ' order by old desc) from (
         select age(backend_xid) as old,
-               'pid ' || pid || ', ' || coalesce(usename, '') || ', ' || coalesce(application_name, '') as said
+               concat('pid ', pid, ', ', usename, ', ', application_name) as said
         from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
         union all
         select age(transaction),
-               'prepared transaction ' || gid || ', since ' || to_char(prepared, 'YYYY-MM-DD HH24:MI:SS')
+               concat('prepared transaction ', gid, ', since ', to_char(prepared, 'YYYY-MM-DD HH24:MI:SS'))
         from pg_prepared_xacts
         order by old desc limit 3) oldest
 """
