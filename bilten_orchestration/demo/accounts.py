@@ -16,6 +16,7 @@ from bilten_orchestration.demo.rows import hexadecimal, latest
 
 PEOPLE_PER_BLOCK = 20_000
 _ROLES = ("user", "attendee", "organizer", "staff", "admin")
+_ORGANIZER, _STAFF, _ADMIN = 2, 3, 4
 _USER_STATUSES = ("active", "inactive", "suspended", "deleted")
 _PREFERENCES = (
     ("language", ("en", "de", "fr", "ja", "pt")),
@@ -61,6 +62,10 @@ def _organizers(plan: Plan, offer: Catalogue) -> Tuples:
     rng = plan.stream("organizer rows")
     organizers = offer.organizers
     n = len(organizers.ids)
+    # some help others, but the first of an organization is its organizer
+    further = (np.diff(organizers.organization, prepend=-1) == 0) & (organizers.organization >= 0)
+    role = np.where(further & (rng.random(n) < 0.15), _STAFF, _ORGANIZER)
+    role[np.flatnonzero(further)[:1]] = _ADMIN
     return tuples(
         "users.users",
         {
@@ -69,7 +74,7 @@ def _organizers(plan: Plan, offer: Catalogue) -> Tuples:
             "password_hash": c.fixed_text(_password_hashes(rng, n)),
             "first_name": c.choice(rng.integers(0, len(words.FIRST_NAMES), n), words.FIRST_NAMES),
             "last_name": c.choice(rng.integers(0, len(words.LAST_NAMES), n), words.LAST_NAMES),
-            "role": c.choice(np.where(np.arange(n) == 0, 4, np.where(rng.random(n) < 0.1, 3, 2)), _ROLES),
+            "role": c.choice(role, _ROLES),
             "status": c.choice(np.zeros(n, dtype=np.int64), _USER_STATUSES),
             "email_verified": c.boolean(np.ones(n, dtype=np.bool_)),
             "organization_id": c.reference(offer.organizations.ids, organizers.organization),

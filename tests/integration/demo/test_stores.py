@@ -27,7 +27,17 @@ CLICKS = {
     "guests": (5_000, "count()", f"user_id = {ZERO}"),
     "logged-in users": (2_000, "count()", f"user_id <> {ZERO}"),
     "direct visits": (1_000, "count()", "referrer = '' and mapContains(properties, 'utm_source') = 0"),
+    "sources that name themselves": (
+        4,
+        "uniqExact(properties['utm_source'])",
+        "properties['utm_source'] <> ''",
+    ),
     "campaigns": (500, "count()", "properties['utm_campaign'] <> ''"),
+    "campaigns, each by its name": (
+        4,
+        "uniqExact(properties['utm_campaign'])",
+        "properties['utm_campaign'] <> ''",
+    ),
     "referrers of other sites": (500, "count()", "referrer like 'https://search%'"),
     "bots that say so": (300, "count()", "user_agent ilike '%bot%' or user_agent ilike '%crawler%'"),
     "checkouts with type and quantity": (1_000, "count()", "properties['quantity'] <> ''"),
@@ -76,6 +86,13 @@ def test_clickstream_trait(filled: tuple[Settings, Client], trait: str) -> None:
     bound, measure, where = CLICKS[trait]
     found = filled[1].query(f"select {measure} from analytics.events where {where}").result_rows[0][0]
     assert found >= bound, f"{trait}: {found}, wanted at least {bound}"
+
+
+def test_clicks_are_as_many_as_the_scale_asks(filled: tuple[Settings, Client]) -> None:
+    """Of 3 million."""
+    assert filled[1].query("select count() from analytics.events").result_rows[0][0] == pytest.approx(
+        90_000, rel=0.05
+    )
 
 
 def test_history_looks_as_if_it_had_arrived_by_itself(filled: tuple[Settings, Client], today: date) -> None:

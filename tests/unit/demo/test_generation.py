@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
+import subprocess
+import sys
 import tracemalloc
 from datetime import date
 
 import numpy as np
 import pytest
 
-from bilten_orchestration.demo import clicks, objects
+from bilten_orchestration.demo import cache, clicks, objects
 from bilten_orchestration.demo.catalogue import catalogue
 from bilten_orchestration.demo.operational import generate
 from bilten_orchestration.demo.people import buyers
 from bilten_orchestration.demo.plan import EVENTS_PER_BLOCK, Plan, uuids
 from bilten_orchestration.demo.rows import ticket_numbers
 from bilten_orchestration.demo.sales import sales
+from bilten_orchestration.settings import CHECKOUT
 
 PLAN = Plan(7, 0.05, date(2026, 3, 30))
+SMALL = Plan(7, 0.005, PLAN.today)
 
 
 def digest(plan: Plan) -> str:
@@ -33,8 +38,47 @@ def test_equal_plans_give_equal_bytes() -> None:
     assert digest(PLAN) == digest(Plan(7, 0.05, date(2026, 3, 30)))
 
 
-@pytest.mark.parametrize("other", [Plan(8, 0.05, PLAN.today), Plan(7, 0.05, date(2026, 3, 29))])
-def test_another_seed_or_day_gives_other_bytes(other: Plan) -> None:
+def whole_digest(plan: Plan) -> str:
+    """Of what goes into every store."""
+    offer = catalogue(plan)
+    people = buyers(plan, offer)
+    out = hashlib.sha256(digest(plan).encode())
+    for number, rows in clicks.batches(plan, offer, people):
+        out.update(repr((number, rows.to_pylist())).encode())
+    out.update(repr(list(cache.keys(plan, offer, people))).encode())
+    out.update(repr(list(objects.assets(plan, offer))).encode())
+    return out.hexdigest()
+
+
+def test_equal_plans_give_equal_bytes_in_every_process() -> None:
+    """Whatever its hashes, its time zone and its language."""
+
+    def elsewhere(**environment: str) -> str:
+        program = (
+            "from tests.unit.demo.test_generation import SMALL, whole_digest; print(whole_digest(SMALL))"
+        )
+        child = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, **environment},
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert child.returncode == 0, child.stderr
+        return child.stdout.strip()
+
+    found = {
+        elsewhere(PYTHONHASHSEED="1", TZ="Pacific/Apia", LC_ALL="C"),
+        elsewhere(PYTHONHASHSEED="2", TZ="Pacific/Honolulu", LC_ALL="C.UTF-8"),
+    }
+    assert found == {whole_digest(SMALL)}
+
+
+@pytest.mark.parametrize(
+    "other", [Plan(8, 0.05, PLAN.today), Plan(7, 0.06, PLAN.today), Plan(7, 0.05, date(2026, 3, 29))]
+)
+def test_another_seed_scale_or_day_gives_other_bytes(other: Plan) -> None:
     assert digest(PLAN) != digest(other)
 
 
