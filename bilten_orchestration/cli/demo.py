@@ -97,7 +97,10 @@ def _show_traffic(report: TrafficReport) -> None:
             f"{count:>9,}  {name}"
             + (f" ({n:,} without effect)" if (n := report.nothing_to_do.get(name)) else "")
         )
-    print(f"{report.clicks_written:>9,}  clicks, {report.clicks_rejected:,} refused as malformed")
+    print(
+        f"{report.clicks_written:>9,}  clicks, {report.clicks_rejected:,} refused as malformed,"
+        f" {report.clicks_lost:,} lost; {report.counters_lost:,} views not counted by Redis"
+    )
     print(
         f"{report.achieved_per_second:g} changes a second of {report.rate_per_second:g}"
         f" over {report.seconds:.0f} s; greatest lag {report.greatest_lag_seconds:.2f} s\n"

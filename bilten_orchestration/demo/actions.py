@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from bilten_orchestration.demo.buying import World, abandoned_cart, one, point
+from bilten_orchestration.demo.buying import Offer, World, abandoned_cart, one, point
 from bilten_orchestration.stores.postgres import Connection
+
+OFFERS_AT_LEAST = 40
+"""Ticket types on sale below which events are announced: what was loaded sells out, or is over one day."""
 
 # The one definition of a payment's state, the same as the rule in validate.py.
 _SETTLE = """
@@ -255,6 +258,50 @@ def edit_event(connection: Connection, rng: random.Random, world: World) -> bool
     )
 
 
+def announce(connection: Connection, rng: random.Random, world: World) -> bool:
+    """Another night of some event, with the same ticket types, when little is left on sale."""
+    if len(world.offers) >= OFFERS_AT_LEAST:
+        return False
+    event = uuid4()
+    row = one(
+        connection,
+        """
+        with model as (
+            select e.* from events.events e
+            where e.id >= %(point)s and e.status in ('published', 'completed') and e.deleted_at is null
+              and exists (select from tickets.ticket_types y where y.event_id = e.id and y.deleted_at is null)
+            order by e.id limit 1),
+        made as (
+            insert into events.events (id, organizer_id, organization_id, venue_id, title, description,
+                category, tags, start_date, end_date, timezone, location, capacity, status, settings)
+            select %(event)s, organizer_id, organization_id, venue_id, title, description, category, tags,
+                start_date + nights.ahead, end_date + nights.ahead, timezone, location, capacity, 'published',
+                settings
+            from model cross join lateral (
+                select make_interval(days => current_date - start_date::date + %(days)s) as ahead) nights)
+        select id, organizer_id from model
+        """,
+        {"event": event, "days": rng.randint(7, 90), "point": point(rng)},
+    )
+    if row is None:
+        return False
+    model, organizer = row
+    types = connection.execute(
+        """
+        insert into tickets.ticket_types (event_id, name, description, price, currency, quantity,
+            sales_start, sales_end, settings)
+        select e.id, y.name, y.description, y.price, y.currency, greatest(y.quantity, 50),
+            now(), e.start_date, y.settings
+        from tickets.ticket_types y join events.events e on e.id = %s
+        where y.event_id = %s and y.deleted_at is null
+        returning id, price, currency, financial.minor_unit(currency::text)
+        """,
+        (event, model),
+    ).fetchall()
+    world.offers.extend(Offer(number, event, organizer, *price) for number, *price in types)
+    return True
+
+
 def edit_venue(connection: Connection, rng: random.Random, world: World) -> bool:
     return (
         connection.execute(
@@ -310,6 +357,7 @@ ACTIONS: Mapping[str, tuple[int, Action]] = {
     "comp": (3, comp),
     "abandoned_cart": (4, abandoned_cart),
     "edit_event": (4, edit_event),
+    "announce": (1, announce),
     "edit_venue": (2, edit_venue),
     "edit_capacity": (1, edit_capacity),
     "forget_failed_payment": (1, forget_failed_payment),

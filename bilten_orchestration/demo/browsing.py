@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, object]
 HELD_AT_MOST = 200_000
-"""Rows kept while ClickHouse does not answer; the oldest are then lost, and counted."""
+"""Rows kept while ClickHouse does not answer; the oldest are then lost."""
 _SOURCES: tuple[dict[str, str], ...] = (
     {},
     {},
@@ -42,7 +42,8 @@ class Clicks:
         self._rows: deque[Row] = deque()
         self._again: list[Row] = []
         self._lock = threading.Lock()
-        self.lost = 0
+        self.made = 0
+        """Rows to be delivered, repeats among them."""
 
     def visit(
         self, rng: random.Random, offer: Offer, visitor: UUID, user: UUID | None, *, checkout: bool
@@ -77,8 +78,10 @@ class Clicks:
             rows[0]["event_type"] = "unknown"
         with self._lock:
             self._rows.extend(rows)
+            self.made += len(rows)
             if rng.random() < 0.02:
                 self._again.append(rows[0])
+                self.made += 1
         return len(rows)
 
     def send(self, client: Client) -> ClickstreamReport | None:
@@ -97,7 +100,6 @@ class Clicks:
                 self._again = repeated + self._again
                 while len(self._rows) > HELD_AT_MOST:
                     self._rows.popleft()
-                    self.lost += 1
             raise
         with self._lock:
             self._rows.extend(repeated)

@@ -22,8 +22,9 @@ _ON_SALE = """
     order by y.id limit %s
 """
 _DOORS = """
-    select id, organizer_id from events.events where status = 'published' and deleted_at is null
+    select id, organizer_id from events.events e where status = 'published' and deleted_at is null
         and end_date > now()
+        and exists (select from tickets.tickets t where t.event_id = e.id and t.status = 'active')
     order by start_date limit 20
 """
 _PEOPLE = """
@@ -46,7 +47,8 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """What a worker chooses from; read again now and then."""
+    """What a worker chooses from; read again now and then. What it finds sold out or announces itself, it
+    takes off or adds meanwhile. `doors` are those of the next events that somebody still has to enter."""
 
     offers: list[Offer]
     doors: list[tuple[UUID, UUID]]

@@ -5,8 +5,8 @@ the start, so a slow one delays nobody else and the rate is kept as long as the 
 turn begins. Each turn is one transaction: a kill leaves whole changes or none.
 
 A connection that breaks is made again as soon as the server lets us in; turns missed meanwhile are dropped,
-not caught up in a burst. A change that the database refuses by a rule is a defect of this module: it is
-counted under its name, and the report is bad.
+not caught up in a burst. ClickHouse and Redis may go and come as well. A change that the database refuses by
+a rule is a defect of this module: it is counted under its name, and the report is bad.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -26,6 +25,7 @@ import psycopg
 from bilten_orchestration.demo.actions import ACTIONS, PAGE_VIEW_WEIGHT, PURCHASE_WEIGHT
 from bilten_orchestration.demo.browsing import Clicks, count_views
 from bilten_orchestration.demo.buying import Offer, World, look_around, purchase
+from bilten_orchestration.demo.outages import Outages
 from bilten_orchestration.errors import Problem, Refused, StoreUnavailable, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
@@ -52,7 +52,9 @@ _BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 class TrafficReport:
     """`done` and `nothing_to_do` per action; `dropped` turns were due while the server was away or too slow.
 
-    `refused` counts changes that broke a rule, per rule: not empty means a defect.
+    `refused` counts changes that broke a rule, per rule: not empty means a defect. `clicks_lost` were not
+    written, for ClickHouse was away too long or at the end; `counters_lost` are visits that Redis did not
+    count.
     """
 
     seconds: float
@@ -67,11 +69,12 @@ class TrafficReport:
     clicks_written: int
     clicks_rejected: int
     clicks_lost: int
+    counters_lost: int
     greatest_lag_seconds: float
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        return tuple(
+        refused = tuple(
             Problem(
                 f"{count} changes were refused: {rule}",
                 expected="none",
@@ -80,6 +83,13 @@ class TrafficReport:
             )
             for rule, count in self.refused.items()
         )
+        lost = Problem(
+            "clicks were lost: ClickHouse did not take them",
+            expected=f"{self.clicks_written + self.clicks_rejected + self.clicks_lost} written",
+            found=f"{self.clicks_lost} lost",
+            next="bilten status",
+        )
+        return (*refused, lost) if self.clicks_lost else refused
 
 
 def run(
@@ -153,17 +163,14 @@ class _Traffic:
     def __init__(
         self, settings: Settings, rate: float, seed: int, stop: threading.Event, progress: Progress
     ) -> None:
-        self._settings, self._rate, self._seed, self._stop, self._progress = (
-            settings,
-            rate,
-            seed,
-            stop,
-            progress,
-        )
+        self._settings, self._rate, self._seed = settings, rate, seed
+        self._stop, self._progress = stop, progress
         self._turns = itertools.count()
         self._tally = _Tally()
         self._clicks = Clicks()
-        self._away = threading.Event()
+        self._postgres_outages = Outages("PostgreSQL", "reconnecting", progress)
+        self._clickhouse_outages = Outages("ClickHouse", "clicks are kept", progress)
+        self._redis_outages = Outages("Redis", "its counters are lost", progress)
         self._clickhouse = clickhouse.connect(settings.clickhouse)
         self._redis = redis.connect(settings.redis)
         self._failure: BaseException | None = None
@@ -222,7 +229,8 @@ class _Traffic:
             reconnects=tally.other["reconnects"],
             clicks_written=tally.other["clicks written"],
             clicks_rejected=tally.other["clicks rejected"],
-            clicks_lost=self._clicks.lost,
+            clicks_lost=self._clicks.made - tally.other["clicks written"] - tally.other["clicks rejected"],
+            counters_lost=tally.other["counters lost"],
             greatest_lag_seconds=round(tally.greatest_lag, 3),
         )
 
@@ -243,11 +251,10 @@ class _Traffic:
         try:
             report = self._clicks.send(self._clickhouse)
         except (ClickHouseError, OSError) as error:
-            self._progress(
-                f"clicks are kept, ClickHouse does not take them: {str(error).splitlines()[0][:200]}"
-            )
+            self._clickhouse_outages.begin(error)
             return
         if report is not None:
+            self._clickhouse_outages.end()
             with self._tally.lock:
                 self._tally.other["clicks written"] += report.rows_written
                 self._tally.other["clicks rejected"] += report.rows_rejected
@@ -312,10 +319,18 @@ class _Traffic:
                 return
             offer, buyer = rng.choice(world.offers), rng.choice(world.people)
             self._look(rng, world, buying=(offer, buyer))
-            change: Callable[[], bool] = lambda: purchase(connection, rng, offer, buyer)  # noqa: E731
+
+            def change() -> bool:
+                bought = purchase(connection, rng, offer, buyer)
+                if not bought and offer in world.offers:  # sold out, until somebody looks again
+                    world.offers.remove(offer)
+                return bought
         else:
             action = ACTIONS[name][1]
-            change = lambda: action(connection, rng, world)  # noqa: E731
+
+            def change() -> bool:
+                return action(connection, rng, world)
+
         for attempt in range(TRIES):
             try:
                 with connection.transaction():
@@ -349,13 +364,13 @@ class _Traffic:
         try:
             count_views(client, offer, user, rows)
         except RedisError as error:
-            if self._count("redis errors") == 1:
-                self._progress(f"Redis does not take counters, they are lost: {error}")
+            self._redis_outages.begin(error)
+            self._count("counters lost")
+        else:
+            self._redis_outages.end()
 
     def _reconnect(self) -> Connection | None:
-        if not self._away.is_set():
-            self._away.set()
-            self._progress("PostgreSQL went away; reconnecting")
+        self._postgres_outages.begin()
         pause = 0.1
         while not self._stop.wait(pause):
             pause = min(pause * 1.5, 2.0)
@@ -364,9 +379,7 @@ class _Traffic:
             except StoreUnavailable:
                 continue
             self._count("reconnects")
-            if self._away.is_set():
-                self._away.clear()
-                self._progress("PostgreSQL is back")
+            self._postgres_outages.end()
             return connection
         return None
 
@@ -379,10 +392,9 @@ class _Traffic:
             self._tally.lag = max(self._tally.lag, lag)
             self._tally.greatest_lag = max(self._tally.greatest_lag, lag)
 
-    def _count(self, name: str) -> int:
+    def _count(self, name: str) -> None:
         with self._tally.lock:
             self._tally.other[name] += 1
-            return self._tally.other[name]
 
     def _refuse(self, rule: str) -> None:
         with self._tally.lock:
