@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from bench import (
     backups,
     copying,
+    demo_load,
     drill_beside,
     drills,
+    first_up,
     loading,
     maintenance,
     marts,
@@ -58,7 +60,12 @@ BACKUPS: dict[str, Bench] = {
     "partition-plan": maintenance.planned,
 }
 # each on servers of its own, OpenSearch among them
-ALONE: dict[str, Bench] = {"search": search.loads, "observation": observation.observed}
+ALONE: dict[str, Bench] = {
+    "search": search.loads,
+    "observation": observation.observed,
+    "demo-load": demo_load.loaded,
+    "up": first_up.cold,
+}
 # on an older PostgreSQL, where that and the rival are installed
 BESIDE = "pgbackrest"
 
@@ -127,7 +134,8 @@ def _run(name: str, bench: Bench, context: Context) -> list[Comparison]:
 
 
 def _line(comparison: Comparison) -> str:
-    parts = [f"{who} {report.seconds(seconds)} s" for who, seconds in comparison.seconds.items()]
+    unit = comparison.unit
+    parts = [f"{who} {report.seconds(value)} {unit}" for who, value in comparison.seconds.items()]
     ratios = [
         f"{comparison.ratio(who):.1f}x against {who}"
         + (f" (aim {comparison.aim[who]:g}x)" if who in comparison.aim else "")
@@ -135,7 +143,7 @@ def _line(comparison: Comparison) -> str:
         if who != OURS
     ]
     if comparison.bound_seconds is not None:
-        ratios.append(f"at most {comparison.bound_seconds:g} s: {'met' if comparison.met else 'missed'}")
+        ratios.append(f"at most {comparison.bound_seconds:g} {unit}: {'met' if comparison.met else 'missed'}")
     verdict = ", ".join(ratios) or ("met" if comparison.met else "missed")
     return f"  {comparison.bench}: {', '.join(parts)}; {verdict}"
 

@@ -27,7 +27,8 @@ MERGES_SECONDS = 300
 class Comparison:
     """One line of the table. `seconds` are medians; `aim` is the ratio promised for each rival.
 
-    `bounds`: for a promise that is no ratio, the most seconds `bilten` may take.
+    `bound_seconds`: for a promise that is no ratio, the most that `bilten` may take. `unit` names what is
+    measured where that is no time.
     """
 
     bench: str
@@ -38,6 +39,7 @@ class Comparison:
     aim: Mapping[str, float] = field(default_factory=dict)
     bound_seconds: float | None = None
     note: str = ""
+    unit: str = "s"
 
     def ratio(self, rival: str) -> float:
         return self.seconds[rival] / self.seconds[OURS]

@@ -64,6 +64,12 @@ def seconds(value: float) -> str:
     return f"{value:.2f}" if value >= 0.01 else f"{value:.5f}"
 
 
+def measured(comparison: Comparison, who: str) -> str:
+    """In the column of seconds, another unit is named."""
+    value = seconds(comparison.seconds[who])
+    return value if comparison.unit == "s" else f"{value} {comparison.unit}"
+
+
 def _ratio(value: float) -> str:
     """Of less than one, two places: 0.1x could be anything from 7 to 20 times as slow."""
     return f"{value:.0f}x" if value >= 100 else f"{value:.1f}x" if value >= 1 else f"{value:.2f}x"
@@ -72,7 +78,7 @@ def _ratio(value: float) -> str:
 def _wanted(comparison: Comparison, aim: float | None) -> str:
     if aim:
         return f"{aim:.0f}x" if aim >= 100 else f"{aim:.2g}x"
-    return f"{comparison.bound_seconds:g} s" if comparison.bound_seconds else ""
+    return f"{comparison.bound_seconds:g} {comparison.unit}" if comparison.bound_seconds else ""
 
 
 def _lines(result: dict[str, Any]) -> str:
@@ -89,9 +95,9 @@ def _lines(result: dict[str, Any]) -> str:
             comparison.bench,
             f"{comparison.scale:g}",
             comparison.size,
-            seconds(comparison.seconds[OURS]),
+            measured(comparison, OURS),
             rival,
-            seconds(comparison.seconds[rival]) if rival else "",
+            measured(comparison, rival) if rival else "",
             _ratio(ratio) if ratio else "",
             _wanted(comparison, aim),
             ("met" if met else "**missed**") if judged else "",

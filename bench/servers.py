@@ -49,6 +49,39 @@ def filled(scale: float, progress: Progress) -> Iterator[Settings]:
 
 
 @contextmanager
+def empty(progress: Progress) -> Iterator[Settings]:
+    """Every store that the demo fills, migrated and empty."""
+    from bilten_orchestration.migrations import runner
+    from bilten_orchestration.partitions.postgres.premake import premake
+
+    base = stack.make_base()
+    try:
+        with stack.stopping() as running:
+            postgres = stack.start_postgres(base)
+            running.append(postgres)
+            clickhouse = stack.start_clickhouse(base)
+            running.append(clickhouse)
+            redis, redis_settings = stack.start_redis(base)
+            running.append(redis)
+            store, objects = stack.start_object_store(base)
+            running.append(store)
+            settings = Settings(
+                home=base / "home",
+                environment="test",
+                postgres=postgres.settings(),
+                clickhouse=clickhouse.settings,
+                redis=redis_settings,
+                object_store=objects,
+            )
+            runner.up(settings)
+            premake(settings)
+            progress("  empty stores")
+            yield settings
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@contextmanager
 def saved(scale: float, progress: Progress) -> Iterator[Settings]:
     """PostgreSQL with 1.6 GiB of rows at scale 1, and an object store."""
     from bilten_orchestration.migrations import runner

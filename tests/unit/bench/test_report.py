@@ -41,6 +41,12 @@ def test_an_aim_is_met_by_the_ratio_and_a_bound_by_the_seconds() -> None:
     assert not Comparison("loading", 1, "", {OURS: 1.1}, 5, bound_seconds=1.0).met
 
 
+def test_what_is_no_time_names_its_unit() -> None:
+    memory = Comparison("up, idle", 1, "all programs", {OURS: 2.5}, 3, bound_seconds=3.5, unit="GiB")
+    page = report.page([asdict(memory) | {"machine": "2 cores", "at": "2026-01-01"}])
+    assert "| up, idle | 1 | all programs | 2.50 GiB |  |  |  | 3.5 GiB | met |" in page
+
+
 def test_the_page_shows_ratios_misses_and_growth() -> None:
     results = [
         asdict(found) | {"machine": "2 cores", "at": "2026-01-01"}
