@@ -23,7 +23,8 @@ from bilten_orchestration.demo import traffic
 from bilten_orchestration.demo.actions import ACTIONS
 from bilten_orchestration.demo.load import load
 from bilten_orchestration.demo.validate import examine, require
-from bilten_orchestration.errors import Refused, UsageError
+from bilten_orchestration.errors import Refused, StoreUnavailable, UsageError
+from bilten_orchestration.local import ports
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres, redis
 from tests import stack
@@ -56,6 +57,7 @@ def test_some_seconds_of_traffic_keep_every_rule(settings: Settings) -> None:
     assert report.problems == ()
     turns = sum(report.done.values()) + sum(report.nothing_to_do.values())
     assert turns + report.dropped == pytest.approx(70 * 15, rel=0.1)
+    assert report.achieved_per_second == pytest.approx(70, rel=0.15)
     assert set(report.done) >= {
         "purchase",
         "page_view",
@@ -291,6 +293,13 @@ def test_clicks_that_clickhouse_never_takes_are_named(
     (problem,) = report.problems
     assert "ClickHouse did not take them" in problem.what
     assert str(report.clicks_lost) in problem.found
+
+
+@pytest.mark.parametrize("store", ["postgres", "clickhouse", "redis"])
+def test_a_store_that_is_away_at_the_start_is_named(settings: Settings, store: str) -> None:
+    nobody = getattr(settings, store).model_copy(update={"port": ports.any_free()})
+    with pytest.raises(StoreUnavailable, match=str(nobody.port)):
+        traffic.run(settings.model_copy(update={store: nobody}), rate_per_second=1, seconds=1)
 
 
 def test_nothing_to_sell_and_production_and_rates_are_refused(settings: Settings) -> None:
