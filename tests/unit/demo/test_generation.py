@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bilten_orchestration.demo import cache, clicks, objects
+from bilten_orchestration.demo.aftermath import aftermath
 from bilten_orchestration.demo.catalogue import catalogue
 from bilten_orchestration.demo.operational import generate
 from bilten_orchestration.demo.people import buyers
@@ -110,6 +111,13 @@ def test_scale_1_has_the_promised_counts() -> None:
     offer = catalogue(plan)
     assert (plan.organizations, plan.events, plan.payments) == (60, 1_500, 120_000)
     assert int(offer.events.payments.sum()) == 120_000
+    people = buyers(plan, offer)
+    tickets = 0
+    for block, (low, high) in enumerate(plan.blocks):
+        sold = sales(plan, offer, people, block, low, high)
+        aftermath(plan, offer, people, sold)  # transfers are tickets of their own
+        tickets += len(sold.tickets.event)
+    assert tickets == pytest.approx(300_000, rel=0.03)
     per_organization = np.bincount(offer.organizers.organization[offer.organizers.organization >= 0])
     assert set(per_organization) == {1, 2, 3}
     assert clicks.batch_count(plan) * clicks.BLOCKS_PER_BATCH >= len(plan.blocks)
