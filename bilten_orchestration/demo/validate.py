@@ -44,12 +44,30 @@ RULES = (
         "money comes back only after it was taken, and at most what was taken",
         """
         select p.id::text from payments.payments p join (
-            select payment_id, refunded_at as at from payments.refunds where refunded_at is not null
+            select payment_id, refunded_at as at from payments.refunds where status <> 'failed'
             union all select payment_id, charged_back_at from payments.chargebacks) f on f.payment_id = p.id
         where p.captured_at is null or f.at < p.captured_at
         union all
         select b.payment_id::text from payments.chargebacks b join payments.payments p on p.id = b.payment_id
         group by b.payment_id, p.amount having sum(b.amount) filter (where b.status <> 'won') > p.amount
+        """,
+    ),
+    Rule(
+        "items and refunds name a ticket of their payment's event, and of their payment",
+        """
+        with recursive origin as (
+            select id as ticket_id, payment_id from tickets.tickets where transferred_from is null
+            union all
+            select t.id, o.payment_id
+            from tickets.tickets t join origin o on o.ticket_id = t.transferred_from)
+        select i.id::text from payments.payment_items i join tickets.tickets t on t.id = i.ticket_id
+        join payments.payments p on p.id = i.payment_id
+        where t.event_id <> p.event_id
+           or i.item_type = 'ticket' and t.payment_id is distinct from i.payment_id
+        union all
+        select r.id::text from payments.refunds r join tickets.tickets t on t.id = r.ticket_id
+        join payments.payments p on p.id = r.payment_id left join origin o on o.ticket_id = r.ticket_id
+        where t.event_id <> p.event_id or o.payment_id is distinct from r.payment_id
         """,
     ),
     Rule(

@@ -7,11 +7,11 @@ drop table payments.payments;
 drop table tickets.ticket_type_capacity_log;
 drop table tickets.ticket_types;
 
-drop function tickets.check_ticket_event();
+drop function tickets.check_ticket();
+drop function tickets.check_currency();
 drop function tickets.log_capacity();
-drop function payments.check_refunds_within_payment();
-drop function payments.check_ticket_event();
-drop function payments.check_items_add_up();
+drop function payments.check_ticket();
+drop function payments.check_payment();
 drop function payments.check_scale();
 
 drop type financial.payout_status;

@@ -146,7 +146,8 @@ create table tickets.tickets (
     constraint tickets_transferred check (status <> 'transferred' or checked_in_at is null),
     constraint tickets_cancelled check (status <> 'cancelled' or cancelled_at is not null),
     constraint tickets_complimentary_unpaid check (not is_complimentary or payment_id is null),
-    constraint tickets_not_from_itself check (transferred_from <> id)
+    constraint tickets_not_from_itself check (transferred_from <> id),
+    constraint tickets_handed_on_unpaid check (transferred_from is null or payment_id is null)
 );
 create index tickets_event on tickets.tickets (event_id);
 create index tickets_event_status on tickets.tickets (event_id, status);
@@ -219,7 +220,7 @@ create table payments.refunds (
     updated_at timestamptz not null default now(),
     sync_xid xid8 not null default pg_current_xact_id(),
     constraint refunds_parts_within_amount check (fee_amount + tax_amount <= amount),
-    constraint refunds_refunded check (status not in ('succeeded', 'reversed') or refunded_at is not null),
+    constraint refunds_refunded check ((status in ('succeeded', 'reversed')) = (refunded_at is not null)),
     constraint refunds_reversed check ((status = 'reversed') = (reversed_at is not null)),
     constraint refunds_reversed_after check (reversed_at is null or (refunded_at is not null and reversed_at >= refunded_at))
 );
@@ -327,14 +328,22 @@ end
 $$;
 comment on function payments.check_scale() is 'Trigger: the named amounts have no more decimals than the currency of their payment';
 
--- Deferred to commit: a payment and its items are written one after the other.
-create function payments.check_items_add_up() returns trigger
-language plpgsql as $$
+-- A payment is judged whole, at commit: it and what hangs on it are written one after the other. The row lock
+-- makes two refunds of it wait for each other; a transaction whose snapshot is fixed would not see the other's
+-- even then, so it writes the row, and the later of the two fails (40001).
+-- With its owner's rights: everything of the payment counts, whatever the writer may see or change.
+create function payments.check_payment() returns trigger
+language plpgsql security definer set search_path = pg_catalog as $$
 declare
-    payment payments.payments;
-    sums record;
+    paid payments.payments;
+    items record;
+    refunded record;
+    charged_back record;
     wanted uuid;
     touched uuid[]; -- an item may move from one payment to another
+    broken text[];
+    facts text[];
+    names text[];
 begin
     if tg_table_name = 'payments' then
         touched := array[new.id];
@@ -346,65 +355,115 @@ begin
         touched := array[new.payment_id];
     end if;
     foreach wanted in array touched loop
-        select * into payment from payments.payments where id = wanted;
+        if current_setting('transaction_isolation') = 'read committed' then
+            select * into paid from payments.payments where id = wanted for no key update;
+        else
+            update payments.payments set updated_at = updated_at where id = wanted returning * into paid;
+        end if;
         if not found then
             continue; -- deleted since, its items with it
         end if;
+        names := '{}'; broken := '{}'; facts := '{}';
+
         select coalesce(sum(amount), 0) as amount,
                coalesce(sum(amount) filter (where item_type = 'fee'), 0) as fee,
                coalesce(sum(amount) filter (where item_type = 'tax'), 0) as tax
-          into sums from payments.payment_items where payment_id = wanted;
-        if sums.amount <> payment.amount or sums.fee <> payment.fee_amount or sums.tax <> payment.tax_amount then
-            raise exception 'the items of payment % do not add up to it', wanted
-                using errcode = 'check_violation',
-                      detail = format('amount %s, items %s; fee %s, items %s; tax %s, items %s',
-                                      payment.amount, sums.amount, payment.fee_amount, sums.fee,
-                                      payment.tax_amount, sums.tax);
+          into items from payments.payment_items where payment_id = wanted;
+        if items.amount <> paid.amount or items.fee <> paid.fee_amount or items.tax <> paid.tax_amount then
+            names := names || 'payments_items_add_up'::text;
+            broken := broken || 'its items do not add up to it'::text;
+            facts := facts || format('items: expected %s %s, fee %s, tax %s, found %s, fee %s, tax %s',
+                paid.amount, paid.currency, paid.fee_amount, paid.tax_amount, items.amount, items.fee, items.tax);
+        end if;
+
+        if tg_table_name <> 'payment_items' then
+            select coalesce(sum(amount) filter (where reversed_at is null), 0) as amount,
+                   coalesce(sum(fee_amount) filter (where reversed_at is null), 0) as fee,
+                   coalesce(sum(tax_amount) filter (where reversed_at is null), 0) as tax,
+                   count(*) as number, min(refunded_at) as first_at
+              into refunded from payments.refunds where payment_id = wanted and status <> 'failed';
+            select coalesce(sum(amount) filter (where reversed_at is null), 0) as amount,
+                   count(*) as number, min(charged_back_at) as first_at
+              into charged_back from payments.chargebacks where payment_id = wanted;
+            if refunded.amount > paid.amount or refunded.fee > paid.fee_amount or refunded.tax > paid.tax_amount then
+                names := names || 'payments_refunds_within'::text;
+                broken := broken || 'its refunds exceed it'::text;
+                facts := facts || format(
+                    'refunds that stand: expected at most %s %s, fee %s, tax %s, found %s, fee %s, tax %s',
+                    paid.amount, paid.currency, paid.fee_amount, paid.tax_amount,
+                    refunded.amount, refunded.fee, refunded.tax);
+            end if;
+            if charged_back.amount > paid.amount then
+                names := names || 'payments_chargebacks_within'::text;
+                broken := broken || 'its chargebacks exceed it'::text;
+                facts := facts || format('chargebacks that were not won: expected at most %s %s, found %s',
+                    paid.amount, paid.currency, charged_back.amount);
+            end if;
+            if refunded.number + charged_back.number > 0 and paid.captured_at is null
+               or least(refunded.first_at, charged_back.first_at) < paid.captured_at then
+                names := names || 'payments_captured_first'::text;
+                broken := broken || 'money comes back that was not taken by then'::text;
+                facts := facts || format('refunds and chargebacks: expected %s, found %s of them, the first %s',
+                    coalesce('from ' || paid.captured_at || ' on, when it was captured', 'none, it was not captured'),
+                    refunded.number + charged_back.number,
+                    coalesce('at ' || least(refunded.first_at, charged_back.first_at), 'pending'));
+            end if;
+        end if;
+
+        if broken <> '{}' then
+            raise exception 'payment %: %', wanted, array_to_string(broken, '; ')
+                using errcode = 'check_violation', schema = 'payments', table = tg_table_name,
+                      constraint = names[1], detail = array_to_string(facts, E'\n');
         end if;
     end loop;
     return null;
 end
 $$;
-comment on function payments.check_items_add_up() is 'Constraint trigger at commit: items add up to amount, fee items to fee_amount, tax items to tax_amount';
+comment on function payments.check_payment() is
+    'Constraint trigger at commit: items add up to their payment; refunds and chargebacks that stand stay within it, and come after its capture';
 
--- The row lock of the payment makes two refunds of it wait for each other.
-create function payments.check_refunds_within_payment() returns trigger
-language plpgsql as $$
-declare
-    paid payments.payments;
-    refunded numeric;
-begin
-    select * into paid from payments.payments where id = new.payment_id for no key update;
-    select coalesce(sum(amount), 0) into refunded
-      from payments.refunds where payment_id = new.payment_id and status not in ('failed', 'reversed');
-    if refunded > paid.amount then
-        raise exception 'refunds of payment % exceed it', new.payment_id
-            using errcode = 'check_violation', detail = format('paid %s %s, refunded %s', paid.amount, paid.currency, refunded);
-    end if;
-    return null;
-end
-$$;
-comment on function payments.check_refunds_within_payment() is 'Trigger: refunds that stand never exceed their payment';
-
-create function payments.check_ticket_event() returns trigger
+-- Read without a lock: what it compares with is set once. A refund ends the ticket that it names, so that one is of
+-- its payment, or was handed on from one that is. Of items only the ticket's own is: parking, or the fee of a
+-- transfer, may be paid for later.
+create function payments.check_ticket() returns trigger
 language plpgsql as $$
 declare
     event_of_ticket uuid;
     event_of_payment uuid;
+    payment_of_ticket uuid;
 begin
-    if new.ticket_id is not null then
-        select event_id into event_of_ticket from tickets.tickets where id = new.ticket_id;
-        select event_id into event_of_payment from payments.payments where id = new.payment_id;
-        if event_of_ticket is distinct from event_of_payment then
-            raise exception '% % is of a payment for event %, its ticket is for event %',
-                tg_table_name, new.id, event_of_payment, event_of_ticket
-                using errcode = 'check_violation';
+    if new.ticket_id is null then
+        return new;
+    end if;
+    select event_id, payment_id into event_of_ticket, payment_of_ticket from tickets.tickets where id = new.ticket_id;
+    select event_id into event_of_payment from payments.payments where id = new.payment_id;
+    if event_of_ticket is distinct from event_of_payment then
+        raise exception '% % is of a payment for event %, its ticket is for event %',
+            tg_table_name, new.id, event_of_payment, event_of_ticket
+            using errcode = 'check_violation', constraint = tg_table_name || '_ticket_of_event';
+    end if;
+    if tg_table_name = 'payment_items' then
+        if new.item_type <> 'ticket' then
+            return new;
         end if;
+    elsif payment_of_ticket is null then
+        with recursive chain as (
+            select transferred_from, payment_id from tickets.tickets where id = new.ticket_id
+            union -- and not `all`: a chain that bites its tail ends
+            select t.transferred_from, t.payment_id from tickets.tickets t join chain c on t.id = c.transferred_from
+        )
+        select payment_id into payment_of_ticket from chain where payment_id is not null;
+    end if;
+    if payment_of_ticket is distinct from new.payment_id then
+        raise exception '% % is of payment %, its ticket % was paid for with %',
+            tg_table_name, new.id, new.payment_id, new.ticket_id, coalesce('payment ' || payment_of_ticket, 'none')
+            using errcode = 'check_violation', constraint = tg_table_name || '_ticket_of_payment';
     end if;
     return new;
 end
 $$;
-comment on function payments.check_ticket_event() is 'Trigger: an item or refund names a ticket of its payment''s event';
+comment on function payments.check_ticket() is
+    'Trigger: an item or refund names a ticket of its payment''s event; a refund and a ticket''s own item one of their payment';
 
 create function tickets.log_capacity() returns trigger
 language plpgsql security definer set search_path = pg_catalog as $$
@@ -420,31 +479,60 @@ end
 $$;
 comment on function tickets.log_capacity() is 'Trigger of ticket_types: remembers what quantity was when';
 
-create function tickets.check_ticket_event() returns trigger
+-- The row of the type is locked as its foreign key locks it a moment later: else its currency could change between.
+create function tickets.check_ticket() returns trigger
 language plpgsql as $$
 declare
-    event_of_type uuid;
-    event_of_payment uuid;
+    of_type record;
+    paid record;
 begin
-    select event_id into event_of_type from tickets.ticket_types where id = new.ticket_type_id;
-    if event_of_type is distinct from new.event_id then
-        raise exception 'ticket % is for event %, its type for event %', new.id, new.event_id, event_of_type
-            using errcode = 'check_violation';
+    select event_id, currency into of_type from tickets.ticket_types where id = new.ticket_type_id for key share;
+    if of_type.event_id is distinct from new.event_id then
+        raise exception 'ticket % is for event %, its type for event %', new.id, new.event_id, of_type.event_id
+            using errcode = 'check_violation', constraint = 'tickets_type_of_event';
     end if;
     if new.payment_id is not null then
-        select event_id into event_of_payment from payments.payments where id = new.payment_id;
-        if event_of_payment is distinct from new.event_id then
-            raise exception 'ticket % is for event %, its payment for event %', new.id, new.event_id, event_of_payment
-                using errcode = 'check_violation';
+        select event_id, currency into paid from payments.payments where id = new.payment_id;
+        if paid.event_id is distinct from new.event_id then
+            raise exception 'ticket % is for event %, its payment for event %', new.id, new.event_id, paid.event_id
+                using errcode = 'check_violation', constraint = 'tickets_payment_of_event';
+        end if;
+        if paid.currency is distinct from of_type.currency then
+            raise exception 'ticket % is of a type in %, its payment is in %', new.id, of_type.currency, paid.currency
+                using errcode = 'check_violation', constraint = 'tickets_payment_in_currency';
         end if;
     end if;
     return new;
 end
 $$;
-comment on function tickets.check_ticket_event() is 'Trigger: a ticket, its type and its payment are for one event';
+comment on function tickets.check_ticket() is
+    'Trigger: a ticket, its type and its payment are for one event and in one currency';
 
-create trigger check_ticket_event before insert or update of ticket_type_id, event_id, payment_id on tickets.tickets
-    for each row execute function tickets.check_ticket_event();
+-- Corrected before the first sale, it is an organizer's slip; after it, the tickets would be of two currencies.
+create function tickets.check_currency() returns trigger
+language plpgsql as $$
+declare
+    sold_in_it integer;
+begin
+    -- waits for whoever is selling a ticket of this type, as a foreign key's lock (key share) alone would not
+    perform from tickets.ticket_types where id = old.id for update;
+    select count(*) into sold_in_it from tickets.tickets where ticket_type_id = old.id and payment_id is not null;
+    if sold_in_it > 0 then
+        raise exception 'the currency of ticket type % stays %: expected no ticket that was paid for, found %',
+            old.id, old.currency, sold_in_it
+            using errcode = 'restrict_violation', constraint = 'ticket_types_currency_of_payments',
+                  hint = 'End this type (is_active, sales_end) and offer another one.';
+    end if;
+    return new;
+end
+$$;
+comment on function tickets.check_currency() is
+    'Trigger of ticket_types: the currency stays once a ticket was paid for in it';
+
+create trigger check_ticket before insert or update of ticket_type_id, event_id, payment_id on tickets.tickets
+    for each row execute function tickets.check_ticket();
+create trigger check_currency before update of currency on tickets.ticket_types
+    for each row when (new.currency <> old.currency) execute function tickets.check_currency();
 create trigger log_capacity_insert after insert on tickets.ticket_types
     for each row execute function tickets.log_capacity();
 create trigger log_capacity_update after update of quantity on tickets.ticket_types
@@ -456,21 +544,26 @@ create trigger check_scale before insert or update on payments.refunds
     for each row execute function payments.check_scale('amount', 'fee_amount', 'tax_amount');
 create trigger check_scale before insert or update on payments.chargebacks
     for each row execute function payments.check_scale('amount', 'dispute_fee');
-create trigger check_refunds_within_payment after insert or update of amount, payment_id, status on payments.refunds
-    for each row execute function payments.check_refunds_within_payment();
 
-create trigger check_ticket_event before insert or update of payment_id, ticket_id on payments.payment_items
-    for each row execute function payments.check_ticket_event();
-create trigger check_ticket_event before insert or update of payment_id, ticket_id on payments.refunds
-    for each row execute function payments.check_ticket_event();
-create constraint trigger items_add_up after insert or update or delete on payments.payment_items
-    deferrable initially deferred for each row execute function payments.check_items_add_up();
-create constraint trigger items_add_up after insert or update of amount, fee_amount, tax_amount on payments.payments
-    deferrable initially deferred for each row execute function payments.check_items_add_up();
+create trigger check_ticket before insert or update of payment_id, ticket_id, item_type on payments.payment_items
+    for each row execute function payments.check_ticket();
+create trigger check_ticket before insert or update of payment_id, ticket_id on payments.refunds
+    for each row execute function payments.check_ticket();
+create constraint trigger check_payment after insert or update of amount, fee_amount, tax_amount, captured_at on payments.payments
+    deferrable initially deferred for each row execute function payments.check_payment();
+create constraint trigger check_payment after insert or update or delete on payments.payment_items
+    deferrable initially deferred for each row execute function payments.check_payment();
+create constraint trigger check_payment after insert or update on payments.refunds
+    deferrable initially deferred for each row execute function payments.check_payment();
+create constraint trigger check_payment after insert or update on payments.chargebacks
+    deferrable initially deferred for each row execute function payments.check_payment();
 
--- What tickets, items and refunds were checked against stays: their event and their currency.
+-- What tickets, items and refunds were checked against stays: event, currency, payment, the ticket before.
 create trigger set_once before update on tickets.ticket_types
     for each row execute function system.set_once('event_id');
+-- not for each check-in
+create trigger set_once before update of event_id, payment_id, transferred_from on tickets.tickets
+    for each row execute function system.set_once('event_id', 'payment_id', 'transferred_from');
 create trigger set_once before update on payments.payments
     for each row execute function system.set_once('captured_at', 'event_id', 'currency');
 create trigger set_once before update on payments.refunds

@@ -18,6 +18,8 @@ ANY_TICKET = (
     "(select id from tickets.tickets where status = 'active' and payment_id is not null order by id limit 1)"
 )
 
+ANY_REFUND = "(select id from payments.refunds where status = 'succeeded' order by id limit 1)"
+
 PLANTED = {
     "items add up": f"update payments.payments set amount = amount + 1 where id = {ANY_PAYMENT}",
     "items have no more": "update payments.payment_items set amount = amount + 0.5 where id = (select i.id from"
@@ -52,8 +54,41 @@ PLANTED = {
     "time zones": "update users.organizations set timezone = 'FOO+3' where id = (select id from users.organizations limit 1)",
     "nothing lies": "update payments.chargebacks set charged_back_at = now() + interval '1 day', reversed_at = null,"
     " status = 'open' where id = (select id from payments.chargebacks where status <> 'won' order by id limit 1)",
+    "items and refunds": "update payments.refunds r set ticket_id = (select t.id from tickets.tickets t where"
+    " t.event_id = p.event_id and t.payment_id <> p.id limit 1) from payments.payments p"
+    f" where p.id = r.payment_id and r.id = {ANY_REFUND}",
     "e-mail addresses": "update users.users set email = 'somebody@elsewhere.net' where id = (select id from users.users limit 1)",
 }  # fmt: skip
+# the other parts of a rule, each alone
+PARTS = (
+    ("refunds that stand", "insert into payments.refunds (payment_id, amount, fee_amount, status, refunded_at)"
+     " select id, fee_amount + 1, fee_amount + 1, 'succeeded'::payments.refund_status, captured_at + interval '1 day'"
+     f" from payments.payments where id = {ANY_PAYMENT}"),
+    ("refunds that stand", "insert into payments.refunds (payment_id, amount, tax_amount, status, refunded_at)"
+     " select id, tax_amount + 1, tax_amount + 1, 'succeeded'::payments.refund_status, captured_at + interval '1 day'"
+     f" from payments.payments where id = {ANY_PAYMENT}"),
+    ("refunds that stand", "update payments.payments p set amount = r.amount - 1 from payments.refunds r"
+     f" where r.payment_id = p.id and r.id = {ANY_REFUND}"),
+    ("money comes back", "insert into payments.refunds (payment_id, amount) select id, 1 from payments.payments"
+     " where status = 'failed' order by id limit 1"),
+    ("money comes back", "update payments.chargebacks b set charged_back_at = p.captured_at - interval '1 second'"
+     " from payments.payments p where p.id = b.payment_id and b.id = (select id from payments.chargebacks limit 1)"),
+    ("money comes back", "update payments.chargebacks b set amount = p.amount + 1 from payments.payments p"
+     " where p.id = b.payment_id and b.id = (select id from payments.chargebacks where status = 'lost' limit 1)"),
+    ("a ticket, its type", "update tickets.ticket_types set currency = 'USD' where id = (select y.id from tickets.ticket_types y"
+     " join tickets.tickets t on t.ticket_type_id = y.id and t.payment_id is not null where y.currency = 'EUR' limit 1)"),
+    ("items and refunds", "update payments.refunds r set ticket_id = (select t.id from tickets.tickets t where"
+     " t.event_id = p.event_id and t.is_complimentary and t.transferred_from is null limit 1)"
+     " from payments.payments p where p.id = r.payment_id and r.id = (select r.id from payments.refunds r"
+     " join payments.payments p on p.id = r.payment_id join tickets.tickets t on t.event_id = p.event_id"
+     " where t.is_complimentary and t.transferred_from is null limit 1)"),
+    ("items and refunds", "update payments.payment_items set payment_id = (select p.id from payments.payments p,"
+     f" tickets.tickets t where p.event_id = t.event_id and t.id = {ANY_TICKET} and p.id <> t.payment_id limit 1)"
+     f" where item_type = 'ticket' and ticket_id = {ANY_TICKET}"),
+    ("items and refunds", "update payments.payment_items i set ticket_id = (select t.id from tickets.tickets t"
+     " where t.event_id <> p.event_id limit 1) from payments.payments p where p.id = i.payment_id and i.id ="
+     " (select id from payments.payment_items where ticket_id is null order by id limit 1)"),
+)  # fmt: skip
 
 
 def test_every_rule_has_its_violation_here() -> None:
@@ -66,12 +101,12 @@ def test_a_load_breaks_no_rule(owner: Connection) -> None:
     require(examine(owner))
 
 
-@pytest.mark.parametrize("start", PLANTED)
-def test_a_planted_violation_is_found(owner: Connection, start: str) -> None:
+@pytest.mark.parametrize(("start", "violation"), [*PLANTED.items(), *PARTS])
+def test_a_planted_violation_is_found(owner: Connection, start: str, violation: str) -> None:
     for table in ("users.organizations", "users.users", "payments.payments", "payments.payment_items",
                   "payments.refunds", "payments.chargebacks", "tickets.tickets", "tickets.ticket_types"):  # fmt: skip
         owner.execute(f"alter table {table} disable trigger user".encode())
-    assert owner.execute(PLANTED[start].encode()).rowcount > 0
+    assert owner.execute(violation.encode()).rowcount > 0
     verdicts = {verdict.rule: verdict for verdict in examine(owner)}
     found = [rule for rule in verdicts if rule.startswith(start)]
     assert len(found) == 1

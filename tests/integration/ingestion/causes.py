@@ -285,12 +285,12 @@ def a_payment_captured_after_its_ticket_was_scanned(shop: Shop) -> History:
             "values (%s, %s, %s, 10, 'EUR', 'card')",
             (payment, shop.buyer, shop.event),
         )
+        shop.set("tickets.tickets", ticket, payment_id=payment, status="checked_in", checked_in_at=moment(0))
         shop.connection.execute(
             "insert into payments.payment_items (payment_id, ticket_id, item_type, amount) values "
             "(%s, %s, 'ticket', 10)",
             (payment, ticket),
         )
-    shop.set("tickets.tickets", ticket, payment_id=payment, status="checked_in", checked_in_at=moment(0))
     yield set()
     shop.set("payments.payments", payment, status="captured", captured_at=moment(4))
     yield {day(0), day(4)}
@@ -311,8 +311,9 @@ def a_payment_deleted_whose_refund_came_before_the_cancellation(shop: Shop) -> H
 def a_payment_deleted_whose_refund_was_the_first_of_a_ticket(shop: Shop) -> History:
     order, other = shop.order(), shop.order(moment(1))
     ticket = shop.free_ticket(moment(1))
-    shop.refund(order, moment(3), ticket=ticket)
-    shop.refund(other, moment(5), ticket=ticket)
+    with shop.by_hand("payments.refunds"):
+        shop.refund(order, moment(3), ticket=ticket)
+        shop.refund(other, moment(5), ticket=ticket)
     yield set()
     shop.set("payments.payments", order.payment, deleted_at=NOON)
     yield {day(0), day(3), day(5)}
@@ -343,6 +344,7 @@ def an_item_that_was_no_ticket(shop: Shop) -> History:
 @proves("payments.payment_items", 0)
 def an_item_of_another_ticket(shop: Shop) -> History:
     order, ticket = shop.order(), shop.free_ticket(moment(1))
+    shop.set("tickets.tickets", ticket, payment_id=order.payment)
     yield set()
     shop.connection.execute(
         "update payments.payment_items set ticket_id = %s where ticket_id = %s", (ticket, order.tickets[0])
@@ -392,10 +394,12 @@ def a_refund_that_moves_to_a_payment_that_counts(shop: Shop) -> History:
     deleted, order = shop.order(), shop.order()
     shop.set("payments.payments", deleted.payment, deleted_at=NOON)
     ticket = shop.free_ticket()
-    refund = shop.refund(deleted, moment(3), ticket=ticket)
+    with shop.by_hand("payments.refunds"):
+        refund = shop.refund(deleted, moment(3), ticket=ticket)
     _cancel(shop, ticket, 5)
     yield set()
-    shop.set("payments.refunds", refund, payment_id=order.payment)
+    with shop.by_hand("payments.refunds"):
+        shop.set("payments.refunds", refund, payment_id=order.payment)
     yield {day(3), day(5)}
 
 
@@ -471,16 +475,19 @@ def another_currency_of_free_tickets(shop: Shop) -> History:
 def another_currency_of_paid_tickets(shop: Shop) -> History:
     _order_of_an_earlier_ticket(shop)
     yield set()
-    shop.set("tickets.ticket_types", shop.ticket_type, currency="USD")
+    with shop.by_hand("tickets.ticket_types"):
+        shop.set("tickets.ticket_types", shop.ticket_type, currency="USD")
     yield {day(-2), day(0)}
 
 
 @proves("tickets.ticket_types", 2)
 def another_currency_of_a_refunded_ticket(shop: Shop) -> History:
     ticket = shop.free_ticket()
-    shop.refund(shop.order(), moment(3), ticket=ticket)
+    with shop.by_hand("payments.refunds"):
+        shop.refund(shop.order(), moment(3), ticket=ticket)
     yield set()
-    shop.set("tickets.ticket_types", shop.ticket_type, currency="USD")
+    with shop.by_hand("tickets.ticket_types"):
+        shop.set("tickets.ticket_types", shop.ticket_type, currency="USD")
     yield {day(0), day(3)}
 
 

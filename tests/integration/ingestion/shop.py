@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -142,6 +144,14 @@ class Shop:
             (refund, order.payment, ticket, amount, fee, at),
         )
         return refund
+
+    @contextmanager
+    def by_hand(self, table: str) -> Iterator[None]:
+        """As a repair with one rule of the table off: the sync follows what the rules refuse as well."""
+        rule = "check_currency" if table == "tickets.ticket_types" else "check_ticket"
+        self.connection.execute(f"alter table {table} disable trigger {rule}")
+        yield
+        self.connection.execute(f"alter table {table} enable trigger {rule}")
 
     def set(self, table: str, row: UUID, **values: Any) -> None:
         assignments = ", ".join(f"{name} = %s" for name in values)

@@ -95,7 +95,8 @@ def test_the_currency_of_a_ticket_type_touches_every_day_of_its_tickets(
 ) -> None:
     shop.free_ticket(NOON + timedelta(days=5))
     sync(settings)
-    shop.set("tickets.ticket_types", shop.ticket_type, currency="USD")
+    with shop.by_hand("tickets.ticket_types"):
+        shop.set("tickets.ticket_types", shop.ticket_type, currency="USD")
     assert {SOLD, SCANNED, REFUNDED, date(2026, 3, 15)} <= set(sync(settings).touched_days)
 
 
