@@ -36,24 +36,22 @@ _HEADERS = frozenset({"description", "transaction"})
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One direction of one migration."""
+    """One direction of one migration. `checksum` is the SHA-256 of the file with line ends as LF."""
 
     path: Path
     statements: tuple[Statement, ...]
     transactional: bool
     description: str
+    checksum: str
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """`checksum` is the SHA-256 of the up file with line ends as LF."""
-
     store: Store
     version: int
     name: str
     up: Script
     down: Script
-    checksum: str
 
     @property
     def label(self) -> str:
@@ -117,8 +115,7 @@ def _of_store(directory: Path, store: Store, problems: list[Problem]) -> Iterato
             continue
         up, down = _read(ups[0], store, problems), _read(downs[0], store, problems)
         if up is not None and down is not None:
-            checksum = hashlib.sha256(ups[0].read_bytes().replace(b"\r\n", b"\n")).hexdigest()
-            yield Migration(store, version, names.pop().partition("__")[2], up, down, checksum)
+            yield Migration(store, version, names.pop().partition("__")[2], up, down)
 
 
 def _read(path: Path, store: Store, problems: list[Problem]) -> Script | None:
@@ -137,7 +134,8 @@ def _read(path: Path, store: Store, problems: list[Problem]) -> Script | None:
     if not statements:
         complaints.append("no statement")
     transactional = store == "postgres" and "transaction" not in headers
-    script = Script(path, statements, transactional, headers.get("description", ""))
+    checksum = hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+    script = Script(path, statements, transactional, headers.get("description", ""), checksum)
     complaints += [
         f"line {s.line}: the runner begins and ends transactions: {s.title}"
         for s in statements

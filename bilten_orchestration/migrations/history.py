@@ -38,6 +38,7 @@ create table if not exists system.migrations (
     name text not null,
     description text not null default '',
     checksum text not null check (checksum ~ '^[0-9a-f]{{64}}$'),
+    down_checksum text not null check (down_checksum ~ '^[0-9a-f]{{64}}$'),
     started_at timestamptz not null default clock_timestamp(),
     completed_at timestamptz,
     failed_at timestamptz,
@@ -63,6 +64,8 @@ comment on column system.migrations.description is
     'The description line at the top of the up file';
 comment on column system.migrations.checksum is
     'SHA-256 of the up file as it was run, line ends as LF';
+comment on column system.migrations.down_checksum is
+    'SHA-256 of the down file as it lay beside the up file then, line ends as LF';
 comment on column system.migrations.started_at is
     'Begin of the last attempt, up or down';
 comment on column system.migrations.completed_at is
@@ -85,6 +88,7 @@ class Record:
     name: str
     description: str
     checksum: str
+    down_checksum: str
     started_at: datetime
     completed_at: datetime | None
     failed_at: datetime | None
@@ -113,7 +117,8 @@ def read(connection: Connection) -> History:
         return {}
     rows = connection.execute(
         """
-        select store, version, name, description, checksum, started_at, completed_at, failed_at, status, error
+        select store, version, name, description, checksum, down_checksum,
+               started_at, completed_at, failed_at, status, error
         from system.migrations order by store, version
         """
     ).fetchall()
@@ -124,13 +129,15 @@ def begin(connection: Connection, migration: Migration, direction: Direction) ->
     connection.execute(
         """
         insert into system.migrations as m
-            (store, version, name, description, checksum, started_at, status)
-        values (%(store)s, %(version)s, %(name)s, %(description)s, %(checksum)s,
+            (store, version, name, description, checksum, down_checksum, started_at, status)
+        values (%(store)s, %(version)s, %(name)s, %(description)s, %(checksum)s, %(down_checksum)s,
                 clock_timestamp(), %(status)s)
         on conflict (store, version) do update set
             name = excluded.name, description = excluded.description, started_at = excluded.started_at,
-            -- a down does not vouch for the up file that lies there now
+            -- a down does not vouch for the files that lie there now
             checksum = case when excluded.status = 'running' then excluded.checksum else m.checksum end,
+            down_checksum = case when excluded.status = 'running' then excluded.down_checksum
+                                 else m.down_checksum end,
             completed_at = null, failed_at = null, status = excluded.status, error = null
         """,
         {
@@ -138,7 +145,8 @@ def begin(connection: Connection, migration: Migration, direction: Direction) ->
             "version": migration.version,
             "name": migration.name,
             "description": migration.description,
-            "checksum": migration.checksum,
+            "checksum": migration.up.checksum,
+            "down_checksum": migration.down.checksum,
             "status": "running" if direction == "up" else "reverting",
         },
     )

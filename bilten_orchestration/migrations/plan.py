@@ -6,7 +6,8 @@ Where a migration stands follows from its record and from whether it has a trans
     partial   without a transaction: begun, up or down, and not finished
     absent    no record; reverted; or an up that has a transaction and did not finish (rolled back)
 
-1. edited: applied, and the file differs from what was run.
+1. edited: applied, and the up file differs from what was run, or the down file from the one that lay beside
+   it; a down that failed may be corrected, as an up may.
 2. missing: applied or partial, and there is no file.
 3. out of order: absent, below the highest applied or partial one.
 
@@ -86,16 +87,8 @@ def objections(files: Files, history: History, store: Store) -> Iterator[Problem
                     found="no file of this version",
                     next="bring the file back, or check out the release that the database is at",
                 )
-        elif standings[version] == "applied" and (migration.checksum, migration.name) != (
-            record.checksum,
-            record.name,
-        ):
-            yield Problem(
-                f"{migration.label} was edited after it was run",
-                expected=f"V{version:04d}__{record.name}, checksum {record.checksum[:12]}",
-                found=f"{migration.up.path.name}, checksum {migration.checksum[:12]}",
-                next="restore the file and put the change into a new migration",
-            )
+        elif standings[version] == "applied":
+            yield from _edited(migration, record)
     newest = max((version for version, state in standings.items() if state != "absent"), default=0)
     newest = max([newest, *(v for v, r in records.items() if v not in by_version and r.status != "reverted")])
     for version, migration in by_version.items():
@@ -106,6 +99,24 @@ def objections(files: Files, history: History, store: Store) -> Iterator[Problem
                 found=f"V{version:04d}, never run here",
                 next=f"rename it to a version above V{max(by_version):04d}",
             )
+
+
+def _edited(migration: Migration, record: Record) -> Iterator[Problem]:
+    up, down = migration.up, migration.down
+    if (up.checksum, migration.name) != (record.checksum, record.name):
+        yield Problem(
+            f"{migration.label} was edited after it was run",
+            expected=f"V{record.version:04d}__{record.name}, checksum {record.checksum[:12]}",
+            found=f"{up.path.name}, checksum {up.checksum[:12]}",
+            next="restore the file and put the change into a new migration",
+        )
+    if down.checksum != record.down_checksum and record.status == "completed":
+        yield Problem(
+            f"the way back of {migration.label} was edited after the way there was run",
+            expected=f"V{record.version:04d}__{record.name}.down.sql, checksum {record.down_checksum[:12]}",
+            found=f"{down.path.name}, checksum {down.checksum[:12]}",
+            next="restore the file and put the change into the down of a new migration, which runs before it",
+        )
 
 
 def _check_target(migrations: Sequence[Migration], store: Store, target: int | None, *, zero: bool) -> None:

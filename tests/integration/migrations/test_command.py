@@ -79,7 +79,9 @@ def test_exit_codes_and_messages(empty_settings: Settings, environment: Environm
     status = bilten(environ, "status", "--json")
     assert status.returncode == 1
     problems = document(status)["problems"]
-    assert any("edited" in problem["what"] for problem in problems)
+    assert any(
+        "edited" in problem["what"] and "checksum 000000000000" in problem["expected"] for problem in problems
+    )
     assert any("interrupted" in problem["what"] for problem in problems)
     assert all(problem["next"] for problem in problems)
     refused = bilten(environ, "up", "--store", "postgres")

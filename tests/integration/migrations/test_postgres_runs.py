@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from pathlib import Path
 
@@ -17,18 +18,38 @@ from bilten_orchestration.stores.postgres import Connection
 from tests.integration.migrations.conftest import Write, tables
 from tests.stack import PostgresServer
 
+SHOP = (
+    "-- description: A shop\ncreate schema shop; create table shop.a ();",
+    "drop table shop.a; drop schema shop;",
+)
+
 
 @pytest.fixture
 def three(write: Write) -> None:
-    write(
-        "postgres",
-        1,
-        "shop",
-        "-- description: A shop\ncreate schema shop; create table shop.a ();",
-        "drop table shop.a; drop schema shop;",
-    )
+    write("postgres", 1, "shop", *SHOP)
     write("postgres", 2, "b", "create table shop.b ();", "drop table shop.b;")
     write("postgres", 3, "c", "create table shop.c ();", "drop table shop.c;")
+
+
+def edited(root: Path, name: str, label: str, *, run: tuple[str, str]) -> list[tuple[str, str, str]]:
+    """What is told of edited files, by the texts that were `run`: the up file's and the down file's."""
+
+    def checksum(text: str) -> str:
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    now = [(root / f"postgres/{name}.{direction}.sql").read_text() for direction in ("up", "down")]
+    return [
+        (
+            f"{label} was edited after it was run",
+            f"{name}, checksum {checksum(run[0])}",
+            f"{name}.up.sql, checksum {checksum(now[0])}",
+        ),
+        (
+            f"the way back of {label} was edited after the way there was run",
+            f"{name}.down.sql, checksum {checksum(run[1])}",
+            f"{name}.down.sql, checksum {checksum(now[1])}",
+        ),
+    ]
 
 
 def states(settings: Settings, root: Path) -> list[str]:
@@ -147,8 +168,8 @@ def test_a_constraint_that_fails_at_commit_is_a_failure(
 def test_a_down_that_fails_leaves_it_applied(
     database: Settings, owner: Connection, root: Path, write: Write
 ) -> None:
-    runner.up(database, store="postgres", root=root)
     write("postgres", 3, "c", "create table shop.c ();", "drop table shop.c; select 1 / 0;")
+    runner.up(database, store="postgres", root=root)
     with pytest.raises(TerminalError, match="division by zero"):
         runner.down(database, store="postgres", target=2, execute=True, root=root)
     assert tables(owner) == ["a", "b", "c"]
@@ -174,7 +195,7 @@ def test_edited_missing_and_out_of_order_are_refused_together_before_anything_is
     owner.execute(
         """
         insert into system.migrations
-        select store, 5, 'e', '', checksum, now(), now(), null, status
+        select store, 5, 'e', '', checksum, down_checksum, now(), now(), null, status
         from system.migrations where version = 1
         """
     )
@@ -186,14 +207,52 @@ def test_edited_missing_and_out_of_order_are_refused_together_before_anything_is
     ):
         with pytest.raises(Refused) as caught:
             attempt()
-        told = " / ".join(problem.what for problem in caught.value.problems)
-        assert "V0001 shop was edited" in told
-        assert "V0002 b was run and has no file" in told
-        assert "V0003 c is out of order" in told
-        assert "V0005 e was edited" in told
+        told = [(problem.what, problem.expected, problem.found) for problem in caught.value.problems]
+        assert told == [
+            *edited(root, "V0001__shop", "postgres V0001 shop", run=SHOP),
+            (
+                "postgres V0002 b was run and has no file any more",
+                "sql/postgres/V0002__b.up.sql",
+                "no file of this version",
+            ),
+            *edited(root, "V0005__e", "postgres V0005 e", run=SHOP),
+            (
+                "postgres V0003 c is out of order",
+                "a version above V0005, the newest that was run",
+                "V0003, never run here",
+            ),
+        ]
     assert tables(owner) == ["a", "b"]
     assert owner.execute("select * from system.migrations where version = 1").fetchall() == before[:1]
-    assert len(runner.status(database, root=root).problems) == 4
+    assert [problem.what for problem in runner.status(database, root=root).problems] == [
+        what for what, _, _ in told
+    ]
+
+
+@pytest.mark.usefixtures("three")
+def test_an_edited_way_back_is_refused_before_it_is_gone_and_told_by_status(
+    database: Settings, owner: Connection, root: Path, write: Write
+) -> None:
+    runner.up(database, store="postgres", root=root)
+    write("postgres", 2, "b", "create table shop.b ();", "drop schema shop cascade;")
+    expected = edited(root, "V0002__b", "postgres V0002 b", run=("", "drop table shop.b;"))[1:]
+    for attempt in (
+        lambda: runner.up(database, store="postgres", root=root),
+        lambda: runner.down(database, store="postgres", target=0, root=root),
+        lambda: runner.down(database, store="postgres", target=0, execute=True, root=root),
+    ):
+        with pytest.raises(Refused) as caught:
+            attempt()
+        assert [(each.what, each.expected, each.found) for each in caught.value.problems] == expected
+    assert runner.status(database, root=root).problems == tuple(caught.value.problems)
+    assert tables(owner) == ["a", "b", "c"]
+    write("postgres", 2, "b", "create table shop.b ();", "drop table shop.b;")
+    runner.down(database, store="postgres", target=1, execute=True, root=root)
+    # taken back, both files may be other ones
+    write("postgres", 2, "b", "create table shop.b (x int);", "drop table if exists shop.b;")
+    runner.up(database, store="postgres", root=root)
+    runner.down(database, store="postgres", target=1, execute=True, root=root)
+    assert tables(owner) == ["a"]
 
 
 def test_settings_of_one_migration_do_not_reach_the_next(

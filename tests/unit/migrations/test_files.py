@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bilten_orchestration.errors import Refused
-from bilten_orchestration.migrations.files import STORES, discover
+from bilten_orchestration.migrations.files import STORES, Direction, discover
 
 Write = Callable[..., None]
 
@@ -46,18 +46,25 @@ def test_a_pair_is_a_migration(root: Path, write: Write) -> None:
     assert later.version == 2
 
 
-def test_the_checksum_is_of_the_up_file_whatever_its_line_ends(root: Path, write: Write) -> None:
-    def checksum() -> str:
-        return discover(root)["postgres"][0].checksum
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_each_file_has_its_checksum_whatever_its_line_ends(
+    root: Path, write: Write, direction: Direction
+) -> None:
+    def checksums() -> tuple[str, str]:
+        """Of this file and of the other."""
+        found = discover(root)["postgres"][0]
+        other: Direction = "down" if direction == "up" else "up"
+        return found.script(direction).checksum, found.script(other).checksum
 
     write("postgres", "V0001__a", "select 1;\nselect 2;\n")
-    first = checksum()
-    (root / "postgres/V0001__a.up.sql").write_bytes(b"select 1;\r\nselect 2;\r\n")
-    assert checksum() == first
-    (root / "postgres/V0001__a.down.sql").write_text("drop table t")
-    assert checksum() == first
-    (root / "postgres/V0001__a.up.sql").write_text("select 1;\nselect 3;\n")
-    assert checksum() != first
+    file = root / f"postgres/V0001__a.{direction}.sql"
+    file.write_text("select 1;\nselect 2;\n")
+    before = checksums()
+    file.write_bytes(b"select 1;\r\nselect 2;\r\n")
+    assert checksums() == before
+    file.write_text("select 1;\nselect 3;\n")
+    assert checksums()[0] != before[0]
+    assert checksums()[1] == before[1]
 
 
 def test_headers_count_only_at_the_top(root: Path, write: Write) -> None:

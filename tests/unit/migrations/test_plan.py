@@ -15,19 +15,20 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def migration(
-    version: int, *, store: Store = "postgres", transactional: bool = True, checksum: str = ""
+    version: int, *, store: Store = "postgres", transactional: bool = True, up: str = "", down: str = ""
 ) -> Migration:
-    def script(direction: str) -> Script:
-        path = Path(f"V{version:04d}__m{version}.{direction}.sql")
-        return Script(path, (Statement("select 1", 1),), transactional, "")
+    """`up` and `down` are checksums."""
 
-    return Migration(
-        store, version, f"m{version}", script("up"), script("down"), checksum or f"{version:064d}"
-    )
+    def script(direction: str, checksum: str) -> Script:
+        path = Path(f"V{version:04d}__m{version}.{direction}.sql")
+        return Script(path, (Statement("select 1", 1),), transactional, "", checksum or f"{version:064d}")
+
+    return Migration(store, version, f"m{version}", script("up", up), script("down", down))
 
 
 def record(version: int, status: RecordStatus = "completed", *, store: Store = "postgres") -> Record:
-    return Record(store, version, f"m{version}", "", f"{version:064d}", AT, AT, None, status, None)
+    checksum = f"{version:064d}"
+    return Record(store, version, f"m{version}", "", checksum, checksum, AT, AT, None, status, None)
 
 
 def history(*records: Record) -> dict[tuple[Store, int], Record]:
@@ -84,23 +85,50 @@ def test_nothing_speaks_against_a_history_that_matches() -> None:
 
 
 def test_edited_missing_and_out_of_order_are_all_told() -> None:
-    tree = files(migration(1, checksum="f" * 64), migration(3), migration(4))
+    tree = files(migration(1, up="f" * 64, down="e" * 64), migration(3), migration(4))
     known = history(record(1), record(2), record(4))
-    told = [problem.what for problem in objections(tree, known, "postgres")]
-    assert len(told) == 3
-    assert any("V0001" in what and "edited" in what for what in told)
-    assert any("V0002" in what and "no file" in what for what in told)
-    assert any("V0003" in what and "out of order" in what for what in told)
+    told = [
+        (problem.what, problem.expected, problem.found) for problem in objections(tree, known, "postgres")
+    ]
+    assert told == [
+        (
+            "postgres V0001 m1 was edited after it was run",
+            "V0001__m1, checksum 000000000000",
+            "V0001__m1.up.sql, checksum ffffffffffff",
+        ),
+        (
+            "the way back of postgres V0001 m1 was edited after the way there was run",
+            "V0001__m1.down.sql, checksum 000000000000",
+            "V0001__m1.down.sql, checksum eeeeeeeeeeee",
+        ),
+        (
+            "postgres V0002 m2 was run and has no file any more",
+            "sql/postgres/V0002__m2.up.sql",
+            "no file of this version",
+        ),
+        (
+            "postgres V0003 m3 is out of order",
+            "a version above V0004, the newest that was run",
+            "V0003, never run here",
+        ),
+    ]
 
 
 def test_a_failed_one_may_be_corrected_in_its_file() -> None:
-    tree = files(migration(1), migration(2, checksum="f" * 64))
+    tree = files(migration(1), migration(2, up="f" * 64, down="f" * 64))
     assert list(objections(tree, history(record(1), record(2, "failed")), "postgres")) == []
+
+
+@pytest.mark.parametrize("status", ["reverting", "revert_failed"])
+def test_a_down_that_failed_may_be_corrected_in_its_file_and_its_up_may_not(status: RecordStatus) -> None:
+    known = history(record(1, status))
+    assert list(objections(files(migration(1, down="f" * 64)), known, "postgres")) == []
+    assert len(list(objections(files(migration(1, up="f" * 64)), known, "postgres"))) == 1
 
 
 def test_a_reverted_one_may_be_edited_or_removed() -> None:
     known = history(record(1), record(2, "reverted"), record(3, "reverted"))
-    assert list(objections(files(migration(1), migration(2, checksum="f" * 64)), known, "postgres")) == []
+    assert list(objections(files(migration(1), migration(2, up="f" * 64)), known, "postgres")) == []
 
 
 def test_the_other_store_is_another_history() -> None:
