@@ -102,7 +102,7 @@ create table users.user_behavior (
     primary key (id, created_at)
 ) partition by range (created_at);
 create index user_behavior_user on users.user_behavior (user_id, created_at);
-comment on table users.user_behavior is 'What users did, by month; no foreign key, for a month must leave without locking users';
+comment on table users.user_behavior is 'What users did, never changed, by month; not synced; no foreign key, for a month must leave without locking users';
 comment on column users.user_behavior.id is 'Row id, unique with created_at';
 comment on column users.user_behavior.user_id is 'Who; null for a guest';
 comment on column users.user_behavior.action is 'What was done';

@@ -105,10 +105,10 @@ create table events.event_analytics (
     primary key (id, created_at)
 ) partition by range (created_at);
 create index event_analytics_event on events.event_analytics (event_id, metric_name, created_at);
-comment on table events.event_analytics is 'Counters the application writes per event, by month; no foreign key, for a month must leave without locking events';
+comment on table events.event_analytics is 'What the application counts per event, one row each time and never changed, by month; not synced; no foreign key, for a month must leave without locking events';
 comment on column events.event_analytics.id is 'Row id, unique with created_at';
 comment on column events.event_analytics.event_id is 'Which event';
 comment on column events.event_analytics.metric_name is 'Such as view or share';
-comment on column events.event_analytics.metric_value is 'Its value';
+comment on column events.event_analytics.metric_value is 'By how much it counts';
 comment on column events.event_analytics.user_id is 'Who caused it, where known';
 comment on column events.event_analytics.created_at is 'When it was recorded (UTC); decides the partition and never changes';

@@ -11,6 +11,8 @@ grant select, insert, update, delete on all tables in schema users, authenticati
 grant select on all tables in schema financial to bilten_app;
 grant insert, update on financial.payouts to bilten_app;
 revoke insert, update, delete on tickets.ticket_type_capacity_log from bilten_app;
+-- logs of what happened, without updated_at and without audit: rows are added, and taken out when a person is forgotten
+revoke update on users.user_behavior, events.event_analytics from bilten_app;
 grant execute on function system.mask_email(text), financial.minor_unit(text) to bilten_app, bilten_readonly, bilten_etl;
 grant execute on function system.recovering(oid) to bilten_app; -- its triggers ask
 

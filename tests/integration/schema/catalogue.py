@@ -42,8 +42,9 @@ QUERIES: dict[str, str] = {
     """,
     "relations": """
         select concat_ws(' ', c.name, c.relkind, pg_get_userbyid(c.relowner), c.relpersistence,
-                         c.relrowsecurity, c.relreplident, c.reloptions, pg_get_partkeydef(c.oid),
-                         pg_get_expr(c.relpartbound, c.oid), obj_description(c.oid, 'pg_class'))
+                         c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.reloptions,
+                         pg_get_partkeydef(c.oid), pg_get_expr(c.relpartbound, c.oid),
+                         obj_description(c.oid, 'pg_class'))
         from relations c
     """,
     "columns": """
@@ -77,7 +78,8 @@ QUERIES: dict[str, str] = {
         from relations c join pg_index i on i.indrelid = c.oid
     """,
     "triggers": """
-        select concat_ws(' ', c.name, pg_get_triggerdef(t.oid), t.tgenabled)
+        select concat_ws(' ', c.name, pg_get_triggerdef(t.oid), t.tgenabled,
+                         obj_description(t.oid, 'pg_trigger'))
         from relations c join pg_trigger t on t.tgrelid = c.oid where not t.tgisinternal
     """,
     "functions": """
@@ -99,6 +101,12 @@ QUERIES: dict[str, str] = {
         from pg_type t join ours n on n.oid = t.typnamespace
         where t.typtype in ('e', 'd', 'r') and (1247, t.oid) not in (select classid::int, objid from members)
     """,
+    "type privileges": f"""
+        select t.oid::regtype || ' ' || {_ACL}
+        from pg_type t join ours n on n.oid = t.typnamespace,
+             aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) a
+        where t.typtype in ('e', 'd', 'r') and (1247, t.oid) not in (select classid::int, objid from members)
+    """,
     "views": "select c.name || ' ' || pg_get_viewdef(c.oid) from relations c where c.relkind in ('v', 'm')",
     "sequences": """
         select concat_ws(' ', c.name, s.seqtypid::regtype, s.seqstart, s.seqincrement, s.seqmax, s.seqmin,
@@ -106,10 +114,35 @@ QUERIES: dict[str, str] = {
         from relations c join pg_sequence s on s.seqrelid = c.oid
     """,
     "policies": """
-        select concat_ws(' ', c.name, p.polname, p.polcmd, pg_get_expr(p.polqual, p.polrelid))
+        select concat_ws(' ', c.name, p.polname, p.polcmd, p.polpermissive, p.polroles::regrole[],
+                         pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
         from relations c join pg_policy p on p.polrelid = c.oid
     """,
-    "extensions": "select extname from pg_extension",
+    "rules": """
+        select c.name || ' ' || pg_get_ruledef(r.oid) from relations c join pg_rewrite r on r.ev_class = c.oid
+        where c.relkind not in ('v', 'm')
+    """,
+    "statistics": """
+        select concat_ws(' ', pg_get_statisticsobjdef(s.oid), obj_description(s.oid, 'pg_statistic_ext'))
+        from pg_statistic_ext s join ours n on n.oid = s.stxnamespace
+    """,
+    "event triggers": """
+        select concat_ws(' ', evtname, evtevent, evtfoid::regproc, evtenabled) from pg_event_trigger
+    """,
+    "publications": """
+        select concat_ws(' ', p.pubname, p.puballtables, t.schemaname, t.tablename)
+        from pg_publication p left join pg_publication_tables t on t.pubname = p.pubname
+    """,
+    "settings": """
+        select concat_ws(' ', s.setrole::regrole, s.setconfig) from pg_db_role_setting s
+        join pg_database d on d.oid = s.setdatabase where d.datname = current_database()
+    """,
+    "roles": """
+        select concat_ws(' ', r.rolname, r.rolsuper, r.rolinherit, r.rolcreaterole, r.rolcreatedb,
+                         r.rolreplication, r.rolbypassrls, r.rolconfig, m.roleid::regrole, m.admin_option)
+        from pg_roles r left join pg_auth_members m on m.member = r.oid where r.rolname ~ '^bilten_'
+    """,
+    "extensions": "select concat_ws(' ', extname, extversion, extnamespace::regnamespace) from pg_extension",
 }
 
 

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 VERSIONS = [migration.version for migration in discover()["clickhouse"]]
-DATABASES = ("analytics", "bilten_raw", "staging", "intermediate", "marts")
+DATABASES = ("analytics", "bilten_raw", "bilten_stage", "staging", "intermediate", "marts")
 # the server's own, and what it keeps for a table under another name
 _UUIDS = re.compile(r" UUID '[0-9a-f-]+'")
 
 
 def describe(client: Client) -> dict[str, list[str]]:
-    """Databases, tables with their whole definition, columns; sorted, without what differs per creation."""
+    """Databases, tables with their whole definition, columns, functions; sorted, without what differs per
+    creation. Users and grants are the server's own set-up: no migration writes them."""
     own = f"in {DATABASES!r}"
     queries = {
         "databases": f"select concat(name, ' ', engine, ' ', comment) from system.databases where name {own}",
@@ -36,6 +37,7 @@ def describe(client: Client) -> dict[str, list[str]]:
                              toString(position))
             from system.columns where database {own}
         """,
+        "functions": "select create_query from system.functions where origin = 'SQLUserDefined'",
     }
     return {
         kind: sorted(_UUIDS.sub("", str(text)) for (text,) in client.query(query).result_rows)
@@ -69,6 +71,45 @@ def test_each_step_back_is_the_schema_before_it_and_forth_again_the_one_after(
     assert not any(describe(client).values())
     runner.up(empty_settings, store="clickhouse")
     assert describe(client) == at[VERSIONS[-1]]
+
+
+def test_the_comparison_sees(empty_settings: Settings) -> None:
+    client = clickhouse.connect(empty_settings.clickhouse)
+    runner.up(empty_settings, store="clickhouse")
+    table = "bilten_raw.users_organizations"
+    changes = {
+        "alter database bilten_stage modify comment 'other'": "databases",
+        f"alter table {table} modify comment 'other'": "tables",
+        f"alter table {table} comment column name 'other'": "columns",
+        f"alter table {table} modify column name LowCardinality(String)": "columns",
+        f"alter table {table} modify column name String codec(ZSTD(3))": "tables",
+        f"alter table {table} modify setting non_replicated_deduplication_window = 10": "tables",
+        f"alter table {table} modify ttl toDateTime(created_at) + interval 1 year": "tables",
+        f"alter table {table} add index by_name name type bloom_filter": "tables",
+        f"alter table {table} add constraint named check name <> ''": "tables",
+        "create table bilten_stage.left_behind (id UUID) engine = MergeTree order by id": "tables",
+        "create function doubled as x -> x * 2": "functions",
+    }
+    unseen = []
+    before = describe(client)
+    try:
+        for change, kind in changes.items():
+            client.command(change)
+            after = describe(client)
+            if after[kind] == before[kind]:
+                unseen.append(change)
+            before = after
+    finally:
+        client.command("drop function if exists doubled")
+    assert unseen == []
+
+
+def test_every_database_that_is_made_is_looked_at(client: Client) -> None:
+    made = client.query(
+        "select name from system.databases"
+        " where lower(name) not in ('system', 'default', 'information_schema')"
+    ).result_rows
+    assert {name for (name,) in made} == set(DATABASES)
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])

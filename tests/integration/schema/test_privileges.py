@@ -103,6 +103,8 @@ def test_the_application_has_its_tables_and_no_state_of_the_platform(owner: Conn
     found = granted(owner, "bilten_app")
     everything = {"SELECT", "INSERT", "UPDATE", "DELETE"}
     assert found.pop("tickets.ticket_type_capacity_log") == {"SELECT"}
+    for log in ("users.user_behavior", "events.event_analytics"):
+        assert found.pop(log) == {"SELECT", "INSERT", "DELETE"}
     assert found.pop("financial.payouts") == {"SELECT", "INSERT", "UPDATE"}
     assert found.pop("financial.currencies") == found.pop("financial.exchange_rates") == {"SELECT"}
     assert {table.partition(".")[0] for table in found} == set(SCHEMAS) - {"system", "audit", "financial"}
@@ -243,6 +245,8 @@ def test_what_the_sync_needs(operational: Settings) -> None:
         "select * from audit.audit_log",
         "delete from audit.audit_log",
         "insert into tickets.ticket_type_capacity_log (quantity) values (1)",
+        "update users.user_behavior set action = 'other'",
+        "update events.event_analytics set metric_value = 0",
         "update financial.currencies set name = 'x'",
         "truncate users.user_preferences",
         "alter table payments.payments disable trigger all",

@@ -47,7 +47,7 @@ def test_nothing_but_the_runners_own_is_left_at_zero(database: Settings) -> None
     runner.down(database, store="postgres", target=0, execute=True)
     found = described(database)
     assert [line.split()[0] for line in found["schemas"]] == ["public", "system"]
-    for kind in QUERIES.keys() - {"schemas", "schema privileges", "extensions"}:
+    for kind in QUERIES.keys() - {"schemas", "schema privileges", "extensions", "roles"}:
         assert found[kind] == [], kind
 
 
@@ -77,6 +77,24 @@ def test_months_come_back_the_same(database: Settings) -> None:
         ("alter function system.record_delete() security invoker", "functions"),
         ("alter sequence system.batch_number increment 2", "sequences"),
         ("create policy p on users.users", "policies"),
+        ("alter table users.users force row level security", "relations"),
+        ("comment on table users.users is 'other'", "relations"),
+        ("comment on index tickets.tickets_user is 'other'", "relations"),
+        ("comment on schema users is 'other'", "schemas"),
+        ("grant create on schema users to bilten_app", "schema privileges"),
+        (
+            "alter default privileges in schema system grant select on tables to bilten_app",
+            "default privileges",
+        ),
+        ("comment on function system.mask_email(text) is 'other'", "functions"),
+        ("comment on type users.user_role is 'other'", "types"),
+        ("comment on trigger set_once on payments.refunds is 'other'", "triggers"),
+        ("comment on constraint payments_scale on payments.payments is 'other'", "constraints"),
+        ("drop trigger check_payment on payments.refunds", "triggers"),
+        ("revoke usage on type users.user_role from public", "type privileges"),
+        ("create rule r as on delete to users.users do instead nothing", "rules"),
+        ("create statistics users.s on role, status from users.users", "statistics"),
+        ("create publication p for table users.users", "publications"),
     ],
 )
 def test_the_comparison_sees(owner: Connection, change: str, kind: str) -> None:
@@ -95,14 +113,14 @@ def test_every_schema_table_column_type_and_function_is_described(operational: S
         select nspname from pg_namespace where oid in (select oid from ours) and obj_description(oid) is null
         union all
         select c.oid::regclass::text from pg_class c
-        where c.relnamespace in (select oid from ours) and c.relkind in ('r', 'p', 'v', 'S')
+        where c.relnamespace in (select oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f', 'S')
           and obj_description(c.oid, 'pg_class') is null
           and not exists (select from pg_depend d where d.objid = c.oid
                           and d.deptype = 'i' and c.relkind = 'S')
         union all
         select c.oid::regclass || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
-        where c.relnamespace in (select oid from ours) and c.relkind in ('r', 'p', 'v') and a.attnum > 0
-          and not a.attisdropped and col_description(c.oid, a.attnum) is null
+        where c.relnamespace in (select oid from ours) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+          and a.attnum > 0 and not a.attisdropped and col_description(c.oid, a.attnum) is null
         union all
         select p.oid::regprocedure::text from pg_proc p
         where p.pronamespace in (select oid from ours) and obj_description(p.oid, 'pg_proc') is null
