@@ -84,7 +84,7 @@ def status(as_json: output.Json = False) -> None:
         report = engine.status()
         output.finish(
             "status",
-            {"programs": report.programs, "memory_bytes": report.memory_bytes},
+            {"programs": report.programs, "memory_bytes": report.memory_bytes, "notes": report.notes},
             as_json=as_json,
             problems=report.problems,
             human=lambda: _show_status(report),
@@ -142,16 +142,24 @@ def _show_up(report: UpReport) -> None:
     if report.failed is not None:
         print(f"\nBilten is not up: {report.failed.phase} failed. `bilten up` goes on there.\n")
         return
-    print(f"\nBilten is up ({report.seconds:.0f} s, {_mebibytes(report.memory_bytes)} of memory)\n")
+    as_before = "" if any(phase.changed for phase in report.phases) else ", and nothing was changed"
+    print(
+        f"\nBilten is up{as_before} ({report.seconds:.0f} s, {_mebibytes(report.memory_bytes)} of memory)\n"
+    )
     for name, address in {**report.addresses, "credentials": report.credentials}.items():
         print(f"  {name:<13} {address}")
     print(f"  {'backup keys':<13} {report.backup_keys}")
     print(" " * 16 + "no backup can be read without this file: keep a copy elsewhere")
     for note in report.notes:
-        print(textwrap.fill(note, 80, initial_indent="  note          ", subsequent_indent=" " * 16))
+        print(_note(note, "  note          "))
+    search = """\
+  what people find:
+    .venv/bin/bilten search query "jazz" --price EUR::50
+"""
+    found = search if "opensearch" in report.addresses else ""
     print(
         f"""
-Four things to try
+{"Four" if found else "Three"} things to try
 
   the graph, from table to mart:
     {report.ui}/asset-groups
@@ -160,11 +168,21 @@ Four things to try
       select metric_date, currency, sum(gross_sales) as sales
       from marts.fct_event_sales_daily
       group by all order by all desc limit 5"
-  what people find:
-    .venv/bin/bilten search query "jazz" --price EUR::50
-  psql, redis-cli or any other client, connected:
+{found}  psql, redis-cli or any other client, connected:
     eval "$(.venv/bin/bilten env)"
 """
+    )
+
+
+def _note(text: str, before: str) -> str:
+    """Within 80 columns; an address stays whole."""
+    return textwrap.fill(
+        text,
+        80,
+        initial_indent=before,
+        subsequent_indent=" " * len(before),
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
@@ -192,6 +210,8 @@ def _show_status(report: StackStatus) -> None:
         ]
         print("  ".join(cells).rstrip())
     print(f"\n{_mebibytes(report.memory_bytes)} in all")
+    for note in report.notes:
+        print(_note(note, "note  "))
 
 
 def _duration(seconds: int | None) -> str:

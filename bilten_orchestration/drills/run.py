@@ -31,6 +31,7 @@ from bilten_orchestration.drills.report import DrillReport
 from bilten_orchestration.errors import Refused, UsageError
 from bilten_orchestration.progress import Progress, silent
 from bilten_orchestration.settings import Settings
+from bilten_orchestration.stores import opensearch
 
 
 def run(
@@ -88,12 +89,7 @@ def _wanted(store: str, way: str | None) -> tuple[Way, ...]:
 
 def _refuse_without_search(settings: Settings, store: plan.Drilled) -> None:
     if store not in plan.drilled(settings):
-        raise Refused(
-            f"{store} is off: there is nothing to drill",
-            expected="BILTEN_OPENSEARCH__ENABLED=true",
-            found="false",
-            next="bilten drill run all, which leaves it out",
-        )
+        raise Refused(opensearch.off(settings.opensearch))
 
 
 def _refuse_another_day(day: date | None, today: date) -> None:

@@ -50,8 +50,13 @@ def of_stores(settings: Settings) -> dict[str, str]:
 
 
 def of_servers(settings: Settings) -> dict[str, str]:
-    """The stores, and Dagster as people reach it."""
-    return {**of_stores(settings), "dagster": ui(settings), "watchdog": watchdog(settings)}
+    """The stores, Dagster as people reach it, and its code server."""
+    return {
+        **of_stores(settings),
+        "dagster": ui(settings),
+        "dagster-code": _authority(LOOPBACK, settings.dagster.code_server_port),
+        "watchdog": watchdog(settings),
+    }
 
 
 def watchdog(settings: Settings) -> str:

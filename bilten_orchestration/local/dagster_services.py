@@ -30,6 +30,8 @@ CODE_SERVER, WEBSERVER, DAEMON = "dagster-code", "dagster-webserver", "dagster-d
 RUN_WORKER_CRASH_RETRIES = 2
 # what steps print, by run: in the bucket and, until it is there, in DAGSTER_HOME
 COMPUTE_LOGS = "compute-logs"
+# a mirror named for one `up` is no news to a service
+_OF_UP_ALONE = (f"{PREFIX}HOME", f"{PREFIX}OPENSEARCH__MAVEN_URL")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 NETWORK = frozenset(
     (
@@ -120,7 +122,7 @@ def environment_of_services(
     given = {
         name: value
         for name, value in as_environment(settings).items()
-        if name != f"{PREFIX}HOME" and recorded.get(name) != value
+        if name not in _OF_UP_ALONE and recorded.get(name) != value
     }
     network = (
         {name: value for name, value in (os.environ if caller is None else caller).items() if name in NETWORK}

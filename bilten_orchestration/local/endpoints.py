@@ -107,6 +107,8 @@ def choose(outside: Settings, recorded: Mapping[str, str], running: Mapping[str,
         )
     if problems:
         raise Refused(problems)
+    if outside.opensearch.not_fetched_from is not None:
+        variables["BILTEN_OPENSEARCH__NOT_FETCHED_FROM"] = outside.opensearch.not_fetched_from
     for store in stores:
         if store not in ("object_store", "opensearch"):  # theirs are in their URL
             variables[f"BILTEN_{store.upper()}__HOST"] = ports.LOOPBACK

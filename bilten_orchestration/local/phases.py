@@ -106,9 +106,10 @@ def search(settings: Settings, web: Webserver, progress: Progress) -> Outcome:
     """The first index, where there is none; Dagster's schedules follow it from then on."""
     from bilten_orchestration.errors import Refused
     from bilten_orchestration.search import mapping, popularity
+    from bilten_orchestration.stores import opensearch
 
     if not settings.opensearch.enabled:
-        return "off, by BILTEN_OPENSEARCH__ENABLED", False
+        return opensearch.off(settings.opensearch).what, False
     found = mapping.examine(settings)
     if found.index is not None:
         return f"{found.index} serves; the schedule goes on", False

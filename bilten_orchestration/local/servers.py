@@ -2,12 +2,13 @@
 
 Order, and what a kill between the steps leaves (the next `up` starts from the top each time):
 
-    1. stack.env is written, in one step: from here on ports and secrets are fixed
-    2. data directories and configurations are written, each in one step
-    3. supervisord learns the programs and starts the stores
-    4. PostgreSQL's roles and databases are made, statement by statement, each idempotent
-    5. Dagster's tables are made (dagster_storage.py)
-    6. Dagster's services start; they are not waited for here, but by `await_dagster`
+    1. the jars of OpenSearch are fetched; where that cannot be, there is no search, and all the rest goes on
+    2. stack.env is written, in one step: from here on ports, secrets and whether there is search are fixed
+    3. data directories and configurations are written, each in one step
+    4. supervisord learns the programs and starts the stores
+    5. PostgreSQL's roles and databases are made, statement by statement, each idempotent
+    6. Dagster's tables are made (dagster_storage.py)
+    7. Dagster's services start; they are not waited for here, but by `await_dagster`
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from bilten_orchestration.local import (
 )
 from bilten_orchestration.local.layout import Layout
 from bilten_orchestration.local.opensearch import server as opensearch
+from bilten_orchestration.local.opensearch.jars import NotFetched
 from bilten_orchestration.local.programs import Program
 from bilten_orchestration.local.supervision import State, Supervisor
 from bilten_orchestration.progress import Progress
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.settings.loading import load_settings
+from bilten_orchestration.stores import opensearch as search
 
 STORE_SECONDS = 180
 DAGSTER_SECONDS = 180
@@ -91,6 +94,7 @@ class Started:
 
 def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: Progress) -> Started:
     """Everything up to the first answer of each store. `outside` is without stack.env."""
+    outside = _without_what_is_not_had(layout, outside, progress)
     states, notes = _choose(layout, outside, supervisor, progress)
     settings = load_settings()
     stores = endpoints.embedded(outside)
@@ -135,7 +139,7 @@ def start(layout: Layout, outside: Settings, supervisor: Supervisor, progress: P
     )
     for service in services:
         supervisor.start(service.name)
-    return _told(settings, tuple(programs), states, supervisor.states(), notes)
+    return _told(settings, tuple(programs), states, supervisor.states(), (*notes, *not_had(settings)))
 
 
 def start_object_store_alone(
@@ -171,6 +175,32 @@ def _choose(
         progress(note)
     stack_env.write(layout.stack_env, chosen.variables)
     return states, chosen.notes
+
+
+def not_had(settings: Settings) -> tuple[str, ...]:
+    """For people: what `up` had to leave out, and what brings it."""
+    if settings.opensearch.not_fetched_from is None:
+        return ()
+    problem = search.off(settings.opensearch)
+    return (f"{problem.what}, {problem.found}. All else works. Next: {problem.next}",)
+
+
+def _without_what_is_not_had(layout: Layout, outside: Settings, progress: Progress) -> Settings:
+    """`outside`, with search off where the programs of the embedded node cannot be downloaded.
+
+    All others come with the packages. Only that is forgiven: other bytes, or a node that does not start, are
+    errors like any other. The next `up` tries again, for `outside` never is what this one found.
+    """
+    if "opensearch" not in endpoints.embedded(outside):
+        return outside
+    try:
+        opensearch.programs(layout.data.parent, outside.opensearch.maven_url, progress)
+    except NotFetched as error:
+        (problem,) = error.problems
+        progress(f"opensearch: {problem.what}: {problem.found}")
+        without = {"enabled": False, "not_fetched_from": error.address}
+        return outside.model_copy(update={"opensearch": outside.opensearch.model_copy(update=without)})
+    return outside
 
 
 def _told(

@@ -40,10 +40,11 @@ class ProgramStatus:
 
 @dataclass(frozen=True, slots=True)
 class StackStatus:
-    """`memory_bytes` is the sum over our own programs, supervisord included."""
+    """`memory_bytes` is the sum over our own programs, supervisord included; `notes` what `up` left out."""
 
     programs: tuple[ProgramStatus, ...]
     memory_bytes: int
+    notes: tuple[str, ...]
     problems: tuple[Problem, ...]
 
 
@@ -57,12 +58,13 @@ def status() -> StackStatus:
     own = endpoints.embedded(given)
 
     checks: dict[str, partial[str]] = {}
-    for store in endpoints.wanted(given):
+    wanted = endpoints.wanted(settings)
+    for store in wanted:
         checks[servers.PROGRAM_OF[store]] = partial(servers.CHECK_OF[store], settings)
     places_of = addresses.of_stores(settings)
     outside = {
         servers.PROGRAM_OF[store]: places_of[servers.PROGRAM_OF[store]]
-        for store in endpoints.wanted(given)
+        for store in wanted
         if store not in own
     }
     checks |= {name: partial(check) for name, check in servers.dagster_checks(settings).items()}
@@ -108,5 +110,8 @@ def status() -> StackStatus:
     with ThreadPoolExecutor(max_workers=len(checks)) as pool:
         programs = tuple(pool.map(look, checks))
     return StackStatus(
-        programs, processes.stack_memory_bytes(places.supervisor_configuration), tuple(problems)
+        programs,
+        processes.stack_memory_bytes(places.supervisor_configuration),
+        servers.not_had(settings),
+        tuple(problems),
     )

@@ -43,14 +43,10 @@ OWNERS = [face.DATA_PLATFORM]
 def refuse_if_off(settings: "Settings") -> None:
     """Raises Refused: an asset that did nothing would look fresh."""
     from bilten_orchestration.errors import Refused
+    from bilten_orchestration.stores.opensearch import off
 
     if not settings.opensearch.enabled:
-        raise Refused(
-            "search is off",
-            expected="BILTEN_OPENSEARCH__ENABLED=true",
-            found="false",
-            next="set it, and bilten up; or leave these assets alone",
-        )
+        raise Refused(off(settings.opensearch))
 
 
 @dg.asset(

@@ -20,9 +20,12 @@ def search_lag(
     context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.AssetCheckResult:
     from bilten_orchestration.search import lag
+    from bilten_orchestration.search.assets import refuse_if_off
 
-    with face.step(context), platform.postgres("search lag") as connection:
-        found = lag.read(connection)
+    with face.step(context):
+        refuse_if_off(platform.settings)
+        with platform.postgres("search lag") as connection:
+            found = lag.read(connection)
     if found.index is None or found.seconds is None:
         return dg.AssetCheckResult(
             passed=False,
@@ -76,8 +79,10 @@ def equals_the_mart(
     context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
 ) -> dg.AssetCheckResult:
     from bilten_orchestration.search import popularity
+    from bilten_orchestration.search.assets import refuse_if_off
 
     with face.step(context):
+        refuse_if_off(platform.settings)
         found = popularity.compare(platform.settings)
     return dg.AssetCheckResult(
         passed=found.equal,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -115,12 +115,22 @@ class OpenSearchSettings(Section):
         pattern=r"^https?://.+$",
         description="A mirror of Maven Central for the jars of the embedded node; unset: Maven Central.",
     )
+    not_fetched_from: str | None = Field(
+        None,
+        description="Written by `up` into stack.env, not to be set: the repository that gave no jars."
+        " Search is off until another `up` gets them.",
+    )
     heap_bytes: int = Field(
         384 << 20,
         ge=256 << 20,
         le=31 << 30,
         description="Java heap of the embedded node; it takes some 200 MiB beside.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_without_its_programs(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {**given, "enabled": False} if given.get("not_fetched_from") else given
 
 
 class ObjectStoreSettings(Section):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import AccessRefused, StoreFull, StoreUnavailable, TerminalError
+from bilten_orchestration.errors import AccessRefused, Problem, StoreFull, StoreUnavailable, TerminalError
 from bilten_orchestration.settings import OpenSearchSettings
 
 if TYPE_CHECKING:
@@ -17,6 +17,24 @@ _ANSWER_SECONDS = 10
 # a full disk's answer, as 403 or 429 by version
 _BLOCKED = "cluster_block_exception"
 _NOT_THERE = "index_not_found_exception"
+
+
+def off(settings: OpenSearchSettings) -> Problem:
+    """Why there is no search, where there is none, and what brings it."""
+    if settings.not_fetched_from is None:
+        return Problem(
+            "search is off",
+            expected="BILTEN_OPENSEARCH__ENABLED=true",
+            found="false",
+            next="set it, and bilten up; or leave search alone",
+        )
+    return Problem(
+        "search is off: OpenSearch could not be downloaded",
+        expected="its jars, once, from Maven Central or a mirror",
+        found=f"not to be had from {settings.not_fetched_from}",
+        next="set BILTEN_OPENSEARCH__MAVEN_URL to a mirror, or BILTEN_OPENSEARCH__URL to an OpenSearch of"
+        " yours, then bilten up",
+    )
 
 
 def connect(
@@ -38,12 +56,14 @@ def client(
     """
     from opensearchpy import OpenSearch
 
+    if settings.url is None and not settings.enabled:
+        raise StoreUnavailable(off(settings))
     if settings.url is None:
         raise StoreUnavailable(
             "OpenSearch has no address",
             expected="BILTEN_OPENSEARCH__URL, or the embedded node running",
             found="neither",
-            next="bilten up, with BILTEN_OPENSEARCH__ENABLED=true",
+            next="bilten up",
         )
     return OpenSearch(
         settings.url,

@@ -120,6 +120,19 @@ def test_a_store_given_by_address_takes_nothing_from_stack_env(
     assert settings.redis.host == "127.0.0.1"
 
 
+def test_without_its_programs_search_is_off_whatever_is_wanted(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "stack.env").write_text("BILTEN_OPENSEARCH__NOT_FETCHED_FROM=http://maven.example\n")
+    monkeypatch.setenv("BILTEN_OPENSEARCH__ENABLED", "true")
+    assert load_settings().opensearch.enabled is False
+    # the next `up` tries again
+    assert load_settings(embedded=False).opensearch.enabled is True
+    # and a server of one's own needs no jars
+    monkeypatch.setenv("BILTEN_OPENSEARCH__URL", "http://search.example")
+    assert load_settings().opensearch.enabled is True
+
+
 def test_a_wrong_value_in_stack_env_names_the_file(home: Path) -> None:
     (home / "stack.env").write_text("BILTEN_REDIS__PORT=none\n")
     with pytest.raises(SettingsError) as caught:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bilten_orchestration.errors import Mismatch, StoreUnavailable
+from bilten_orchestration.errors import Mismatch, Refused, StoreUnavailable
+from bilten_orchestration.local.install import without_credentials
 from bilten_orchestration.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,7 +24,23 @@ if TYPE_CHECKING:
 LOCK = Path(__file__).with_name("jars.lock")
 AT_ONCE = 8
 ATTEMPTS = 3
+# of a repository that does not answer at all: a machine without one starts all the rest, and soon
+ANSWER_SECONDS = (5, 15)  # to connect, to answer
 _TOLD_EVERY = 20
+
+
+class NotFetched(StoreUnavailable):
+    """The repository at `address` (without credentials) does not answer, or lacks a jar."""
+
+    def __init__(self, what: str, address: str, found: Exception) -> None:
+        self.address = without_credentials(address)
+        super().__init__(
+            what,
+            expected=f"jars from {self.address}",
+            found=without_credentials(f"{type(found).__name__}: {found}")[:300],
+            next="BILTEN_OPENSEARCH__MAVEN_URL names a mirror; BILTEN_OPENSEARCH__ENABLED=false does without"
+            " search",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +71,8 @@ def locked() -> tuple[Jar, ...]:
 def installation(programs: Path, maven_url: str | None, progress: Progress) -> Path:
     """The directory below `programs` with lib/, modules/ and agent/, fetched where it is not there yet.
 
-    Raises StoreUnavailable (a repository that does not answer, or lacks a jar), Mismatch (other bytes).
+    Raises NotFetched (no network, or a repository that lacks a jar), Mismatch (other bytes), Refused (a
+    jar that cannot be kept here).
     """
     digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]
     target = programs / f"opensearch-{digest}"
@@ -65,8 +83,12 @@ def installation(programs: Path, maven_url: str | None, progress: Progress) -> P
     for directory in {jar.directory for jar in locked()}:
         (growing / directory).mkdir(parents=True, exist_ok=True)
     progress(f"opensearch: fetching {len(wanted)} jars")
+    from jgo.constants import MAVEN_CENTRAL_URL
+
+    address = (maven_url or MAVEN_CENTRAL_URL).rstrip("/")
+    _ask(address)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        context = _context(growing / "fetched", maven_url)
+        context = _context(growing / "fetched", address)
         fetching = [pool.submit(_fetch, context, jar, growing / jar.path) for jar in wanted]
         try:
             for number, done in enumerate(as_completed(fetching), start=1):
@@ -83,13 +105,21 @@ def installation(programs: Path, maven_url: str | None, progress: Progress) -> P
     return target
 
 
-def _context(cache: Path, maven_url: str | None) -> MavenContext:
+def _ask(address: str) -> None:
+    """Any answer will do: what it has is seen jar by jar."""
+    import requests
+
+    try:
+        requests.head(f"{address}/", timeout=ANSWER_SECONDS)
+    except requests.RequestException as error:
+        raise NotFetched("the Maven repository does not answer", address, error) from None
+
+
+def _context(cache: Path, address: str) -> MavenContext:
     from jgo.maven import MavenContext
 
     shutil.rmtree(cache, ignore_errors=True)  # jgo takes a file that was cut off for a whole one
-    return MavenContext(
-        repo_cache=cache, remote_repos={"given": maven_url.rstrip("/")} if maven_url else None, timeout=30
-    )
+    return MavenContext(repo_cache=cache, remote_repos={"given": address}, timeout=30)
 
 
 def _fetch(context: MavenContext, jar: Jar, to: Path) -> None:
@@ -101,17 +131,19 @@ def _fetch(context: MavenContext, jar: Jar, to: Path) -> None:
         try:
             found = wanted.resolve()
             break
-        except (RequestException, RuntimeError, OSError) as error:
+        except (RequestException, RuntimeError) as error:  # RuntimeError: another answer than 200
             if wanted.cached_path is not None:
                 wanted.cached_path.unlink(missing_ok=True)
             if attempt == ATTEMPTS:
-                raise StoreUnavailable(
-                    f"{jar.coordinate} cannot be fetched, which OpenSearch needs",
-                    expected="a Maven repository that has it",
-                    found=f"{type(error).__name__}: {error}"[:300],
-                    next="BILTEN_OPENSEARCH__MAVEN_URL names a mirror; BILTEN_OPENSEARCH__ENABLED=false does"
-                    " without search",
-                ) from None
+                what = f"{jar.coordinate} cannot be fetched, which OpenSearch needs"
+                raise NotFetched(what, context.remote_repos["given"], error) from None
+        except OSError as error:
+            raise Refused(
+                f"{jar.coordinate} cannot be written, which OpenSearch needs",
+                expected=f"room and permission to write below {to.parent}",
+                found=str(error),
+                next="make room, and bilten up",
+            ) from None
     if not _is_right(found, jar):
         raise Mismatch(
             f"{jar.coordinate} is not the jar that was locked",
