@@ -143,9 +143,8 @@ def _show_up(report: UpReport) -> None:
         print(f"\nBilten is not up: {report.failed.phase} failed. `bilten up` goes on there.\n")
         return
     as_before = "" if any(phase.changed for phase in report.phases) else ", and nothing was changed"
-    print(
-        f"\nBilten is up{as_before} ({report.seconds:.0f} s, {_mebibytes(report.memory_bytes)} of memory)\n"
-    )
+    took = f"{report.seconds:.0f} s, {_mebibytes(report.memory_bytes)} of memory"
+    print(f"\nBilten is up{as_before} ({took})\n")
     for name, address in {**report.addresses, "credentials": report.credentials}.items():
         print(f"  {name:<13} {address}")
     print(f"  {'backup keys':<13} {report.backup_keys}")
