@@ -12,7 +12,7 @@ The second wall is the engine itself: the connection holds a role without any so
 right (engine_config.py), readonly=1, and filters on the metadata tables.
 
 DESCRIBE, EXISTS, SHOW CREATE and SHOW FUNCTIONS have no JSON form; their EXPLAIN AST is short enough to
-be compared as a whole with what is allowed.
+be compared as a whole with what is allowed. DESCRIBE (SELECT ...) is judged as a SELECT from that bracket.
 """
 
 import json
@@ -203,11 +203,12 @@ class Judgement:
                 if node.get("func_name"):
                     self._name(node["func_name"])
             case "TableExpression":
-                if node.get("table_function") is not None:
-                    raise refused(f"table function {node['table_function'].get('name')}")
                 for key in node:
                     if key.startswith("stream"):
                         raise refused("STREAM")
+                if node.get("table_function") is not None:
+                    self._table_function(node["table_function"])
+                    node = {key: value for key, value in node.items() if key != "table_function"}
             case "TableIdentifier":
                 if node.get("children"):
                     raise refused("a table name as a parameter")
@@ -223,6 +224,12 @@ class Judgement:
         for key, value in node.items():
             if key != "type" and isinstance(value, dict | list):
                 self._walk(value)
+
+    def _table_function(self, node: dict[str, Any]) -> None:
+        """VALUES of constants, with which JDBC writes its lists of types, and no other."""
+        arguments = (node.get("arguments") or {}).get("children") or []
+        if node["name"].upper() != "VALUES" or not all(_constant(each) for each in arguments):
+            raise refused(f"table function {node['name']}")
 
     def _function(self, node: dict[str, Any]) -> None:
         name = node["name"]
@@ -277,6 +284,14 @@ class Judgement:
             )
 
 
+def _constant(node: dict[str, Any]) -> bool:
+    """A literal, or a tuple of such."""
+    if node.get("type") == "Literal":
+        return True
+    arguments = (node.get("arguments") or {}).get("children") or []
+    return node.get("type") == "Function" and node["name"] == "tuple" and all(map(_constant, arguments))
+
+
 def check_setting(name: str) -> None:
     """Refuse a setting that an analyst may not change."""
     if name not in grants.SAFE_SETTINGS and not name.startswith(grants.SAFE_SETTING_PREFIXES):
@@ -319,11 +334,14 @@ class Gate:
         judgement = Judgement(self._functions, database or "default")
         with self._lock:
             tree = self._tree(text)
-            if tree is None:
+            described = statement.described_query(text) if tree is None else None
+            # The same parser reads the bracket behind FROM as behind DESCRIBE.
+            judged = tree if described is None else self._tree(described)
+            if judged is None:
                 _judge_explained(self._connection, judgement, text)
             else:
                 try:
-                    judgement.root(tree)
+                    judgement.root(judged)
                 except RecursionError:
                     raise EngineError(TOO_DEEP, "The statement is nested too deep (TOO_DEEP_AST)") from None
             try:

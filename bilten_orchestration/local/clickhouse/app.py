@@ -79,9 +79,10 @@ class Endpoint:
             answer = Answer(send, call.accept_encoding, tag)
             client = "{}:{}".format(*(scope.get("client") or ("?", 0)))
             user = await self.authentication.check(call.user, call.password, client)
+            answer.framed = call.compress
             protocol.check_supported(call, headers)
             base.append((b"x-clickhouse-query-id", call.query_id.encode("utf-8", "replace")))
-            body = Body(receive, call.content_encoding)
+            body = Body(receive, call.content_encoding, framed=call.decompress)
             if protocol.is_form(headers):
                 call = await protocol.with_form(call, headers, body.chunks())
             running = Running(call, user, answer, body, base)
@@ -130,6 +131,12 @@ class Endpoint:
             if isinstance(head, statement.InsertHead):
                 raise access.refused("INSERT")
             access.check_settings(settings, call.database)
+            if running.kills is not None:
+                # By the login's own tag: nobody else's query has it.
+                await self.call(self.engine.kill, f"{call.user}:{running.kills}")
+                await self.execution.whole(running, b"")
+                await running.answer.end()
+                return
             judged = await self.call(self.gate.judge, running.text, call.database)
             settings |= judged.settings
             if not judged.streams:
@@ -229,6 +236,7 @@ class Endpoint:
         first = next(statement.tokens(head))
         if first.is_word("KILL"):
             # The engine's own ids are nobody's; a client kills by the id it gave or was given.
+            running.kills = statement.killed_query(head)
             head = statement.with_columns(head, {"query_id": QUERY_ID, "user": USER})
         elif kind == "other" and first.is_word("WITH"):
             # INSERT with data behind WITH: the engine would take the statement's end for data

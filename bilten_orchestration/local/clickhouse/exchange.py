@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from pathlib import Path
 from typing import Any
 
-from bilten_orchestration.local.clickhouse import protocol
+from bilten_orchestration.local.clickhouse import native, protocol
 from bilten_orchestration.local.clickhouse.engine import EngineError
 
 Message = MutableMapping[str, Any]
@@ -20,6 +20,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 # Above this a chunk is compressed in a thread: a megabyte of gzip would hold the event loop for 20 ms.
 _INLINE_BYTES = 64 * 1024
+# The same for a frame of a body: a megabyte of LZ4 and its checksum take 1 ms.
+_INLINE_FRAME_BYTES = 1 << 20
 _STALLED_SECONDS = 300
 
 
@@ -40,9 +42,9 @@ async def _patience() -> AsyncIterator[None]:
 class Body:
     """The request body, decoded; `read` gives what came, b"" at the end."""
 
-    def __init__(self, receive: Receive, content_encoding: str) -> None:
+    def __init__(self, receive: Receive, content_encoding: str, *, framed: bool = False) -> None:
         self._receive = receive
-        self._decoder = protocol.request_decompressor(content_encoding)
+        self._decoder = protocol.request_decoder(content_encoding, framed=framed)
         self._pushed_back: list[bytes] = []
         self._pieces: Iterator[bytes] = iter(())
         self._ended = False
@@ -56,7 +58,8 @@ class Body:
         if self._pushed_back:
             return self._pushed_back.pop()
         while True:
-            if piece := self._piece():
+            long = self._decoder is not None and self._decoder.held_bytes > _INLINE_FRAME_BYTES
+            if piece := await asyncio.to_thread(self._piece) if long else self._piece():
                 return piece
             if self._ended:
                 if self._decoder is not None:
@@ -84,7 +87,9 @@ class Body:
     def _piece(self) -> bytes:
         """The next of what was received, decoded."""
         try:
-            return next(self._pieces, b"")
+            return next(filter(None, self._pieces), b"")
+        except EngineError:
+            raise
         except Exception as error:  # noqa: BLE001 - each codec has its own
             raise EngineError(
                 354, f"Cannot decompress the request body: {error} (ZLIB_INFLATE_FAILED)"
@@ -138,6 +143,8 @@ class Answer:
         self._accept_encoding = accept_encoding
         self._compressor: protocol.Compressor | None = None
         self._tag = tag
+        #: Whether the client reads frames (compress=1), of rows and of errors; not known before the login.
+        self.framed = False
         self.status = 0
         self.sent_bytes = 0
 
@@ -148,7 +155,9 @@ class Answer:
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]], *, compress: bool = True) -> None:
         self.status = status
         chosen = protocol.response_compressor(self._accept_encoding) if compress else None
-        if chosen is not None:
+        if self.framed and compress:
+            self._compressor = native.Compressor()
+        elif chosen is not None:
             headers = [*headers, (b"content-encoding", chosen[0].encode()), (b"vary", b"Accept-Encoding")]
             self._compressor = chosen[1]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -173,6 +182,8 @@ class Answer:
         """An error as its own response or, after the first byte, as the exception block and a broken end."""
         if not self.begun:
             body = protocol.exception_text(error).encode()
+            if self.framed:
+                body = native.readable(body)
             headers = [
                 *headers,
                 (b"content-type", b"text/plain; charset=UTF-8"),

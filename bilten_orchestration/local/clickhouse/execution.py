@@ -42,6 +42,8 @@ class Running:
     base: list[tuple[bytes, bytes]]
     started: float = field(default_factory=time.monotonic)
     text: str = ""
+    #: The id of the query that this statement kills, where it is no more than that.
+    kills: str | None = None
     format: str = ""
     totals: Totals = field(default_factory=Totals)
     code: int = 0

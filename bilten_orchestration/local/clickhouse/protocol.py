@@ -20,6 +20,7 @@ import zstandard
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from bilten_orchestration.local.clickhouse import native
 from bilten_orchestration.local.clickhouse.engine import EngineError, Totals
 
 SYNTAX_ERROR = 62
@@ -28,7 +29,7 @@ BAD_ARGUMENTS = 36
 UNKNOWN_FORMAT = 73
 NOT_IMPLEMENTED = 48
 UNKNOWN_COMPRESSION = 89
-CANNOT_READ_ALL_DATA = 33
+CANNOT_READ_ALL_DATA = native.CANNOT_READ_ALL_DATA
 ACCESS_DENIED = 497
 READONLY = 164
 TOO_MANY_SIMULTANEOUS_QUERIES = 202
@@ -124,14 +125,18 @@ class Call:
     session_id: str
     session_timeout: int | None
     session_check: bool
+    close_session: bool
     settings: dict[str, str]
     read_only: bool
+    quota_key: str
+    stacktrace: bool
     parameters: dict[str, str]
     wait_end: bool
     buffer_bytes: int
     accept_encoding: str
     content_encoding: str
-    native_compression: bool
+    compress: bool
+    decompress: bool
     progress_headers: bool
 
 
@@ -188,6 +193,7 @@ def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) ->
     # for a session could never leave readonly again.
     read_only = settings.pop("readonly", "0") not in ("0", "false") or get
     buffer = values.get("buffer_size", "")
+    compress = _flag(values, "compress")
     return Call(
         query="".join(value for name, value in pairs if name == "query"),
         user=user,
@@ -198,27 +204,38 @@ def parse_call(query_string: bytes, headers: Mapping[str, str], *, get: bool) ->
         session_id=values.get("session_id", ""),
         session_timeout=int(timeout) if timeout is not None else None,
         session_check=_flag(values, "session_check"),
+        close_session=_flag(values, "close_session"),
         settings=settings,
         read_only=read_only,
+        quota_key=values.get("quota_key") or headers.get("x-clickhouse-quota", ""),
+        stacktrace=_flag(values, "stacktrace"),
         parameters={name.removeprefix("param_"): value for name, value in pairs if name.startswith("param_")},
         wait_end=_flag(values, "wait_end_of_query") or _flag(values, "http_wait_end_of_query"),
         buffer_bytes=max(int(buffer) if buffer.isdecimal() else 0, 1 << 20),
+        # One compression is enough: Accept-Encoding is a permission, compress=1 is not.
         accept_encoding=headers.get("accept-encoding", "")
-        if _flag(values, "enable_http_compression", True)
+        if _flag(values, "enable_http_compression", True) and not compress
         else "",
         content_encoding=headers.get("content-encoding", "").lower(),
-        native_compression=_flag(values, "compress") or _flag(values, "decompress"),
+        compress=compress,
+        # A server reads a form as it comes, whatever the URL says.
+        decompress=_flag(values, "decompress") and not is_form(headers),
         progress_headers=_flag(values, "send_progress_in_http_headers"),
     )
 
 
 def check_supported(call: Call, headers: Mapping[str, str]) -> None:
     """Refuse by name what a server can and this endpoint cannot, and values that would break a header."""
-    if call.native_compression:
+    if call.quota_key:
         raise EngineError(
             NOT_IMPLEMENTED,
-            "compress and decompress (native framing) are not supported by this endpoint; use"
-            " Content-Encoding and Accept-Encoding with lz4, zstd or gzip (NOT_IMPLEMENTED)",
+            "quota_key is not supported by this endpoint: it has no quotas; leave it out (NOT_IMPLEMENTED)",
+        )
+    if call.stacktrace:
+        raise EngineError(
+            NOT_IMPLEMENTED,
+            "stacktrace=1 is not supported by this endpoint, whose engine tells messages only; leave it out"
+            " (NOT_IMPLEMENTED)",
         )
     if not call.default_format.isidentifier():
         raise EngineError(UNKNOWN_FORMAT, f"Unknown format {call.default_format!r} (UNKNOWN_FORMAT)")
@@ -312,13 +329,25 @@ class Member(Protocol):
     def decompress(self, data: bytes) -> bytes: ...
 
 
+class Decoder(Protocol):
+    """`decompress` gives what can be decoded so far; `finish` raises EngineError when the body broke off.
+
+    `held_bytes` wait for the rest of their frame, which is then decoded at once.
+    """
+
+    @property
+    def held_bytes(self) -> int: ...
+    def decompress(self, data: bytes) -> Iterator[bytes]: ...
+    def finish(self) -> None: ...
+
+
 class Decompressor:
     """A body of one or more members: clickhouse-connect makes a frame of each block of an insert.
 
-    `decompress` gives what can be decoded so far; `finish` raises EngineError when the body broke off.
-
     It comes piece by piece: 4 bytes of zstd may stand for 128 KiB, so a slice of _SLICE_BYTES for 32 MiB.
     """
+
+    held_bytes = 0
 
     def __init__(self, member: Callable[[], Member]) -> None:
         self._new = member
@@ -348,6 +377,36 @@ class Decompressor:
                 CANNOT_READ_ALL_DATA,
                 "Cannot read all data: the compressed request body ends in the middle (CANNOT_READ_ALL_DATA)",
             )
+
+
+class Nested:
+    """What is in frames (`decompress=1`) inside of what Content-Encoding names."""
+
+    def __init__(self, outer: Decoder, inner: Decoder) -> None:
+        self._outer, self._inner = outer, inner
+
+    @property
+    def held_bytes(self) -> int:
+        return self._inner.held_bytes
+
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        for piece in self._outer.decompress(data):
+            yield from self._inner.decompress(piece)
+
+    def finish(self) -> None:
+        self._outer.finish()
+        self._inner.finish()
+
+
+def request_decoder(encoding: str, *, framed: bool) -> Decoder | None:
+    """For a body with Content-Encoding, and in frames with decompress=1; None for bytes as they are.
+
+    Raises EngineError for an encoding that is unknown here.
+    """
+    outer = request_decompressor(encoding)
+    if not framed:
+        return outer
+    return native.Decompressor() if outer is None else Nested(outer, native.Decompressor())
 
 
 def request_decompressor(encoding: str) -> Decompressor | None:

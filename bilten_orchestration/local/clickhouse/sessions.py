@@ -7,7 +7,7 @@ analyst's session holds nothing (all that could be held is refused), so it is a 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from bilten_orchestration.local.clickhouse import protocol
@@ -104,6 +104,8 @@ class Sessions:
             yield session
         finally:
             session.busy, session.idle_since = False, self._clock()
+            if call.close_session:
+                await self._close([key])
 
     async def expire(self, *, everything: bool = False) -> None:
         """Close sessions that were idle for longer than their timeout."""
@@ -113,7 +115,10 @@ class Sessions:
             for key, session in self._open.items()
             if not session.busy and (everything or now - session.idle_since > session.timeout)
         ]
+        await self._close(ended)
+
+    async def _close(self, keys: Iterable[tuple[str, str]]) -> None:
         # All leave the table before the first await: nobody can take up one that is being closed.
-        for session in [self._open.pop(key) for key in ended]:
+        for session in [self._open.pop(key) for key in keys]:
             if session.connection is not None:
                 await asyncio.to_thread(session.connection.close)

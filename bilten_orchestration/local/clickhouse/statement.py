@@ -27,6 +27,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+_ANNOUNCING = re.compile(r"IDENTIFIED|PASSWORD|SECRET|TOKEN|CREDENTIAL", re.IGNORECASE)
+_PLAIN_LITERAL = re.compile(r"'[^'\\]+'")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 #: First words of statements that answer with rows; FORMAT and INTO OUTFILE belong to these alone.
@@ -294,6 +296,29 @@ def output_clause(text: str) -> tuple[str | None, int]:
     return found if found[0] is not None else (None, end)
 
 
+def killed_query(text: str) -> str | None:
+    """The id in `KILL QUERY WHERE query_id = 'id' [ASYNC|SYNC]`, as drivers cancel; None for another KILL."""
+    found = list(tokens(text))
+    if found and found[-1].kind == "word" and found[-1].text.upper() in ("ASYNC", "SYNC"):
+        found.pop()
+    words = [token.text.upper() for token in found[:5]]
+    if len(found) != 6 or words != ["KILL", "QUERY", "WHERE", "QUERY_ID", "="]:
+        return None
+    literal = found[5].text
+    return literal[1:-1] if _PLAIN_LITERAL.fullmatch(literal) else None
+
+
+def described_query(text: str) -> str | None:
+    """`DESCRIBE (SELECT ...)` as a SELECT from what it describes; None where it describes something else."""
+    found = iter(tokens(text))
+    first, second = next(found, None), next(found, None)
+    if first is None or not (first.is_word("DESC") or first.is_word("DESCRIBE")):
+        return None
+    if second is not None and second.is_word("TABLE"):
+        second = next(found, None)
+    return None if second is None or second.text != "(" else f"SELECT * FROM {text[second.start :]}"
+
+
 def with_columns(text: str, columns: Mapping[str, str]) -> str:
     """The statement with these bare column names replaced by expressions (names in literals stay)."""
     parts: list[str] = []
@@ -307,17 +332,22 @@ def with_columns(text: str, columns: Mapping[str, str]) -> str:
 
 
 def redacted(text: str, limit: int = 300) -> str:
-    """The statement for a log line: literals blanked (any may be a secret), one line, cut."""
+    """The statement for a log line: literals blanked (any may be a secret), one line, cut.
+
+    It ends where a secret is announced, which may stand in wrong quotes or in none, and at what has no known
+    end: quotes of a word processor, a heredoc that was cut.
+    """
     parts: list[str] = []
     size = 0
-    for token in tokens(text[: limit * 4]):
-        if token.kind == "heredoc" or (token.kind == "quoted" and token.text[0] == "'"):
+    for token in tokens(text[: limit * 4].encode("utf-8", "surrogateescape").decode("latin-1")):
+        lexeme = token.text
+        if token.kind == "heredoc" or (token.kind == "quoted" and lexeme[0] != "`"):
             lexeme = "'...'"
-        else:
-            lexeme = token.text
-        parts.append(lexeme)
-        size += len(lexeme) + 1
-        if size > limit:
+        unsafe = token.kind == "foreign" or (token.kind == "word" and "$" in lexeme)
+        if not unsafe:
+            parts.append(utf8(lexeme))
+            size += len(lexeme) + 1
+        if unsafe or size > limit or (token.kind == "word" and _ANNOUNCING.search(lexeme)):
             parts.append("...")
             break
     return re.sub(r"\s+", " ", " ".join(parts))[: limit + 4]

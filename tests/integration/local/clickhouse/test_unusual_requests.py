@@ -93,11 +93,28 @@ def test_input_is_refused_with_the_way_that_is_open(http_client: Http) -> None:
         http_client.run("DROP TABLE analytics.input SYNC")
 
 
-def test_native_compression_is_refused_by_name(http_client: Http) -> None:
-    for way in ("compress", "decompress"):
-        reply = http_client.send("SELECT 1", **{way: 1})
-        assert (reply.status, reply.code) == (501, 48)
-        assert "Accept-Encoding" in reply.text
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [({"quota_key": "k"}, "quota_key"), ({"stacktrace": 1}, "stacktrace=1")],
+)
+def test_what_would_be_ignored_is_refused_by_name(
+    http_client: Http, wanted: dict[str, str | int], words: str
+) -> None:
+    reply = http_client.send("SELECT 1", **wanted)
+    assert (reply.status, reply.code) == (501, 48)
+    assert words in reply.text
+    assert http_client.run("SELECT 1", **dict.fromkeys(wanted, 0 if "stacktrace" in wanted else "")) == "1"
+
+
+def test_close_session_ends_the_session_with_its_statement(http_client: Http) -> None:
+    http_client.run("CREATE TEMPORARY TABLE kept (a UInt8)", session_id="closed")
+    assert http_client.run("SELECT count() FROM kept", session_id="closed", session_check=1) == "0"
+    assert http_client.run("SELECT count() FROM kept", session_id="closed", close_session=1) == "0"
+    assert http_client.send("SELECT 1", session_id="closed", session_check=1).code == 372
+    assert http_client.send("SELECT count() FROM kept", session_id="closed").code == 60
+    # also where the statement fails
+    assert http_client.send("SELECT nosuch", session_id="closed", close_session=1).code == 47
+    assert http_client.send("SELECT 1", session_id="closed", session_check=1).code == 372
 
 
 @pytest.mark.parametrize(

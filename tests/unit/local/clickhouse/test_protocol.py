@@ -24,7 +24,7 @@ def parse(query: str, get: bool = False, **headers: str) -> protocol.Call:
 def test_parameters_settings_and_reserved_names_are_told_apart() -> None:
     call = parse(
         "query=SELECT%201&database=d&query_id=q&session_id=s&session_timeout=5&session_check=1&default_format=CSV"
-        "&param_a=1&param_b=%C3%A9&max_threads=2&wait_end_of_query=1&quota_key=k"
+        "&param_a=1&param_b=%C3%A9&max_threads=2&wait_end_of_query=1&quota_key=k&close_session=1&stacktrace=1&compress=1&decompress=1"
     )
     assert (call.query, call.database, call.query_id, call.session_id) == ("SELECT 1", "d", "q", "s")
     assert (call.session_timeout, call.session_check, call.default_format, call.wait_end) == (
@@ -35,6 +35,15 @@ def test_parameters_settings_and_reserved_names_are_told_apart() -> None:
     )
     assert call.parameters == {"a": "1", "b": "é"}
     assert call.settings == {"max_threads": "2"}
+    assert (call.quota_key, call.close_session, call.stacktrace) == ("k", True, True)
+    assert (call.compress, call.decompress) == (True, True)
+
+
+def test_one_compression_of_an_answer_is_enough_and_a_form_comes_as_it_is() -> None:
+    assert parse("", accept_encoding="gzip").accept_encoding == "gzip"
+    assert parse("enable_http_compression=0", accept_encoding="gzip").accept_encoding == ""
+    assert parse("compress=1&enable_http_compression=1", accept_encoding="gzip").accept_encoding == ""
+    assert not parse("decompress=1", content_type="multipart/form-data; boundary=x").decompress
 
 
 def test_get_and_readonly_mean_reading_only() -> None:

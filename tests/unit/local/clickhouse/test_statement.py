@@ -135,6 +135,79 @@ def test_log_lines_hold_no_literal() -> None:
     assert len(statement.redacted("SELECT " + "a, " * 10_000)) < 320
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "'%s'",
+        '"%s"',
+        "`%s`",
+        "%s",
+        "$$%s$$",
+        "$tag$%s$tag$",
+        "‘%s’",
+        "“%s”",
+        "«%s»",
+        "„%s“",
+        "'%s",
+        '"%s',
+        "$$%s",
+    ],
+)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE USER u IDENTIFIED BY {} HOST ANY",
+        "ALTER USER u IDENTIFIED WITH sha256_password BY {}",
+        "CREATE NAMED COLLECTION c AS secret_access_key = {}",
+        "CREATE DICTIONARY d (a Int8) PRIMARY KEY a SOURCE(POSTGRESQL(user 'u' password {} db 'x'))",
+    ],
+)
+def test_no_password_gets_into_the_log_whatever_quotes_stand_there(text: str, secret: str) -> None:
+    logged = statement.redacted(text.format(secret % "hunter2 and more"))
+    assert "hunter2" not in logged and "more" not in logged
+    assert logged.startswith(text[:8])
+
+
+@pytest.mark.parametrize(
+    "secret", ["'%s'", '"%s"', "$$%s$$", "$tag$%s$tag$", "‘%s’", "“%s”", "'%s", '"%s', "$$%s", "$tag$%s"]
+)
+def test_nor_any_other_literal(secret: str) -> None:
+    for text in ("SELECT * FROM s3('u', {})", "SELECT * FROM url({})", "SELECT {}"):
+        assert "hunter2" not in statement.redacted(text.format(secret % "hunter2"))
+        # cut in the middle of it
+        assert "hunter2" not in statement.redacted(text.format(secret % ("hunter2 " * 1000)))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("KILL QUERY WHERE query_id = 'a-b'", "a-b"),
+        ("kill query where QUERY_ID='a-b' sync", "a-b"),
+        ("KILL QUERY WHERE query_id = 'a-b' /* x */ ASYNC", "a-b"),
+        ("KILL QUERY WHERE query_id = 'a-b' TEST", None),
+        ("KILL QUERY WHERE query_id = 'a\\'b'", None),
+        ("KILL QUERY WHERE query_id = 'a''b'", None),
+        ("KILL QUERY WHERE query_id = ''", None),
+        ("KILL QUERY WHERE query_id != 'a'", None),
+        ("KILL QUERY WHERE query_id = 'a' OR 1", None),
+        ("KILL QUERY ON CLUSTER c WHERE query_id = 'a'", None),
+        ("KILL MUTATION WHERE query_id = 'a'", None),
+        ("KILL QUERY", None),
+        ("SELECT 1", None),
+        ("", None),
+    ],
+)
+def test_the_one_query_that_a_kill_names(text: str, wanted: str | None) -> None:
+    assert statement.killed_query(text) == wanted
+
+
+def test_a_described_query_is_read_behind_from() -> None:
+    for text in ("DESC (SELECT 1) FORMAT TSKV", "describe TABLE /* x */ (SELECT 1) FORMAT TSKV"):
+        assert statement.described_query(text) == "SELECT * FROM (SELECT 1) FORMAT TSKV"
+    for text in ("DESC t", "DESCRIBE TABLE t", "DESC file('x')", "SELECT (1)", "DESC", ""):
+        assert statement.described_query(text) is None
+
+
 PIECES = st.lists(
     st.sampled_from(
         ["SELECT", " ", "\n", "'", '"', "`", "\\", ";", "--", "/*", "*/", "#", "# ", "$$", "$a$", "(", ")", "FORMAT",  # noqa: E501
