@@ -38,7 +38,7 @@ create table if not exists system.migrations (
     name text not null,
     description text not null default '',
     checksum text not null check (checksum ~ '^[0-9a-f]{{64}}$'),
-    down_checksum text not null check (down_checksum ~ '^[0-9a-f]{{64}}$'),
+    down_checksum text check (down_checksum ~ '^[0-9a-f]{{64}}$'),
     started_at timestamptz not null default clock_timestamp(),
     completed_at timestamptz,
     failed_at timestamptz,
@@ -65,7 +65,7 @@ comment on column system.migrations.description is
 comment on column system.migrations.checksum is
     'SHA-256 of the up file as it was run, line ends as LF';
 comment on column system.migrations.down_checksum is
-    'SHA-256 of the down file as it lay beside the up file then, line ends as LF';
+    'SHA-256 of the down file that lay beside the up file then; null where an older release ran it';
 comment on column system.migrations.started_at is
     'Begin of the last attempt, up or down';
 comment on column system.migrations.completed_at is
@@ -88,7 +88,7 @@ class Record:
     name: str
     description: str
     checksum: str
-    down_checksum: str
+    down_checksum: str | None
     started_at: datetime
     completed_at: datetime | None
     failed_at: datetime | None
@@ -105,21 +105,35 @@ def exists(connection: Connection) -> bool:
 
 
 def bootstrap(connection: Connection) -> None:
-    """Make schema and table where they are missing; the caller holds the lock."""
+    """Make schema, table and what a release before has not; the caller holds the lock."""
     if not exists(connection):
         with connection.transaction():
             connection.execute(_BOOTSTRAP)
+    elif _is_older(connection):  # asked first: the lock of an ALTER would wait for whoever reads the table
+        connection.execute(
+            "alter table system.migrations add column down_checksum text"
+            " check (down_checksum ~ '^[0-9a-f]{64}$')"
+        )
+
+
+def _is_older(connection: Connection) -> bool:
+    row = connection.execute(
+        "select from pg_attribute where attrelid = 'system.migrations'::regclass"
+        " and attname = 'down_checksum' and not attisdropped"
+    ).fetchone()
+    return row is None
 
 
 def read(connection: Connection) -> History:
-    """Every record; empty where the table does not exist yet."""
+    """Every record; empty where the table does not exist yet. What an older release wrote, as a drill may
+    find it in a backup, has no `down_checksum`."""
     if not exists(connection):
         return {}
     rows = connection.execute(
         """
-        select store, version, name, description, checksum, down_checksum,
+        select store, version, name, description, checksum, to_jsonb(m) ->> 'down_checksum',
                started_at, completed_at, failed_at, status, error
-        from system.migrations order by store, version
+        from system.migrations m order by store, version
         """
     ).fetchall()
     return {(cast(Store, row[0]), cast(int, row[1])): Record(*row) for row in rows}

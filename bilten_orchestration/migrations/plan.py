@@ -110,10 +110,11 @@ def _edited(migration: Migration, record: Record) -> Iterator[Problem]:
             found=f"{up.path.name}, checksum {up.checksum[:12]}",
             next="restore the file and put the change into a new migration",
         )
-    if down.checksum != record.down_checksum and record.status == "completed":
+    known = record.down_checksum
+    if known is not None and known != down.checksum and record.status == "completed":
         yield Problem(
             f"the way back of {migration.label} was edited after the way there was run",
-            expected=f"V{record.version:04d}__{record.name}.down.sql, checksum {record.down_checksum[:12]}",
+            expected=f"V{record.version:04d}__{record.name}.down.sql, checksum {known[:12]}",
             found=f"{down.path.name}, checksum {down.checksum[:12]}",
             next="restore the file and put the change into the down of a new migration, which runs before it",
         )

@@ -1,4 +1,4 @@
--- Batches know what was open when they began: a day is final once the transactions of its time have ended.
+-- description: Batches know what was open when they began: a day is final once that has ended
 
 alter table analytics.sync_batches
     add column if not exists next_xid UInt64 default 0

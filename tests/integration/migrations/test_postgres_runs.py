@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bilten_orchestration.errors import LockHeld, Refused, StoreUnavailable, TerminalError, TransientError
-from bilten_orchestration.migrations import execute, runner
+from bilten_orchestration.migrations import execute, history, runner
 from bilten_orchestration.migrations.reports import MigrationReport
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import postgres
@@ -253,6 +253,21 @@ def test_an_edited_way_back_is_refused_before_it_is_gone_and_told_by_status(
     runner.up(database, store="postgres", root=root)
     runner.down(database, store="postgres", target=1, execute=True, root=root)
     assert tables(owner) == ["a"]
+
+
+@pytest.mark.usefixtures("three")
+def test_a_history_of_an_older_release_is_read_and_gets_what_it_lacks(
+    database: Settings, owner: Connection, root: Path, write: Write
+) -> None:
+    """As a drill may find it in a backup of before: it reads, and never writes."""
+    runner.up(database, store="postgres", root=root)
+    owner.execute("alter table system.migrations drop column down_checksum")
+    assert {record.down_checksum for record in history.read(owner).values()} == {None}
+    assert runner.status(database, root=root).problems == ()
+    write("postgres", 4, "d", "create table shop.d ();", "drop table shop.d;")
+    assert [step.version for step in runner.up(database, store="postgres", root=root).steps] == [4]
+    known = [record.down_checksum is not None for _, record in sorted(history.read(owner).items())]
+    assert known == [False, False, False, True]
 
 
 def test_settings_of_one_migration_do_not_reach_the_next(
