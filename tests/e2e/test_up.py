@@ -5,9 +5,11 @@ One stack for the module, in a directory and on ports of its own. Its demo data 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -27,12 +29,17 @@ import psycopg
 import psycopg.sql
 import pytest
 
-from bilten_orchestration.local import dagster_services, postgres, privileges
+from bilten_orchestration.local import dagster_services, endpoints, postgres, privileges, stack_env
+from bilten_orchestration.local import processes as own_processes
+from bilten_orchestration.local.up import COLUMNS, PHASES
 from bilten_orchestration.settings import CHECKOUT, Settings
 from bilten_orchestration.settings.loading import as_environment, load_settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
+from bilten_orchestration.stores import object_store
+from bilten_orchestration.stores import opensearch as opensearch_store
 from bilten_orchestration.stores import postgres as postgres_store
-from tests import processes
+from bilten_orchestration.stores import redis as redis_store
+from tests import bare_machine, processes
 from tests.conftest import Servers
 from tests.stack import make_base, opensearch_jars
 from tests.waiting import until
@@ -51,6 +58,8 @@ PROGRAMS = {
     "watchdog",
 }
 
+NOBODY = "127.0.0.1:9"  # of discard, where nobody listens
+
 
 LAUNCH = """mutation ($job: String!, $tags: [ExecutionTag!]) { launchRun(executionParams: {
     mode: "default", runConfigData: {}, executionMetadata: {tags: $tags},
@@ -59,6 +68,8 @@ LAUNCH = """mutation ($job: String!, $tags: [ExecutionTag!]) { launchRun(executi
 TERMINATE = """mutation ($run: String!) { terminateRun(runId: $run) {
     __typename ... on TerminateRunFailure { message } ... on PythonError { message }
 } }"""
+FAILURES = """query ($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
+    ... on ExecutionStepFailureEvent { error { message } } } } } }"""
 STATUS = "query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
 JOBS = "{ repositoriesOrError { ... on RepositoryConnection { nodes { jobs { name } } } } }"
 ASSETS = """{ assetNodes { assetKey { path } isExecutable isPartitioned
@@ -84,6 +95,7 @@ class Stack:
         self.user = user
         self.umask = umask
         self.own = {"BILTEN_HOME": str(home), "BILTEN_OPENSEARCH__ENABLED": str(search).lower()}
+        self.first: subprocess.CompletedProcess[str] | None = None
 
     def run(
         self, *arguments: str, check: bool = True, **environment: str
@@ -101,6 +113,21 @@ class Stack:
         )
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
+
+    def typed(self, command: str) -> str:
+        """What a shell answers to this, in the checkout."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("BILTEN_")}
+        result = subprocess.run(
+            ["/bin/sh", "-ec", command],
+            cwd=CHECKOUT,
+            env=inherited | self.own,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
 
     def up(self, *arguments: str, **environment: str) -> dict[str, Any]:
         document = json.loads(self.run("up", "--json", "--scale", SCALE, *arguments, **environment).stdout)
@@ -130,6 +157,46 @@ class Stack:
         return [value for name, value in pairs if name.endswith(("PASSWORD", "KEY", "KEY_ID", "TOKEN"))]
 
 
+def held(stack: Stack, patch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What every server of it holds, a key and an object of ours among that."""
+    with patch.context() as environment:
+        environment.setenv("BILTEN_HOME", str(stack.home))
+        settings = load_settings()
+    found: dict[str, object] = {}
+    with postgres_store.connect(settings.postgres) as connection:
+        found["payments"] = connection.execute(
+            "select count(*), sum(amount) from payments.payments"
+        ).fetchone()
+    with postgres_store.connect(settings.postgres, "dagster") as connection:
+        ended = "select array_agg(run_id order by id) from runs where status = 'SUCCESS' and id <= 3"
+        found["runs"] = connection.execute(ended).fetchone()
+    client = clickhouse_store.connect(settings.clickhouse)
+    found["raw"] = client.query(
+        "select count(), sum(amount) from bilten_raw.payments_payments final"
+    ).result_rows
+    client.close()
+    cache = redis_store.connect(settings.redis)
+    cache.set("kept by the test", "a key", nx=True)
+    found["key"] = cache.get("kept by the test")
+    cache.close()
+    bucket = object_store.connect(settings.object_store)
+    place = {"Bucket": settings.object_store.bucket_assets, "Key": "kept by the test"}
+    if not bucket.list_objects_v2(Bucket=place["Bucket"], Prefix=place["Key"]).get("KeyCount"):
+        bucket.put_object(**place, Body=b"an object")
+    found["object"] = bucket.get_object(**place)["Body"].read()
+    bucket.close()
+    engine = opensearch_store.connect(settings.opensearch)
+    found["documents"] = engine.count(index="events_index")["count"]
+    engine.close()
+    return found
+
+
+def too_wide(text: str) -> list[str]:
+    """Lines that do not fit; an address that is longer than that stays whole."""
+    lines = text.splitlines()
+    return [line for line in lines if len(line) > COLUMNS and max(map(len, line.split())) < COLUMNS - 20]
+
+
 @pytest.fixture(scope="module")
 def running() -> Iterator[Stack]:
     # a test run that was killed cannot stop its supervisord; the next one does
@@ -140,7 +207,7 @@ def running() -> Iterator[Stack]:
     jars = opensearch_jars(base)
     shutil.copytree(jars, stack.home / "jars" / jars.name)
     try:
-        stack.up()
+        stack.first = stack.run("up", "--scale", SCALE, PATH=bare_machine.path(base / "bare"))
         yield stack
     finally:
         stack.run("down", check=False)
@@ -167,6 +234,51 @@ def test_everything_answers(running: Stack) -> None:
     idle = sum(program["memory_bytes"] for program in programs.values())
     print(f"memory of the stack: {idle / (1 << 20):.0f} MiB")
     assert idle < 3.5 * (1 << 30)
+
+
+def test_the_first_up_tells_what_it_does_and_what_to_try(running: Stack) -> None:
+    assert running.first is not None
+    said, told = running.first.stdout, running.first.stderr
+    phases = re.split(r"^\[\d/8\] ", told, flags=re.MULTILINE)[1:]
+    assert [phase.partition("\n")[0] for phase in phases] == list(PHASES)
+    for phase in phases:
+        name, _, lines = phase.partition("\n")
+        assert re.search(r"\(\d+\.\d s\)$", lines.rstrip()), phase
+        # what takes a while says something before it is done
+        assert name in ("settings", "dagster") or len(lines.splitlines()) > 1, phase
+    recorded = endpoints.recorded_ports(stack_env.read(running.home / "stack.env"))
+    assert set(recorded) == PROGRAMS - {"dagster-daemon", "wal"}
+    assert [name for name, port in recorded.items() if not re.search(rf":{port}\n", said)] == []
+    assert f"credentials   {running.home / 'stack.env'}\n" in said
+    assert [secret for secret in running.secrets() if secret in said + told] == []
+    assert too_wide(said + told) == []
+
+    tries: dict[str, str] = {}
+    for line in said.partition("Four things to try\n")[2].splitlines():
+        if line.startswith("    "):
+            tries[name] += f"{line}\n"
+        elif line:
+            tries[name := line.strip()] = ""
+    page, sales, people, clients = tries.values()
+    with urllib.request.urlopen(page.strip(), timeout=60) as answer:
+        assert "Dagster" in answer.read().decode()
+    assert re.search(r"20\d\d-\d\d-\d\d\W+[A-Z]{3}\W+\d+\.\d\d", running.typed(sales)), running.typed(sales)
+    assert re.search(r"^\d+ events? in \d+ ms", running.typed(people), re.MULTILINE), running.typed(people)
+    # the answer of the shell that has read them
+    assert running.typed(f"{clients}\necho is $PGHOST:$PGPORT") == f"is 127.0.0.1:{recorded['postgres']}\n"
+
+
+def test_every_process_is_of_a_package(running: Stack) -> None:
+    """None of a database program, a Java or anything else that the machine may have; `up` itself has found
+    none of them, on the PATH that it was first called with."""
+    outside = privileges.outside_directory(running.home)
+    ours = [Path(place).resolve() for place in (CHECKOUT, sys.prefix, sys.base_prefix, running.home, outside)]
+    found = {}
+    for process in own_processes.of_stack(running.home):
+        with contextlib.suppress(psutil.Error, OSError):
+            found[process.pid] = Path(process.exe()).resolve()
+    assert {program["pid"] for program in running.status().values()} <= set(found)
+    assert [exe for exe in found.values() if not any(map(exe.is_relative_to, ours))] == []
 
 
 def test_numbers_are_there_and_dagster_shows_the_graph(running: Stack) -> None:
@@ -406,16 +518,28 @@ def test_servers_come_back_after_sigkill(running: Stack) -> None:
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
-def test_any_server_comes_back_after_sigkill(running: Stack, name: str) -> None:
-    pid = running.status()[name]["pid"]
-    psutil.Process(pid).kill()
-    running.up()
-    program = running.status()[name]
-    assert program["ok"]
-    assert program["pid"] != pid
+def test_any_server_comes_back_by_itself_after_sigkill(
+    running: Stack, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody calls `up`; it has its data, and the others are as they were."""
+    before = running.status()
+    kept = held(running, monkeypatch)
+    psutil.Process(before[name]["pid"]).kill()
+
+    def back() -> dict[str, Any] | None:
+        found = running.status()[name]
+        return found if found["ok"] and found["pid"] not in (None, before[name]["pid"]) else None
+
+    until(back, f"{name} runs again", 180, every=0.5)
+    assert held(running, monkeypatch) == kept
+    others = {other: program["pid"] for other, program in running.status().items() if other != name}
+    assert others == {other: program["pid"] for other, program in before.items() if other != name}
 
 
-def test_everything_comes_back_after_sigkill_of_everything(running: Stack) -> None:
+def test_everything_comes_back_after_sigkill_of_everything(
+    running: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = held(running, monkeypatch)
     pids = [program["pid"] for program in running.status().values()]
     pids.append(int((running.home / "supervisord.pid").read_text()))
     pids.sort(key=lambda pid: psutil.Process(pid).ppid() != 1)  # supervisord first: it restarts what dies
@@ -424,6 +548,7 @@ def test_everything_comes_back_after_sigkill_of_everything(running: Stack) -> No
     report = running.up()
     assert [phase["name"] for phase in report["phases"] if phase["changed"]] == ["servers"]
     assert all(program["ok"] for program in running.status().values())
+    assert held(running, monkeypatch) == kept
 
 
 @pytest.mark.faults
@@ -434,11 +559,89 @@ def test_a_killed_supervisord_leaves_no_orphan(running: Stack) -> None:
     assert [pid for pid in pids if processes.runs(pid)] == []
 
 
+def tells_that_there_is_no_search(stack: Stack, report: dict[str, Any]) -> None:
+    """All but search is up, whoever asks; nobody is told of an incident."""
+    without = (
+        f"search is off: OpenSearch could not be downloaded, not to be had from http://***@{NOBODY}/maven2"
+    )
+    assert report["notes"][-1].startswith(without)
+    assert "set BILTEN_OPENSEARCH__MAVEN_URL" in report["notes"][-1]
+    assert "opensearch" not in report["addresses"]
+    assert report["phases"][-1]["outcome"] == "search is off: OpenSearch could not be downloaded"
+    status = stack.run("status")  # exits with 0
+    assert without in " ".join(status.stdout.replace("note", "").split())
+    programs = stack.status()
+    assert set(programs) == PROGRAMS - {"opensearch"}
+    assert [name for name, program in programs.items() if not program["ok"]] == []
+    asked = stack.run("search", "query", "jazz", check=False)
+    assert asked.returncode == 3
+    assert "could not be downloaded" in asked.stderr
+    assert "BILTEN_OPENSEARCH__MAVEN_URL" in asked.stderr
+    assert "Traceback" not in asked.stderr
+    health = json.loads(stack.run("health", "--json", check=False).stdout)
+    assert "search" not in json.dumps(health)
+    # the mirror is of `up` alone, and its password of nobody else
+    assert "secret@" not in "".join(
+        path.read_text(errors="replace")
+        for path in (stack.home / "stack.env", *stack.home.glob("logs/*"), *stack.home.glob("programs/*"))
+    )
+    again = stack.run("up", "--no-demo")
+    assert "Bilten is up, and nothing was changed (" in again.stdout
+    assert "Three things to try" in again.stdout
+    assert without in " ".join(again.stdout.split())
+    assert too_wide(again.stdout + again.stderr) == []
+
+
+@pytest.mark.faults
+def test_search_comes_with_the_next_up_that_gets_it_and_two_stacks_let_each_other_be(running: Stack) -> None:
+    base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))
+    base.chmod(0o755)
+    other = Stack(base / ".bilten", search=True)
+    other.own["BILTEN_OPENSEARCH__MAVEN_URL"] = f"http://me:secret@{NOBODY}/maven2"
+    try:
+        tells_that_there_is_no_search(other, other.up("--no-demo"))
+        # what somebody starts by hand says what is missing, and nothing of where in the code
+        answer = other.graphql(LAUNCH, job="search_rebuild", tags=[])["launchRun"]
+        run = str(answer["run"]["runId"])
+        until(
+            lambda: other.graphql(STATUS, run=run)["runOrError"]["status"] in ("SUCCESS", "FAILURE"),
+            "the end of the run",
+            300,
+            every=1,
+        )
+        shown = other.graphql(FAILURES, run=run)["logsForRun"]["events"]
+        said = [event["error"]["message"] for event in shown if event.get("error")]
+        assert said, shown
+        assert all("OpenSearch could not be downloaded" in each for each in said), said
+        assert not any("Traceback" in each or ".py" in each for each in said), said
+        jars = opensearch_jars(base)
+        shutil.copytree(jars, other.home / "jars" / jars.name)
+        report = other.up("--no-demo")
+        assert {phase["name"] for phase in report["phases"] if phase["changed"]} == {"servers", "search"}
+        assert "opensearch" in report["addresses"]
+        assert not any("search is off" in note for note in report["notes"])
+        programs = other.status()
+        assert set(programs) == PROGRAMS
+        assert [name for name, program in programs.items() if not program["ok"]] == []
+        assert " events in " in other.run("search", "query", "jazz").stdout
+        # the first one goes down and up again, and the other does not notice
+        running.run("down")
+        running.up()
+        assert {name: program["pid"] for name, program in other.status().items()} == {
+            name: program["pid"] for name, program in programs.items()
+        }
+    finally:
+        other.run("down", check=False)
+        shutil.rmtree(base, ignore_errors=True)
+
+
 def test_a_second_stack_beside_it(running: Stack, tmp_path_factory: pytest.TempPathFactory) -> None:
     base = Path(tempfile.mkdtemp(prefix="bilten-e2e-"))
     base.chmod(0o755)
     # sockets cannot lie there, and nothing that is made is for others
-    other = Stack(base / ("long" * 30) / ".bilten", umask=0o077)
+    other = Stack(base / ("long" * 30) / ".bilten", umask=0o077, search=True)
+    # nor is there a Maven repository
+    other.own["BILTEN_OPENSEARCH__MAVEN_URL"] = f"http://me:secret@{NOBODY}/maven2"
     other.home.parent.mkdir()
     before = running.status()
     try:
@@ -461,6 +664,7 @@ def test_a_second_stack_beside_it(running: Stack, tmp_path_factory: pytest.TempP
         taken = {program["where"] for program in before.values()} - {""}
         assert not taken & {f"127.0.0.1:{port}" for port in report["ports"].values()}
         assert any("is taken by" in note for note in report["notes"])
+        tells_that_there_is_no_search(other, report)
         assert other.run("down").returncode == 0
         assert {name: program["pid"] for name, program in running.status().items()} == {
             name: program["pid"] for name, program in before.items()
@@ -527,10 +731,9 @@ def test_what_people_read_fits_80_columns(running: Stack) -> None:
     day, event = running.run("sql", found, "--format", "csv").stdout.splitlines()[1].split(",")
     for command in (["up"], ["status"], ["migrate", "status"], ["explain", day, event, "gross_sales"]):
         result = running.run(*command)
-        lines = (result.stdout + result.stderr).splitlines()
-        assert lines, command
-        # an address that is longer than that stays whole
-        assert [line for line in lines if len(line) > 80 and max(map(len, line.split())) < 60] == []
+        assert result.stdout + result.stderr, command
+        assert too_wide(result.stdout + result.stderr) == []
+        assert command != ["up"] or "Bilten is up, and nothing was changed (" in result.stdout
 
 
 def test_links_name_the_host_that_people_use(running: Stack) -> None:
@@ -554,10 +757,13 @@ def test_down_stops_only_its_own(running: Stack) -> None:
 
 
 @pytest.mark.faults
-def test_up_after_down_changes_the_servers_alone(running: Stack) -> None:
+def test_up_after_down_changes_the_servers_alone(running: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.up()
+    kept = held(running, monkeypatch)
     running.run("down")
     report = running.up()
     assert [phase["name"] for phase in report["phases"] if phase["changed"]] == ["servers"]
+    assert held(running, monkeypatch) == kept
 
 
 @pytest.mark.faults
