@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bilten_orchestration.errors import BiltenError, Problem
 from bilten_orchestration.local import endpoints
-from bilten_orchestration.settings import ObjectStoreSettings, Settings
+from bilten_orchestration.local.clickhouse.grants import (
+    INFORMATION_SCHEMAS,
+    READABLE_DATABASES,
+    READABLE_SYSTEM_TABLES,
+)
+from bilten_orchestration.settings import ClickHouseSettings, ObjectStoreSettings, Settings
 from bilten_orchestration.stores import clickhouse as clickhouse_store
 from bilten_orchestration.stores import object_store, opensearch, redis
 from bilten_orchestration.stores import postgres as postgres_store
@@ -29,6 +34,9 @@ PRIVILEGES = (
     "select, insert"
 )
 """What migrations, the sync and dbt do in each of them. To truncate all tables of one takes DROP DATABASE."""
+
+_READS = f"SELECT on {', '.join(sorted(READABLE_DATABASES))}, and nothing to write, call or administer"
+_GRANT = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\S+) TO \S+(?P<more>.*)")
 
 _PASSING = re.compile(r"\b0x[0-9a-f]+|\b[0-9a-f]{8}-[0-9a-f-]{27}")  # differ from try to try
 
@@ -164,7 +172,77 @@ def _clickhouse(settings: Settings) -> list[Problem]:
         ]
     finally:
         client.close()
+    return found + _analyst(clickhouse)
+
+
+def _analyst(clickhouse: ClickHouseSettings) -> list[Problem]:
+    """What the analyst may do more or less than read, as the server tells that account itself.
+
+    By default a grant is one too many: what it shows that is not known here to be harmless is told.
+    """
+    from clickhouse_connect.driver.exceptions import ClickHouseError
+
+    user = clickhouse.analyst_user
+    try:
+        client = clickhouse_store.connect(clickhouse, "analyst")
+    except BiltenError:
+        return []  # told with the other accounts
+    try:
+        # with what comes by roles; raw, for the embedded endpoint knows it without a FORMAT behind it only
+        return grant_problems(user, client.raw_query("show grants final").decode().splitlines())
+    except ClickHouseError as error:
+        return [
+            Problem(
+                f"{user} cannot be asked for its grants",
+                expected=_READS,
+                found=str(error).splitlines()[0][:300],
+                next=f"as {user}: show grants final",
+            )
+        ]
+    finally:
+        client.close()
+
+
+def grant_problems(user: str, lines: Sequence[str]) -> list[Problem]:
+    """What speaks against these grants of an analyst, lines of SHOW GRANTS FINAL."""
+    readable: set[str] = set()
+    found = []
+    for line in lines:
+        grant = _GRANT.fullmatch(line)
+        if grant is not None and grant["what"] in ("SELECT", "ALL"):
+            readable |= READABLE_DATABASES if grant["where"] == "*.*" else {grant["where"].removesuffix(".*")}
+        if line.startswith("REVOKE ") or (grant is not None and _harmless(grant)):
+            continue  # a revoke only takes away
+        what = "it" if grant is None else f"{grant['what'].lower()} on {grant['where']}"
+        found.append(
+            Problem(
+                f"{user} may do more than read",
+                expected=_READS,
+                found=line,
+                next=f"as an administrator: revoke {what} from {user}, or from the role that brings it",
+            )
+        )
+    found += [
+        Problem(
+            f"{user} may not read {database}",
+            expected=_READS,
+            found=f"no GRANT SELECT ON {database}.*",
+            next=f"as an administrator: grant select on {database}.* to {user}",
+        )
+        for database in sorted(READABLE_DATABASES - readable)
+    ]
     return found
+
+
+def _harmless(grant: re.Match[str]) -> bool:
+    """Whether it lets an analyst see what all analysts see, and nothing else."""
+    database, _, table = grant["where"].partition(".")
+    rights = re.split(r", (?![^(]*\))", grant["what"])
+    if grant["more"] or not all(re.fullmatch(r"SHOW( \w+)?|SELECT(\(.*\))?", right) for right in rights):
+        return False
+    if database == "system":
+        return table in READABLE_SYSTEM_TABLES
+    return database in READABLE_DATABASES | INFORMATION_SCHEMAS
 
 
 def _missing(client: Client, database: str) -> str:

@@ -83,6 +83,18 @@ def test_missing_privileges_and_extensions_are_told_with_the_statement_that_help
     assert [step for step in steps if step.startswith("as an administrator: grant create database")]
 
 
+def test_an_analyst_that_may_write_is_told(empty_settings: Settings) -> None:
+    """The embedded endpoint shows of an analyst what its gate lets through, of another user what it has."""
+    clickhouse = empty_settings.clickhouse
+    found = outside.problems(
+        changed(
+            empty_settings,
+            clickhouse={"analyst_user": clickhouse.user, "analyst_password": clickhouse.password},
+        )
+    )
+    assert [problem.found for problem in found] == ["GRANT ALL ON *.* TO default WITH GRANT OPTION"]
+
+
 @pytest.mark.parametrize("bucket", ["bucket_backups", "bucket_dagster"])
 def test_a_missing_bucket_is_named(empty_settings: Settings, bucket: str) -> None:
     (problem,) = outside.problems(changed(empty_settings, object_store={bucket: "nowhere-to-be-found"}))

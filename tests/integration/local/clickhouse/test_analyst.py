@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bilten_orchestration.local.clickhouse import access, statement
-from tests.integration.local.clickhouse.conftest import Http
+from tests.integration.local.clickhouse.conftest import Http, Reply
 
 ALLOWED = {
     "through a view over raw": ("SELECT a FROM staging.v", "7"),
@@ -106,6 +107,10 @@ REFUSED = {
     "explain query tree of raw": "EXPLAIN QUERY TREE SELECT * FROM bilten_raw.t",
     "describe raw": "DESCRIBE TABLE bilten_raw.t",
     "describe a subquery": "DESCRIBE (SELECT * FROM bilten_raw.t)",
+    "describe a subquery and drop": "DESC (SELECT 1) PARALLEL WITH DROP TABLE marts.m",
+    "describe a union with raw": "DESC (SELECT 1) UNION ALL SELECT a FROM bilten_raw.t",
+    "into outfile of a description": "DESC (SELECT 1) INTO OUTFILE '/tmp/described'",
+    "grants of others": "SHOW GRANTS FOR default",
     "show create raw": "SHOW CREATE TABLE bilten_raw.t",
     "show create raw view": "SHOW CREATE VIEW bilten_raw.t",
     "exists raw": "EXISTS bilten_raw.t",
@@ -125,7 +130,7 @@ REFUSED = {
     "parts": "SELECT * FROM system.parts",
     "server settings": "SELECT * FROM system.server_settings",
     "show processlist": "SHOW PROCESSLIST",
-    "show grants": "SHOW GRANTS",
+    "show grants of all": "SHOW GRANTS FOR ALL",
     "show users": "SHOW USERS",
     "show create user": "SHOW CREATE USER default",
     "show clusters": "SHOW CLUSTERS",
@@ -278,7 +283,15 @@ OTHER_CODES = {
         ("dangerous setting", "readonly off", "dialect", "explain settings", "additional result filter"),
         SETTING,
     ),
-    **dict.fromkeys(("into outfile", "into outfile after format", "into outfile in comments"), OUTFILE),
+    **dict.fromkeys(
+        (
+            "into outfile",
+            "into outfile after format",
+            "into outfile in comments",
+            "into outfile of a description",
+        ),
+        OUTFILE,
+    ),
 }
 
 
@@ -486,3 +499,43 @@ def test_a_query_has_more_than_one_thread(analyst: Http, http_client: Http) -> N
         assert "AggregatingTransform ×" not in http_client.run(sql, max_threads=4)
     finally:
         http_client.run("DROP TABLE marts.many SYNC")
+
+
+def test_a_driver_reads_the_types_of_a_query_that_it_has_not_run(analyst: Http) -> None:
+    assert analyst.run("DESC (SELECT a, b FROM marts.m WHERE a < NULL) FORMAT TSV").split()[:4] == [
+        "a",
+        "UInt64",
+        "b",
+        "String",
+    ]
+
+
+def test_an_analyst_is_shown_what_the_gate_lets_through(analyst: Http) -> None:
+    shown = analyst.run("SHOW GRANTS FINAL")
+    assert "GRANT SELECT ON marts.* TO bilten_analyst" in shown
+    assert "bilten_raw" not in shown and "INSERT" not in shown
+
+
+def test_an_analyst_kills_its_own_query_and_no_other(analyst: Http, http_client: Http) -> None:
+    slow = "SELECT count() FROM system.numbers WHERE NOT ignore(sipHash64(number))"
+    replies: dict[str, Reply] = {}
+
+    def run(client: Http) -> threading.Thread:
+        name = client.user[0]
+        thread = threading.Thread(
+            target=lambda: replies.update({name: client.send(slow, query_id=f"long-{name}")})
+        )
+        thread.start()
+        tag = f"Settings['chdb_client_name'] = '{name}:long-{name}'"
+        while http_client.run(f"SELECT count() FROM system.processes WHERE {tag}") != "1":
+            assert thread.is_alive(), replies
+        return thread
+
+    theirs, own = run(http_client), run(analyst)
+    assert analyst.send("KILL QUERY WHERE query_id = 'long-bilten_etl'").status == 200
+    assert analyst.send("KILL QUERY WHERE query_id = 'long-bilten_analyst' SYNC").status == 200
+    own.join(20)
+    assert (replies["bilten_analyst"].code, theirs.is_alive()) == (394, True)
+    http_client.run("KILL QUERY WHERE query_id = 'long-bilten_etl'")
+    theirs.join(20)
+    assert replies["bilten_etl"].code == 394
