@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -12,25 +13,49 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 
 from bilten_orchestration.local.clickhouse.process import EndpointProcess
 from tests.integration.local.clickhouse.conftest import ANALYST, Http
+from tests.integration.local.clickhouse.frames import driver_read, driver_written
 from tests.integration.local.clickhouse.test_clickhouse_connect import connect
 
 THREADS = 9
 SETTLING_SECONDS = 8
 
 
+#: What the engine's pools and its allocator may differ by from one moment to the next.
+RSS_BYTES, THREAD_COUNT, DESCRIPTOR_COUNT = 64 * 1024**2, 8, 8
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the endpoint's process holds."""
+
+    rss_bytes: int
+    threads: int
+    descriptors: int
+
+
 @dataclass
 class Outcome:
-    requests: int
     errors: list[str]
-    seconds: float
-    rss_after_warm_up: int
-    rss_at_end: int
-    threads_after_warm_up: int
-    threads_at_end: int
+    after_warm_up: Held
+    at_end: Held
+
+    @property
+    def problems(self) -> list[str]:
+        """Errors of requests, and what the process holds more than after the warm-up."""
+        before, after = self.after_warm_up, self.at_end
+        grown = {
+            "bytes": after.rss_bytes - before.rss_bytes - RSS_BYTES,
+            "threads": after.threads - before.threads - THREAD_COUNT,
+            "descriptors": after.descriptors - before.descriptors - DESCRIPTOR_COUNT,
+        }
+        return self.errors + [f"{what}: {before} became {after}" for what, more in grown.items() if more > 0]
 
 
 def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcome:
-    """Selects, inserts, DDL, sessions, errors, aborted and compressed requests, by turns."""
+    """Selects, inserts, DDL, sessions, errors, aborted requests and ones in frames, by turns.
+
+    clickhouse-connect's own are in zstd or lz4.
+    """
     Http(endpoint).run(
         "CREATE OR REPLACE TABLE scratch.load (thread UInt8, n UInt32, s String) ENGINE = MergeTree"
         # merged parts stay in memory for eight minutes otherwise
@@ -46,7 +71,7 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
         inserted = int(client.command(f"SELECT count() FROM load WHERE thread = {thread}"))
         for turn in range(count):
             try:
-                match chance.randrange(9):
+                match chance.randrange(11):
                     case 0 | 1:
                         rows = chance.randrange(1, 2000)
                         assert (
@@ -84,6 +109,16 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
                     case 8:
                         reply = plain.send("SELECT number FROM numbers(20000) FORMAT RowBinary")
                         assert len(reply.body) == 160_000
+                    case 9:
+                        with contextlib.closing(plain.connect()) as aborted:
+                            sql = b"SELECT number FROM system.numbers FORMAT RowBinary"
+                            key = {"X-ClickHouse-User": plain.user[0], "X-ClickHouse-Key": plain.user[1]}
+                            aborted.request("POST", plain.url(compress=turn % 2), sql, key)
+                            assert len(aborted.getresponse().read(1000)) == 1000
+                    case 10:
+                        rows = driver_written(b"SELECT number FROM numbers(5000) FORMAT RowBinary")
+                        reply = plain.send(rows, compress=1, decompress=1)
+                        assert len(driver_read(reply.body)) == 40_000
             except Exception as error:  # noqa: BLE001
                 errors.append(f"thread {thread} turn {turn}: {type(error).__name__}: {error}"[:500])
         client.close()
@@ -96,18 +131,18 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
             thread.join()
 
     round_of(warm_up, 1)
-    rss, threads = _settled_rss(process), process.num_threads()
-    started = time.monotonic()
+    held = _settled(process)
     round_of(requests, 2)
-    seconds = time.monotonic() - started
-    return Outcome(requests, errors, seconds, rss, _settled_rss(process), threads, process.num_threads())
+    return Outcome(errors, held, _settled(process))
 
 
-def _settled_rss(process: psutil.Process) -> int:
-    """Bytes, at their lowest within some seconds: the allocator returns freed pages with a delay."""
+def _settled(process: psutil.Process) -> Held:
+    """The lowest within some seconds: the allocator returns freed pages with a delay, and a query of a client
+    that left ends a moment later."""
     until = time.monotonic() + SETTLING_SECONDS
-    lowest = process.memory_info().rss
+    seen = []
     while time.monotonic() < until:
+        seen.append((process.memory_info().rss, process.num_threads(), process.num_fds()))
         time.sleep(0.1)
-        lowest = min(lowest, process.memory_info().rss)
-    return lowest
+    rss, threads, descriptors = map(min, zip(*seen, strict=True))
+    return Held(rss, threads, descriptors)

@@ -7,6 +7,5 @@ from tests.integration.local.clickhouse.load import mixed_load
 
 
 def test_a_thousand_mixed_requests_from_nine_threads(endpoint: EndpointProcess) -> None:
-    outcome = mixed_load(endpoint, 1000, 450)
-    assert outcome.errors == []
-    assert outcome.rss_at_end - outcome.rss_after_warm_up < 64 * 1024**2
+    """The 10,000 are in tests/faults/local; memory, threads and descriptors stay what they were."""
+    assert mixed_load(endpoint, 1000, 450).problems == []
