@@ -57,7 +57,7 @@ _IN = re.compile(r"^(global)?(not)?(null)?in(ignoreset)?$", re.IGNORECASE)
 _TABLE_QUERY = re.compile(
     r"(?:ExistsTableQuery|ExistsViewQuery|ShowCreateTableQuery|ShowCreateViewQuery)"
     r" (?P<head>\S*) (?P<table>\w+)"
-    r" \(children [12]\)(?:\n Identifier \w+){1,2}(?:\n Identifier (?P<format>\w+))?\n?"
+    r" \(children [123]\)(?:\n Identifier \w+){1,2}(?:\n Identifier (?P<format>\w+))?\n?"
 )
 _DATABASE_QUERY = re.compile(
     r"(?:ExistsDatabaseQuery|ShowCreateDatabaseQuery) (?P<database>\w+)  \(children [12]\)"

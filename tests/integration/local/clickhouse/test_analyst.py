@@ -15,6 +15,9 @@ from bilten_orchestration.local.clickhouse import access, statement
 from tests.integration.local.clickhouse.conftest import Http, Reply
 
 ALLOWED = {
+    # as Superset's dialect asks
+    "exists with a format": ("EXISTS TABLE `marts`.`m`\n FORMAT TSV", "1"),
+    "exists view with a format": ("EXISTS VIEW staging.v FORMAT CSV", "1"),
     "through a view over raw": ("SELECT a FROM staging.v", "7"),
     "mart": ("SELECT count(), sum(a) FROM marts.m", "10\t45"),
     "from first": ("FROM marts.m SELECT max(a)", "9"),
@@ -106,6 +109,8 @@ REFUSED = {
     "explain ast of raw": "EXPLAIN AST SELECT * FROM bilten_raw.t",
     "explain query tree of raw": "EXPLAIN QUERY TREE SELECT * FROM bilten_raw.t",
     "describe raw": "DESCRIBE TABLE bilten_raw.t",
+    "exists raw with a format": "EXISTS TABLE bilten_raw.t FORMAT TSV",
+    "show create raw with a format": "SHOW CREATE TABLE bilten_raw.t FORMAT TSV",
     "describe a subquery": "DESCRIBE (SELECT * FROM bilten_raw.t)",
     "describe a subquery and drop": "DESC (SELECT 1) PARALLEL WITH DROP TABLE marts.m",
     "describe a union with raw": "DESC (SELECT 1) UNION ALL SELECT a FROM bilten_raw.t",
