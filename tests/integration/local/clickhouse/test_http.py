@@ -262,7 +262,6 @@ def test_unknown_encodings_are_refused_by_name(http_client: Http) -> None:
     reply = http_client.send(b"x", headers=basic(*ETL) | {"Content-Encoding": "br"})
     assert "br" in reply.text
     assert reply.code == 89
-    assert http_client.send("SELECT 1", compress=1).code == 48
 
 
 def test_insert_splits_statement_and_data(http_client: Http) -> None:
