@@ -122,7 +122,14 @@ def test_killed_between_any_two_steps_of_a_30_day_backfill(
     world: World,  # noqa: F811
     dbt_forks: Path,
 ) -> None:
-    """Every step of the engine, every table, every swap; of the tests (a verdict each) every fourth."""
+    """Every step of the engine, every table, every swap; of the tests every fourth.
+
+    A test of dbt leaves one thing behind: its row in analytics.mart_verdicts, under a run id whose verdicts
+    the next attempt deletes before its first one. So a kill after one test differs from a kill after the next
+    by a row that nobody will read, and each costs a whole build of 30 days. Every fourth still falls
+    between the verdicts of each mart. One kill between two swaps is in every run of the tests:
+    tests/integration/dbt/test_day_swap.py, test_killed_between_two_swaps_and_run_again.
+    """
     clean, told = prepared(world)
     is_test = [": pass in " in line for line in told]
     steps = [
