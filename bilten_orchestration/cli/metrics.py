@@ -89,6 +89,7 @@ def explain(
     event: Annotated[UUID, typer.Argument(parser=_uuid, metavar="EVENT", help="Id of the event.")],
     metric: Annotated[str, typer.Argument(metavar="METRIC", help="Such as gross_sales or tickets_sold.")],
     currency: Annotated[str | None, typer.Option(help="Where an event has several on that day.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many rows; all are added up.")] = 1000,
     as_json: output.Json = False,
 ) -> None:
     """Show what makes up a cell: its postings and the rows in PostgreSQL, added up.
@@ -102,7 +103,7 @@ def explain(
 
         settings = load_settings()
         with translated("the explanation"):
-            explanation = explain_cell(settings, day, event, metric, currency=currency)
+            explanation = explain_cell(settings, day, event, metric, currency=currency, limit=limit)
         output.finish(
             "explain",
             explanation,
@@ -149,13 +150,20 @@ def _show_explanation(explanation: Explanation) -> None:
     print(f"{cell.mart}.{cell.metric} on {cell.day}")
     print(f"event {cell.event_id}:")
     print(f"{cell.value:f} {cell.currency} ({built})")
-    for title, facts, total in (
-        ("postings in ClickHouse", explanation.postings, explanation.postings_sum),
-        ("rows in PostgreSQL", explanation.rows, explanation.sum),
+    for title, facts, count, total in (
+        (
+            "postings in ClickHouse",
+            explanation.postings,
+            explanation.postings_count,
+            explanation.postings_sum,
+        ),
+        ("rows", explanation.rows, explanation.rows_count, explanation.sum),
     ):
         print(f"\n{title}:")
         for fact in facts:
             print(f"  {fact.at:%F %T} UTC  {fact.kind:<22} {fact.value:>24f}")
             print(f"      {fact.table} {fact.id}")
-        print(f"  {len(facts)} in all, sum {total:f} {cell.currency}")
+        if count > len(facts):
+            print(f"  and {count - len(facts)} more")
+        print(f"  {count} in all, sum {total:f} {cell.currency}")
     print("\nequal" if explanation.equal else "\nNOT equal")

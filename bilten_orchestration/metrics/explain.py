@@ -10,17 +10,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from bilten_orchestration.errors import Problem, UsageError
 from bilten_orchestration.metrics import verdicts
-from bilten_orchestration.metrics.explain_sql import HELD, METRICS, POSTED, Metric
+from bilten_orchestration.metrics.explain_sql import (
+    HELD,
+    HELD_CLICKS,
+    METRICS,
+    NO_CURRENCY,
+    POSTED,
+    POSTED_CLICKS,
+    STATES,
+    WITHOUT_CURRENCY,
+    Metric,
+)
 from bilten_orchestration.settings import Settings
 from bilten_orchestration.stores import clickhouse, postgres
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+
+SHOWN: Final = 1000
+# of uniqCombined64(17), as the gates take it (dbt_project/macros/generic_tests/audience.sql)
+EXACT_IDS: Final = 4000
+STATE_ERROR: Final = Decimal("0.02")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +68,9 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`sum` is that of `rows`; `equal` when the cell, its postings and its rows agree to the last digit."""
+    """`sum` is that of all rows, of which `rows` shows the first; `equal` when the cell, its postings and its
+    rows agree to the last digit (a state of more ids than it holds exactly: within its error).
+    """
 
     cell: Cell
     postings: tuple[Fact, ...]
@@ -60,6 +78,8 @@ class Explanation:
     postings_sum: Decimal
     sum: Decimal
     equal: bool
+    postings_count: int = 0
+    rows_count: int = 0
 
     @property
     def problems(self) -> list[Problem]:
@@ -72,10 +92,11 @@ class Explanation:
             why = "ClickHouse is behind PostgreSQL: bilten sync, then build the day again"
         else:
             why = f"the day is behind its postings: bilten metrics build --from {cell.day} --to {cell.day}"
+        held = "the clickstream" if METRICS[cell.metric].source in HELD_CLICKS else "PostgreSQL"
         return [
             Problem(
                 f"{cell.metric} of event {cell.event_id} on {cell.day} does not add up",
-                expected=f"{self.sum:f} {cell.currency} (rows of PostgreSQL)",
+                expected=f"{self.sum:f} {cell.currency} (rows of {held})",
                 found=f"{cell.value:f} in the mart, {self.postings_sum:f} in its postings",
                 next=why,
             )
@@ -83,9 +104,15 @@ class Explanation:
 
 
 def explain(
-    settings: Settings, day: date, event: UUID, metric: str, *, currency: str | None = None
+    settings: Settings,
+    day: date,
+    event: UUID,
+    metric: str,
+    *,
+    currency: str | None = None,
+    limit: int = SHOWN,
 ) -> Explanation:
-    """One cell.
+    """One cell, with at most `limit` of its postings and of its rows; all are added up.
 
     Raises UsageError for an unknown metric or event, or for several currencies and none chosen.
     """
@@ -101,10 +128,13 @@ def explain(
     try:
         cells = _cells(client, definition, day, event, metric)
         postings = _postings(client, definition, day, event)
+        clicks = _clicks(client, definition, day, event)
         built = verdicts.mart_days(client, [definition.mart], days=[day])
     finally:
         client.close()
-    rows = _rows(settings, definition, day, event)
+    rows = clicks if clicks is not None else _rows(settings, definition, day, event)
+    if metric in WITHOUT_CURRENCY:
+        currency = NO_CURRENCY
     chosen = _currency(currency, set(cells) | {fact.currency for fact in (*postings, *rows)}, settings, event)
     postings = [fact for fact in postings if fact.currency == chosen]
     rows = [fact for fact in rows if fact.currency == chosen]
@@ -124,26 +154,54 @@ def explain(
     held = sum((fact.value for fact in rows), Decimal(0))
     return Explanation(
         cell,
-        tuple(postings),
-        tuple(rows),
+        tuple(postings[:limit]),
+        tuple(rows[:limit]),
         posted,
         held,
-        equal=state is not None and cell.value == posted == held,
+        equal=state is not None and posted == held and _agree(metric, cell.value, held),
+        postings_count=len(postings),
+        rows_count=len(rows),
     )
 
 
 def _cells(client: Client, definition: Metric, day: date, event: UUID, metric: str) -> dict[str, Decimal]:
+    column = definition.column or metric
+    value = f"finalizeAggregation({column})" if metric in STATES else column
+    money = "toString(currency)" if metric not in WITHOUT_CURRENCY else f"'{NO_CURRENCY}'"
+    # rows that carry no money beside others that do
+    only = f" and currency != '{NO_CURRENCY}'" if metric not in WITHOUT_CURRENCY else ""
     rows = client.query(
-        f"select toString(currency), toDecimal128(sum({metric}), 3) from marts.{definition.mart}"
-        " where metric_date = {day:Date32} and event_id = {event:UUID} group by currency",
+        f"select {money} as money, toDecimal128(sum({value}), 3) from marts.{definition.mart}"
+        f" where metric_date = {{day:Date32}} and event_id = {{event:UUID}}{only} group by money",
         {"day": day, "event": event},
     ).result_rows
     return {str(currency): Decimal(value) for currency, value in rows}
 
 
+def _agree(metric: str, shown: Decimal, held: Decimal) -> bool:
+    if metric in STATES and held > EXACT_IDS:
+        return abs(shown - held) <= held * STATE_ERROR
+    return shown == held
+
+
+def _clicks(client: Client, definition: Metric, day: date, event: UUID) -> list[Fact] | None:
+    """The rows of a metric that counts clicks; None of any other."""
+    if definition.source not in HELD_CLICKS:
+        return None
+    rows = client.query(
+        HELD_CLICKS[definition.source], {"day": day, "event": event, "kinds": list(definition.kinds)}
+    ).result_rows
+    return [
+        Fact(kind, "analytics.events", row_id, at.replace(tzinfo=UTC), currency, Decimal(value))
+        for kind, row_id, _, at, currency, value in rows
+    ]
+
+
 def _postings(client: Client, definition: Metric, day: date, event: UUID) -> list[Fact]:
     rows = client.query(
-        POSTED[definition.source].format(value=definition.posted),
+        POSTED_CLICKS[definition.source]
+        if definition.source in POSTED_CLICKS
+        else POSTED[definition.source].format(value=definition.posted),
         {"day": day, "event": event, "kinds": list(definition.kinds)},
     ).result_rows
     return [

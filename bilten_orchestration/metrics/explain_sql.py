@@ -2,14 +2,18 @@
 
 Written from the definitions (docs/metrics.md), on purpose not from the statements that compute control
 totals or marts: an error in one of them must not be repeated here. No column of a person is read.
+
+Clicks are in no PostgreSQL: where a metric counts them, its rows are those of analytics.events as they lie
+there, cleaned anew, and its postings those of intermediate.int_clicks_cleaned.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-Source = Literal["postings", "movements", "items"]
+Source = Literal["postings", "movements", "items", "capacity", "buyers", "views", "ids", "funnel"]
+NO_CURRENCY = "XXX"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +21,8 @@ class Metric:
     """How a metric is made: which kinds of facts it adds up, and what each of them counts.
 
     `posted` is an expression over int_postings; `held` one over the facts read from PostgreSQL, which
-    carry amount, fee, tax and dispute_fee unsigned.
+    carry amount, fee, tax and dispute_fee unsigned. `column` is that of the mart, where it is called
+    otherwise than the metric.
     """
 
     source: Source
@@ -25,6 +30,7 @@ class Metric:
     posted: str = "1"
     held: str = "1"
     mart: str = "fct_event_sales_daily"
+    column: str | None = None
 
 
 _NET = (
@@ -58,6 +64,31 @@ METRICS: dict[str, Metric] = {
     "ticket_face_sales": Metric("items", ("ticket",), "amount", "amount", mart="fct_ticket_type_sales_daily"),
 }
 
+AUDIENCE = "fct_event_audience_daily"
+TRAFFIC = "fct_traffic_sources_daily"
+TYPES = "fct_ticket_type_sales_daily"
+
+# Names of another grain carry it in front, as in analytics.metrics_daily.
+METRICS |= {
+    "capacity": Metric("capacity", ("capacity",), "capacity", "capacity", mart=TYPES),
+    **{
+        f"ticket_type_{name}": replace(METRICS[name], mart=TYPES, column=name)
+        for name in ("tickets_sold", "comp_tickets", "tickets_cancelled", "check_ins")
+    },
+    "page_views": Metric("views", ("page_view",), mart=AUDIENCE),
+    "visitors": Metric("ids", ("visitor_id",), mart=AUDIENCE),
+    "sessions": Metric("ids", ("session_id",), mart=AUDIENCE),
+    "buyers": Metric("buyers", ("buyer",), mart=AUDIENCE),
+    "funnel_viewed": Metric("funnel", ("1", "2", "3"), mart=AUDIENCE),
+    "funnel_checkout": Metric("funnel", ("2", "3"), mart=AUDIENCE),
+    "funnel_purchased": Metric("funnel", ("3",), mart=AUDIENCE),
+    "traffic_sessions": Metric("ids", ("session_id",), mart=TRAFFIC, column="sessions"),
+    "traffic_paid_orders": replace(METRICS["paid_orders"], mart=TRAFFIC, column="paid_orders"),
+    "traffic_gross_sales": replace(METRICS["gross_sales"], mart=TRAFFIC, column="gross_sales"),
+}
+STATES = frozenset({"visitors", "sessions", "buyers", "funnel_viewed", "funnel_checkout", "funnel_purchased"})
+WITHOUT_CURRENCY = STATES | {"page_views", "traffic_sessions"}
+
 # ClickHouse. Columns of each: kind, row id, payment or ticket type, moment (UTC), currency, value.
 POSTED: dict[Source, str] = {
     "postings": """
@@ -83,6 +114,33 @@ POSTED: dict[Source, str] = {
         where payments.captured_date = {{day:Date32}} and payments.event_id = {{event:UUID}}
           and payments.deleted_at is null and items.item_type in {{kinds:Array(String)}}
         order by payments.captured_at, items.id
+    """,
+    "capacity": """
+        select 'capacity', toString(types.ticket_type_id), '', toDateTime64(log.holds_from_date, 6, 'UTC'),
+               types.currency, log.{value}
+        from (
+            select distinct ticket_type_id, toString(currency) as currency, metric_date
+            from intermediate.int_ticket_movements
+            where metric_date = {{day:Date32}} and event_id = {{event:UUID}}
+            union distinct
+            select distinct tickets.ticket_type_id, toString(payments.currency), {{day:Date32}}
+            from staging.stg_bilten__payment_items as items
+            inner join staging.stg_bilten__payments as payments on items.payment_id = payments.id
+            inner join staging.stg_bilten__tickets as tickets on items.ticket_id = tickets.id
+            where payments.captured_date = {{day:Date32}} and payments.event_id = {{event:UUID}}
+              and payments.deleted_at is null and items.item_type = 'ticket'
+        ) as types
+        asof join intermediate.int_ticket_type_capacity as log
+            on types.ticket_type_id = log.ticket_type_id and types.metric_date >= log.holds_from_date
+        where has({{kinds:Array(String)}}, 'capacity')
+        order by types.ticket_type_id
+    """,
+    "buyers": """
+        select 'buyer', toString(user_id), '', min(posted_at), 'XXX', {value}
+        from intermediate.int_postings
+        where metric_date = {{day:Date32}} and event_id = {{event:UUID}} and posting_type = 'payment'
+          and has({{kinds:Array(String)}}, 'buyer')
+        group by user_id order by 4, 2
     """,
 }
 
@@ -175,8 +233,139 @@ _ROWS = """
     order by moment, facts.id
 """
 
+_CAPACITY_FACTS = """
+    , moved as (
+        select distinct t.ticket_type_id, m.currency
+        from (select id, moment, currency from facts) m join tickets.tickets t on t.id = m.id cross join zone
+        where (m.moment at time zone zone.name)::date = %(day)s
+        union
+        select distinct t.ticket_type_id, p.currency
+        from payments.payment_items i join payments.payments p on p.id = i.payment_id
+        join tickets.tickets t on t.id = i.ticket_id cross join zone
+        where p.event_id = %(event)s and p.deleted_at is null and i.item_type = 'ticket'
+          and (p.captured_at at time zone zone.name)::date = %(day)s
+    )
+    select 'capacity', 'tickets.ticket_types', m.ticket_type_id::text, log.valid_from, m.currency::text,
+           log.quantity
+    from moved m cross join zone
+    cross join lateral (
+        select l.valid_from, l.quantity
+        from tickets.ticket_type_capacity_log l
+        where l.ticket_type_id = m.ticket_type_id
+        -- the newest that had begun by the end of the day, else the first of all
+        order by ((l.valid_from at time zone zone.name)::date <= %(day)s) desc,
+                 case when (l.valid_from at time zone zone.name)::date <= %(day)s then l.valid_from end desc,
+                 l.valid_from
+        limit 1
+    ) log
+    where 'capacity' = any(%(kinds)s)
+    order by log.valid_from, m.ticket_type_id
+"""
+
+_BUYER_FACTS = """
+    select 'buyer', 'payments.payments', user_id::text, min(captured_at), 'XXX', 1
+    from payments.payments cross join zone
+    where event_id = %(event)s and deleted_at is null and captured_at is not null and 'buyer' = any(%(kinds)s)
+      and (captured_at at time zone zone.name)::date = %(day)s
+    group by user_id order by 4, 3
+"""
+
 HELD: dict[Source, str] = {
     "postings": _ZONE + _MONEY_FACTS + _ROWS,
     "movements": _ZONE + _TICKET_FACTS + _ROWS,
     "items": _ZONE + _ITEM_FACTS + _ROWS,
+    "capacity": _ZONE + _TICKET_FACTS + _CAPACITY_FACTS,
+    "buyers": _ZONE + _BUYER_FACTS,
 }
+
+# ClickHouse. Clicks of one event without bots, as intermediate has them and as analytics.events does.
+# Programs and the limit are those of dbt_project/macros/audience.sql.
+PROGRAMS = (
+    *("bot", "crawl", "spider", "slurp", "headless", "phantomjs", "python-", "curl/", "wget/", "java/"),
+    *("go-http", "okhttp", "scrapy", "preview", "monitor", "lighthouse"),
+)
+BOT_CLICKS_PER_MINUTE = 60
+_AROUND = """
+    local_date between {day:Date32} and {day:Date32} + 2
+    and created_date between {day:Date32} - 1 and {day:Date32} + 3
+"""
+_CLEANED = f"""
+    with clicks as (
+        select * from intermediate.int_clicks_cleaned where event_id = {{event:UUID}} and {_AROUND}
+    ),
+    payments as (
+        select user_id, posted_at as at from intermediate.int_postings
+        where posting_type = 'payment' and event_id = {{event:UUID}}
+          and metric_date between {{day:Date32}} and {{day:Date32}} + 2
+    )
+"""
+_AS_THEY_LIE = f"""
+    with once as (
+        select click_id, event_id, session_id, visitor_id, user_id, event_type, timestamp, local_date,
+               created_date
+        from analytics.events
+        where {_AROUND} and not multiSearchAnyCaseInsensitive(user_agent, {list(PROGRAMS)})
+        limit 1 by event_type, timestamp, click_id
+    ),
+    fast as (
+        select local_date, created_date, visitor_id
+        from once group by local_date, created_date, visitor_id, toStartOfMinute(timestamp)
+        having count() > {BOT_CLICKS_PER_MINUTE}
+    ),
+    clicks as (
+        select * from once
+        where event_id = {{event:UUID}} and (local_date, created_date, visitor_id) not in (select * from fast)
+    ),
+    payments as (
+        select user_id, assumeNotNull(captured_at) as at from bilten_raw.payments_payments final
+        where event_id = {{event:UUID}} and deleted_at is null and captured_at is not null
+          and captured_date between {{day:Date32}} and {{day:Date32}} + 2
+    )
+"""
+_EACH_VIEW = """
+    select 'page_view', toString(click_id), '', min(timestamp) as at, 'XXX', 1
+    from clicks where local_date = {day:Date32} and event_type in {kinds:Array(String)}
+    group by click_id order by at, click_id
+"""
+_EACH_ID = """
+    select {kinds:Array(String)}[1] as kind, toString(if(kind = 'visitor_id', visitor_id, session_id)) as id,
+           '', min(timestamp) as at, 'XXX', 1
+    from clicks where local_date = {day:Date32} group by id order by at, id
+"""
+_EACH_BROWSER = """
+    , checkouts as (
+        select visitor_id, groupArray(toUnixTimestamp64Micro(toDateTime64(timestamp, 6, 'UTC'))) as moments
+        from clicks where event_type = 'checkout_started' group by visitor_id
+    ),
+    purchases as (
+        select logins.visitor_id as visitor_id,
+               groupArray(toUnixTimestamp64Micro(toDateTime64(payments.at, 6, 'UTC'))) as moments
+        from (
+            select distinct visitor_id, user_id from clicks
+            where user_id <> toUUID('00000000-0000-0000-0000-000000000000')
+        ) as logins
+        inner join payments on payments.user_id = logins.user_id
+        group by logins.visitor_id
+    ),
+    views as (
+        select visitor_id, timestamp, toUnixTimestamp64Micro(toDateTime64(timestamp, 6, 'UTC')) as view
+        from clicks where local_date = {day:Date32} and event_type = 'page_view'
+    )
+    select toString(max(multiIf(
+               not arrayExists(c -> c between view and view + 86400000000, checkouts.moments), 1,
+               not arrayExists(
+                   c -> c between view and view + 86400000000
+                       and arrayExists(p -> p between c and view + 86400000000, purchases.moments),
+                   checkouts.moments), 2,
+               3))) as reached,
+           toString(views.visitor_id) as id, '', min(views.timestamp) as at, 'XXX', 1
+    from views
+    left join checkouts on views.visitor_id = checkouts.visitor_id
+    left join purchases on views.visitor_id = purchases.visitor_id
+    group by views.visitor_id
+    having has({kinds:Array(String)}, reached)
+    order by at, id
+"""
+_OF_CLICKS: dict[Source, str] = {"views": _EACH_VIEW, "ids": _EACH_ID, "funnel": _EACH_BROWSER}
+POSTED_CLICKS: dict[Source, str] = {source: _CLEANED + each for source, each in _OF_CLICKS.items()}
+HELD_CLICKS: dict[Source, str] = {source: _AS_THEY_LIE + each for source, each in _OF_CLICKS.items()}
