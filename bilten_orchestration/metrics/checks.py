@@ -111,10 +111,16 @@ def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
     def freshness(
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.AssetCheckResult]:
+        from bilten_orchestration.ingestion import source
+
         now = datetime.now(UTC)
         names = sorted(found.asset_key.path[-1] for found in context.selected_asset_check_keys)
         with face.step(context), platform.clickhouse() as client:
             judged = freshness_rules.judge(client, names, now)
+            held = None
+            if any(not found.fresh and found.held_open for found in judged):
+                with platform.postgres("freshness of the marts") as connection:
+                    held = source.holders(connection)
         for found in judged:
             yield dg.AssetCheckResult(
                 passed=found.fresh,
@@ -122,7 +128,9 @@ def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
                 check_name=FRESH,
                 description=None
                 if found.fresh
-                else f"{found.due} of {found.mart} is due and is {found.shown}. Next: {found.by_hand}",
+                else f"{found.due} of {found.mart} is due and is {found.shown}."
+                + (f" Transactions that are open now: {held}." if held and found.held_open else "")
+                + f" Next: {found.by_hand}",
                 metadata={
                     "due_day": str(found.due),
                     "state": found.shown,
