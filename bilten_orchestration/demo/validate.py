@@ -101,12 +101,12 @@ RULES = (
         """,
     ),
     Rule(
-        "a transferred ticket has one successor, of the same type and unpaid",
+        "a transferred ticket has one successor, of the same type",
         """
         select coalesce(o.id, n.id)::text from (select * from tickets.tickets where status = 'transferred') o
         full join (select * from tickets.tickets
             where transferred_from is not null) n on n.transferred_from = o.id
-        where o.id is null or n.id is null or o.ticket_type_id <> n.ticket_type_id or n.payment_id is not null
+        where o.id is null or n.id is null or o.ticket_type_id <> n.ticket_type_id
            or n.purchased_at < o.purchased_at or o.is_complimentary <> n.is_complimentary
         """,
     ),

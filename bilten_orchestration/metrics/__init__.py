@@ -8,7 +8,6 @@ dbt_call.py        how dbt is called; dbt_child.py is what is started
 manifest.py        dbt's manifest: prepared by `up`, read by all
 days.py, late.py   rules: days, reach, which published days are stale
 dirty.py, journal.py, evidence.py, verdicts.py   what a build reads and writes
-settled.py         what keeps a day provisional that is over
 locks.py, leftovers.py   who may build, and what dead builds left in ClickHouse
 explain.py         one cell, down to the rows of PostgreSQL
 reconciliation.py  published days against PostgreSQL's own totals

@@ -59,7 +59,7 @@ def build_dirty(
         client = clickhouse.connect(settings.clickhouse)
         try:
             shown = verdicts.shown(client, marts)
-            settled = evidence.newest_settled(client)
+            settled = evidence.newest(client).settled_until
         finally:
             client.close()
     days = [

@@ -134,7 +134,7 @@ def freshness_checks(marts: Sequence[Mart]) -> dg.AssetChecksDefinition:
                 metadata={
                     "due_day": str(found.due),
                     "state": found.shown,
-                    "settled_until": dg.MetadataValue.timestamp(found.settled_until),
+                    "settled_until": dg.MetadataValue.timestamp(found.batch.settled_until),
                     "hours_since_closed": round(
                         (now - day_rules.over_at(found.due)).total_seconds() / 3600, 1
                     ),

@@ -99,10 +99,19 @@ def settled_until(client: Client, batch: int) -> datetime | None:
     return rows[0][0].replace(tzinfo=UTC) if rows else None
 
 
-def newest_settled(client: Client) -> datetime:
-    """The moment (UTC) that batches have settled so far; 1970 before the first."""
-    [(moment,)] = client.query("select max(settled_until) from analytics.sync_batches").result_rows
-    return moment.replace(tzinfo=UTC)  # type: ignore[no-any-return]
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Moments (UTC) of the newest batch; both 1970 before the first."""
+
+    as_of: datetime
+    settled_until: datetime
+
+
+def newest(client: Client) -> Newest:
+    [(as_of, settled)] = client.query(
+        "select argMax(as_of, batch), argMax(settled_until, batch) from analytics.sync_batches"
+    ).result_rows
+    return Newest(as_of.replace(tzinfo=UTC), settled.replace(tzinfo=UTC))
 
 
 def first_control_day(client: Client) -> date | None:

@@ -10,12 +10,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from bilten_orchestration.metrics import days as day_rules
-from bilten_orchestration.metrics import evidence, verdicts
+from bilten_orchestration.metrics import verdicts
 from bilten_orchestration.metrics.verdicts import MartDay
 from bilten_orchestration.settings import CHECKOUT
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
+
+    from bilten_orchestration.metrics.evidence import Newest
 
 FINAL_TAKES: Final = timedelta(hours=2)
 """From 12:00 UTC, when a day is over everywhere, until its final build has ended."""
@@ -30,13 +32,13 @@ _BUILD = "__build"
 class Freshness:
     """`due` is the day that must be final; `state` what there is of it, None where it was never built.
 
-    `settled_until` (UTC): of transactions that had an id then, batches have all.
+    `batch` are the moments of the newest one: what a build of the day would read.
     """
 
     mart: str
     due: date
     state: MartDay | None
-    settled_until: datetime
+    batch: Newest
 
     @property
     def fresh(self) -> bool:
@@ -50,26 +52,29 @@ class Freshness:
 
     @property
     def held_open(self) -> bool:
-        """Whether a build would not make the day final: a transaction of its time has not ended."""
-        return self.settled_until < day_rules.over_at(self.due)
+        """Whether no build makes the day final: in the newest batch a transaction of its time was open."""
+        over = day_rules.over_at(self.due)
+        return self.batch.settled_until < over <= self.batch.as_of
 
     @property
     def by_hand(self) -> str:
         build = f"bilten metrics build --from {self.due} --to {self.due}"
         if self.held_open:
             return (
-                f"end the transaction that was open at {self.settled_until:%F %T} UTC, which `bilten sync`"
-                f" names; then {build}"
+                f"end the transaction that was open at {day_rules.over_at(self.due):%F %T} UTC, which"
+                f" `bilten sync` names; bilten sync; {build}"
             )
-        return build
+        return build if self.batch.as_of >= day_rules.over_at(self.due) else f"bilten sync; {build}"
 
 
 def judge(client: Client, marts: Sequence[str], now: datetime) -> list[Freshness]:
     """Of each of these marts, in their order."""
+    from bilten_orchestration.metrics import evidence
+
     due = day_rules.newest_over(now - FINAL_TAKES)
     states = {state.mart: state for state in verdicts.mart_days(client, marts, days=[due])}
-    settled = evidence.newest_settled(client)
-    return [Freshness(mart, due, states.get(mart), settled) for mart in marts]
+    batch = evidence.newest(client)
+    return [Freshness(mart, due, states.get(mart), batch) for mart in marts]
 
 
 @cache

@@ -175,7 +175,7 @@ def late_days_sensor(jobs: Jobs, marts: Sequence[Mart]) -> dg.SensorDefinition:
             causes = dirty.dirty_days(connection)
         with platform.clickhouse() as client:
             shown = verdicts.shown(client, marts)
-            settled = evidence.newest_settled(client)
+            settled = evidence.newest(client).settled_until
         runs = late_runs(causes, shown, at=datetime.now(UTC), settled_until=settled)
         if not runs:
             return dg.SkipReason(

@@ -148,7 +148,7 @@ def test_memory_stays_as_it_is(settings: Settings) -> None:
     finally:
         tracemalloc.stop()
     assert sum(report.done.values()) > 2_000
-    assert len(held) >= 20
+    assert len(held) >= 12  # one a second, where the machine keeps up
     third = len(held) // 3
     early, late = statistics.median(held[third : 2 * third]), statistics.median(held[-third:])
     assert late - early < 1 << 20, [held_bytes >> 10 for held_bytes in held]

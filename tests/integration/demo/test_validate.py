@@ -176,9 +176,6 @@ FURTHER = {
     f" where id = (select transferred_from from tickets.tickets where id = {ANY_SUCCESSOR})",
     ("a transferred ticket", "of the same type"): "update tickets.tickets set ticket_type_id = (select id from tickets.ticket_types y"
     f" where y.id <> ticket_type_id order by id limit 1) where id = {ANY_SUCCESSOR}",
-    ("a transferred ticket", "unpaid"): f"update tickets.tickets set payment_id = {ANY_PAYMENT}, is_complimentary = false"
-    " where id = (select n.id from tickets.tickets n join tickets.tickets o on o.id = n.transferred_from"
-    " where not o.is_complimentary order by n.id limit 1)",
     ("a transferred ticket", "was bought first"): "update tickets.tickets n set purchased_at = o.purchased_at - interval '1 second'"
     f" from tickets.tickets o where o.id = n.transferred_from and n.id = {ANY_SUCCESSOR}",
     ("a transferred ticket", "is free for both or none"): "update tickets.tickets set is_complimentary = not is_complimentary"

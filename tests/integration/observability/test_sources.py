@@ -94,6 +94,13 @@ def test_marts_by_their_newest_closed_day(settings: Settings) -> None:
     states = {first: (True, "refused"), second: (False, "swapped")} | dict.fromkeys(others, (True, "swapped"))
     with closing(clickhouse.connect(settings.clickhouse)) as client:
         client.insert(
+            "analytics.sync_batches",
+            [[1, "first", 1, "{}", now, now, {}, 0]],
+            column_names=[
+                *("batch", "kind", "mark", "epoch", "as_of", "settled_until", "rows_by_table", "touched_days")
+            ],
+        )
+        client.insert(
             "analytics.mart_days",
             [
                 [mart, due, final, datetime.now(UTC), 1, 1, said, "r"]
