@@ -21,7 +21,7 @@ SETTLING_SECONDS = 8
 
 
 #: What the engine's pools and its allocator may differ by from one moment to the next.
-RSS_BYTES, THREAD_COUNT, DESCRIPTOR_COUNT = 64 * 1024**2, 8, 8
+RSS_BYTES, THREAD_COUNT, DESCRIPTOR_COUNT = 64 * 1024**2, 16, 40
 
 
 @dataclass(frozen=True)
