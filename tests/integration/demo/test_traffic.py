@@ -132,6 +132,7 @@ def test_every_kind_of_change_goes_on_though_all_is_sold_out(settings: Settings)
             )
 
 
+@pytest.mark.faults
 def test_memory_stays_as_it_is(settings: Settings) -> None:
     """At 200 changes a second, between the tenth second and the thirtieth."""
     load(settings, scale=0.02, today=datetime.now(UTC).date(), parts=())
