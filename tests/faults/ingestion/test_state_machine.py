@@ -71,9 +71,10 @@ class Shops(RuleBasedStateMachine):
     def refund(self, day: int, data: st.DataObject) -> None:
         order = data.draw(st.sampled_from(self.orders))
         ticket = data.draw(st.sampled_from([None, *order.tickets]))
-        refund = self.shop.refund(order, _at(day), amount="0.50", ticket=ticket)
+        at = order.at + timedelta(days=day)
+        refund = self.shop.refund(order, at, amount="0.10", ticket=ticket)
         if data.draw(st.booleans()):
-            self.shop.set("payments.refunds", refund, status="reversed", reversed_at=_at(day + 1))
+            self.shop.set("payments.refunds", refund, status="reversed", reversed_at=at + timedelta(days=1))
 
     @precondition(lambda self: self.orders)
     @rule(day=DAYS, data=st.data())
@@ -129,7 +130,10 @@ class Shops(RuleBasedStateMachine):
 
     @rule(currency=st.sampled_from(["EUR", "USD"]))
     def change_currency_of_the_type(self, currency: str) -> None:
-        self.shop.set("tickets.ticket_types", self.shop.ticket_type, currency=currency)
+        # what was sold keeps its own; what is sold from then on is in the new one
+        with self.shop.by_hand("tickets.ticket_types"):
+            self.shop.set("tickets.ticket_types", self.shop.ticket_type, currency=currency)
+        self.shop.currency = currency
 
     # -- open, prepared, waiting --------------------------------------------------------------
 

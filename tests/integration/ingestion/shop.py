@@ -28,6 +28,7 @@ def owner(settings: Settings) -> Connection:
 class Order:
     payment: UUID
     tickets: list[UUID]
+    at: datetime
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Shop:
                     "%s)",
                     (payment, fee),
                 )
-        return Order(payment, ids)
+        return Order(payment, ids, at)
 
     def free_ticket(
         self, at: datetime = NOON, *, complimentary: bool = False, transferred_from: UUID | None = None
