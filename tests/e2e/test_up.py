@@ -813,7 +813,12 @@ def test_a_whole_outside_deployment_by_settings_alone(empty_settings: Settings, 
             (sold,) = connection.execute("select count(*) from payments.payments").fetchone() or (0,)
         client = clickhouse_store.connect(empty_settings.clickhouse)
         assert client.command("select count() from bilten_raw.payments_payments final") == sold > 0
-        assert client.command("select uniqExact(metric_date) from marts.fct_event_sales_daily") == 30
+        # of so few orders not each day has one
+        days, rows = client.query(
+            "select count(), sum(rows) from analytics.mart_days final where mart = 'fct_event_sales_daily'"
+        ).first_row
+        assert days == 30
+        assert client.command("select count() from marts.fct_event_sales_daily") == rows > 0
         client.close()
         states = {
             program["name"]: program["state"]

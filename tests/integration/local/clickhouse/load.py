@@ -27,8 +27,9 @@ RSS_BYTES, THREAD_COUNT, DESCRIPTOR_COUNT = 64 * 1024**2, 16, 8
 
 @dataclass(frozen=True)
 class Held:
-    """What the endpoint's process holds. A thread of the engine that has worked keeps three files of its own
-    counters open, below /proc: these are no descriptors here, and as many as there are threads."""
+    """What the endpoint's process holds. Idle threads of the engine's pool are not counted, as how many there
+    are depends on how much once ran side by side; nor are the three files below /proc that a thread of it
+    keeps open once it has worked, for its own counters."""
 
     rss_bytes: int
     threads: int
@@ -138,6 +139,14 @@ def mixed_load(endpoint: EndpointProcess, requests: int, warm_up: int) -> Outcom
     return Outcome(errors, held, _settled(process))
 
 
+def _threads(pid: int) -> int:
+    found = 0
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            found += (thread / "comm").read_text().strip() != "ThreadPool"
+    return found
+
+
 def _descriptors(pid: int) -> int:
     found = 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
@@ -152,7 +161,7 @@ def _settled(process: psutil.Process) -> Held:
     until = time.monotonic() + SETTLING_SECONDS
     seen = []
     while time.monotonic() < until:
-        seen.append((process.memory_info().rss, process.num_threads(), _descriptors(process.pid)))
+        seen.append((process.memory_info().rss, _threads(process.pid), _descriptors(process.pid)))
         time.sleep(0.1)
     rss, threads, descriptors = map(min, zip(*seen, strict=True))
     return Held(rss, threads, descriptors)
